@@ -1,0 +1,306 @@
+//! What a mount asks of the file system, one method for each kernel request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use dgfs_proto::attr::Attr;
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{
+    Caller, DirEntry, LockFamily, LockSpec, NewNode, RemoveKind, RenameMode, SetAttr, VolumeUsage, XattrMode,
+};
+use dgfs_proto::name::Name;
+use dgfs_proto::status::Status;
+
+/// An open file or directory of this mount. Never 0, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(pub u64);
+
+/// How a file is opened; checked from the kernel's flags by the adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenFlags {
+    /// May read.
+    pub read: bool,
+    /// May write.
+    pub write: bool,
+    /// Every write goes to the end (O_APPEND).
+    pub append: bool,
+    /// Cut to nothing first (O_TRUNC).
+    pub truncate: bool,
+    /// Bypass caches (O_DIRECT).
+    pub direct: bool,
+    /// Each write is durable when it returns (O_SYNC, O_DSYNC).
+    pub sync: bool,
+}
+
+/// What the kernel may do with an opened file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its handle.
+    pub handle: Handle,
+    /// Pages the kernel holds are still true.
+    pub keep_cache: bool,
+    /// The kernel must not use its page cache for this handle.
+    pub direct_io: bool,
+}
+
+/// How long the kernel may believe answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheTtl {
+    /// Attributes.
+    pub attr: Duration,
+    /// Entries, also negative ones.
+    pub entry: Duration,
+}
+
+/// What `fallocate` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallocate {
+    /// Reserves space, growing the file.
+    Allocate,
+    /// Reserves space, the size stays.
+    KeepSize,
+    /// Makes a hole, the size stays.
+    PunchHole,
+    /// Zeros, growing the file.
+    ZeroRange,
+    /// Zeros, the size stays.
+    ZeroRangeKeepSize,
+}
+
+/// What `lseek` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// The next data at or behind the offset.
+    Data,
+    /// The next hole; the end of the file counts as one.
+    Hole,
+}
+
+/// Tells the kernel what it must forget. Implemented by the adapter; called from
+/// threads that serve no request.
+pub trait KernelCache: Send + Sync + 'static {
+    /// Forgets attributes and pages of an inode.
+    fn forget_inode(&self, ino: Ino);
+    /// Forgets an entry.
+    fn forget_entry(&self, parent: Ino, name: &Name);
+}
+
+/// A volume in use. Cheap to share; every method may be called from any thread.
+///
+/// Every future that waits for a peer ends by the deadline of the configuration (hard mounts retry until
+/// then), except lock waits.
+pub struct Vfs {
+    _private: (),
+}
+
+type Answer<T> = Result<T, Status>;
+
+#[expect(unused_variables, clippy::unused_async, reason = "signatures first; bodies follow in the next commit")]
+impl Vfs {
+    /// How long the kernel may believe what is answered now.
+    #[must_use]
+    pub fn cache_ttl(&self) -> CacheTtl {
+        CacheTtl { attr: Duration::ZERO, entry: Duration::ZERO }
+    }
+
+    /// An entry by name.
+    pub async fn lookup(&self, parent: Ino, name: Name) -> Answer<Attr> {
+        Err(Status::NotSupported)
+    }
+
+    /// Attributes, with this mount's unsent writes applied.
+    pub async fn getattr(&self, ino: Ino) -> Answer<Attr> {
+        Err(Status::NotSupported)
+    }
+
+    /// Sets attributes.
+    pub async fn setattr(&self, ino: Ino, set: SetAttr) -> Answer<Attr> {
+        Err(Status::NotSupported)
+    }
+
+    /// A symlink's target.
+    pub async fn readlink(&self, ino: Ino) -> Answer<Vec<u8>> {
+        Err(Status::NotSupported)
+    }
+
+    /// mknod, mkdir, symlink.
+    pub async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Answer<Attr> {
+        Err(Status::NotSupported)
+    }
+
+    /// Makes and opens a regular file. O_EXCL is implied: the kernel looks the name up first, and a lost race
+    /// answers `Exists`; without `exclusive` the existing file is opened instead.
+    pub async fn create(&self, request: Create) -> Answer<(Attr, Opened)> {
+        Err(Status::NotSupported)
+    }
+
+    /// A further name.
+    pub async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Answer<Attr> {
+        Err(Status::NotSupported)
+    }
+
+    /// unlink, rmdir.
+    pub async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// rename, with NOREPLACE and EXCHANGE.
+    pub async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// Opens a regular file.
+    pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Answer<Opened> {
+        Err(Status::NotSupported)
+    }
+
+    /// Reads at most `size` bytes; fewer only at the end of the file.
+    pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Answer<Bytes> {
+        Err(Status::NotSupported)
+    }
+
+    /// Takes a write without waiting, if there is room and nothing to fetch first; `None` says: use [`Vfs::write`].
+    /// With an append handle `offset` is ignored.
+    pub fn write_now(&self, handle: Handle, offset: u64, data: &[u8]) -> Option<Answer<u32>> {
+        None
+    }
+
+    /// Takes a write, waiting for room. All bytes or an error.
+    pub async fn write(&self, handle: Handle, offset: u64, data: Bytes) -> Answer<u32> {
+        Err(Status::NotSupported)
+    }
+
+    /// close(2) of one descriptor: everything written is sent and committed; a pending write error is reported here once.
+    /// POSIX locks of `lock_owner` on the file are given up.
+    pub async fn flush(&self, handle: Handle, lock_owner: u64) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// fsync, fdatasync: everything written is durable (promise 1).
+    pub async fn fsync(&self, handle: Handle, data_only: bool) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// The last close of a handle. flock locks of `lock_owner`, if given, are given up. Cannot fail.
+    pub async fn release(&self, handle: Handle, lock_owner: Option<u64>) {}
+
+    /// Opens a directory.
+    pub async fn opendir(&self, ino: Ino) -> Answer<Handle> {
+        Err(Status::NotSupported)
+    }
+
+    /// Entries behind `cookie` (0 at first), without `.` and `..`; an empty page is the end.
+    /// Entry cookies are above 255, so the adapter has 1 and 2 for the dots.
+    pub async fn readdir(&self, handle: Handle, cookie: u64) -> Answer<Vec<DirEntry>> {
+        Err(Status::NotSupported)
+    }
+
+    /// The inode a directory handle was opened on, and its parent.
+    pub async fn readdir_dots(&self, handle: Handle) -> Answer<(Ino, Ino)> {
+        Err(Status::NotSupported)
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: Handle) {}
+
+    /// fsync of a directory: its entries are durable.
+    pub async fn fsyncdir(&self, handle: Handle) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// Space and inodes.
+    pub async fn statfs(&self) -> Answer<VolumeUsage> {
+        Err(Status::NotSupported)
+    }
+
+    /// Sets an extended attribute.
+    pub async fn setxattr(&self, ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// An extended attribute's value.
+    pub async fn getxattr(&self, ino: Ino, name: Vec<u8>) -> Answer<Vec<u8>> {
+        Err(Status::NotSupported)
+    }
+
+    /// Names of all extended attributes.
+    pub async fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
+        Err(Status::NotSupported)
+    }
+
+    /// Removes an extended attribute.
+    pub async fn removexattr(&self, ino: Ino, name: Vec<u8>) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// F_GETLK: the lock in the way.
+    pub async fn test_lock(&self, handle: Handle, lock: LockSpec) -> Answer<Option<LockSpec>> {
+        Err(Status::NotSupported)
+    }
+
+    /// F_SETLK, F_SETLKW, flock. `ticket` names a waiting request for [`Vfs::cancel_lock`].
+    /// A lock won brings fresh attributes and content; giving one up sends what was written first.
+    pub async fn lock(&self, handle: Handle, lock: LockSpec, wait: Option<LockTicket>) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// Ends a lock wait: it answers `Interrupted`.
+    pub async fn cancel_lock(&self, ticket: LockTicket) {}
+
+    /// Gives up all locks of an owner on an inode.
+    pub async fn unlock_owner(&self, ino: Ino, family: LockFamily, owner: u64) {}
+
+    /// fallocate.
+    pub async fn fallocate(&self, handle: Handle, offset: u64, len: u64, what: Fallocate) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+
+    /// lseek SEEK_DATA, SEEK_HOLE; `NotFound` stands for ENXIO.
+    pub async fn seek(&self, handle: Handle, offset: u64, what: Seek) -> Answer<u64> {
+        Err(Status::NotSupported)
+    }
+
+    /// copy_file_range: whole chunks are shared by metadata, the rest is copied. Bytes copied.
+    pub async fn copy_range(&self, from: (Handle, u64), to: (Handle, u64), len: u64) -> Answer<u64> {
+        Err(Status::NotSupported)
+    }
+
+    /// The kernel dropped `count` references to an inode.
+    pub fn forget(&self, ino: Ino, count: u64) {}
+
+    /// Sends and syncs everything; the session ends. Afterwards every call answers `Stale`.
+    pub async fn close(&self) -> Answer<()> {
+        Err(Status::NotSupported)
+    }
+}
+
+/// Who makes something, and with which rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits asked for.
+    pub mode: u16,
+    /// The process's umask.
+    pub umask: u16,
+    /// Who.
+    pub caller: Caller,
+}
+
+/// A create-and-open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// Directory.
+    pub parent: Ino,
+    /// Name.
+    pub name: Name,
+    /// Rights of the new file.
+    pub access: Access,
+    /// How it is opened.
+    pub flags: OpenFlags,
+    /// O_EXCL.
+    pub exclusive: bool,
+}
+
+/// Names a lock wait of this mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockTicket(pub u64);

@@ -1,0 +1,170 @@
+//! Where rows live for good: a narrow trait and its two real engines.
+//!
+//! Never knows what a row means. Invariants every engine keeps, held by one
+//! conformance suite: a batch is applied whole or not at all; batches are
+//! applied in order; a batch of a writer whose epoch is not the newest is
+//! refused; a batch sent twice (same number) is applied once.
+
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+
+use dgfs_proto::ids::Epoch;
+
+/// Which kind of row. The number is part of the stored key and never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Volume facts and counters; partition 0.
+    Volume = 1,
+    /// Inodes; partition `ino / 64`, sort `ino`.
+    Inode = 2,
+    /// Inline bytes of a file; as `Inode`.
+    Inline = 3,
+    /// Extended attributes of an inode; as `Inode`.
+    Xattr = 4,
+    /// Directory entries; partition parent, sort name hash.
+    Dentry = 5,
+    /// Chunk slots; partition inode, sort slot / 32.
+    Chunks = 6,
+    /// Locks held on an inode; as `Inode`.
+    Lock = 7,
+    /// Change log; partition 0, sort seq.
+    Log = 8,
+    /// Sessions; partition 0, sort session.
+    Session = 9,
+    /// First answers of mutations; partition session, sort op.
+    Answer = 10,
+    /// Versions nobody refers to; partition 0, sort number.
+    Garbage = 11,
+    /// Reference counts of shared versions; partition `version / 64`, sort version.
+    Shared = 12,
+    /// Inodes without a name; partition 0, sort `ino`.
+    Orphan = 13,
+    /// Storage servers; partition 0, sort server.
+    Server = 14,
+    /// Change-log consumers; partition 0, sort hash of their name.
+    Consumer = 15,
+}
+
+/// Where a row lies. Keys order by table, partition, sort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// Kind.
+    pub table: Table,
+    /// Rows listed together.
+    pub partition: u64,
+    /// Order inside the partition.
+    pub sort: u64,
+}
+
+/// Rows to change at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Grows by one with each batch of a writer; the engine remembers the last, so a repetition is recognised.
+    pub number: u64,
+    /// `None` deletes. Each key at most once.
+    pub rows: Vec<(RowKey, Option<Vec<u8>>)>,
+}
+
+/// When a commit may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// At least handed to the operating system of the engine's machine (or better, as the engine's named level says).
+    Handed,
+    /// Synced to disk, and everything committed before too.
+    Synced,
+}
+
+/// The right to write: proved by every commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterLease {
+    /// Newer than that of every writer before.
+    pub epoch: Epoch,
+    /// The number of the last batch ever applied; the next one is this + 1.
+    pub last_batch: u64,
+}
+
+/// Why an engine did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EngineError {
+    /// Cannot be reached now, or did not answer; trying again may help.
+    #[error("the metadata engine is not reachable: {0}")]
+    Unavailable(String),
+    /// Another writer has a newer epoch: this one must stop at once.
+    #[error("another metadata service has taken over (epoch {newer})")]
+    Fenced {
+        /// The newer epoch.
+        newer: Epoch,
+    },
+    /// The engine holds another history than this writer wrote (its last batch is not what the writer knows).
+    #[error("the metadata engine lost batches: it is at {at}, the writer expected {expected}")]
+    Regressed {
+        /// The engine's last batch.
+        at: u64,
+        /// What the writer expected.
+        expected: u64,
+    },
+    /// Not a volume, or of a newer format, or unsafe settings, or a wrong password: a sentence with the remedy.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk is full.
+    #[error("the metadata engine's disk is full")]
+    NoSpace,
+    /// Damaged rows.
+    #[error("the metadata engine is damaged: {0}")]
+    Damaged(String),
+}
+
+/// What an engine answers, some day.
+pub type EngineFuture<T> = BoxFuture<'static, Result<T, EngineError>>;
+
+/// A place for rows. Every method may be called from any thread; `commit` only one at a time.
+/// Futures of an embedded engine are ready at the first poll (except `Synced` commits).
+pub trait Engine: Send + Sync + 'static {
+    /// Takes the right to write away from whoever has it, if his lease of
+    /// [`dgfs_proto::limits::WRITER_LEASE_MS`] has run out by the engine's clock (or there is none);
+    /// `None` while another holds it. `holder` names the taker for people.
+    fn acquire(&self, holder: String) -> EngineFuture<Option<WriterLease>>;
+
+    /// Keeps the right; `Fenced` when another took it.
+    fn renew(&self, epoch: Epoch) -> EngineFuture<()>;
+
+    /// Gives the right up, so that a standby need not wait.
+    fn release(&self, epoch: Epoch) -> EngineFuture<()>;
+
+    /// Rows by key, in the order asked; `None` where there is none.
+    fn load(&self, keys: Vec<RowKey>) -> EngineFuture<Vec<Option<Vec<u8>>>>;
+
+    /// Rows of a partition with sort in `from..=to`, in order, at most `limit`.
+    fn list(&self, range: RowRange) -> EngineFuture<Vec<(RowKey, Vec<u8>)>>;
+
+    /// Partitions of `table` that have rows, at or behind `from`, in order, at most `limit`.
+    fn partitions(&self, table: Table, from: u64, limit: usize) -> EngineFuture<Vec<u64>>;
+
+    /// Applies a batch under `epoch`.
+    fn commit(&self, epoch: Epoch, batch: Batch, durability: Durability) -> EngineFuture<()>;
+
+    /// Makes every batch committed so far durable, as far as the engine's named level can.
+    fn sync(&self) -> EngineFuture<()>;
+
+    /// Name and durability level, for people: `fjall (embedded)`, `redis 7.0.15, always`.
+    fn describe(&self) -> String;
+
+    /// Round trips (or engine calls) since it was opened.
+    fn calls(&self) -> u64;
+}
+
+/// Which rows to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRange {
+    /// Kind.
+    pub table: Table,
+    /// Partition.
+    pub partition: u64,
+    /// First sort.
+    pub from: u64,
+    /// Last sort, inclusive.
+    pub to: u64,
+    /// Rows at most, at least 1.
+    pub limit: usize,
+}

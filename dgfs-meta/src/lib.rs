@@ -1,0 +1,6 @@
+//! The truth of a volume: namespace, tags, locks, map, change log, garbage.
+//!
+//! Never talks to a storage daemon and never touches file bytes beyond the
+//! inline ones.
+
+pub mod engine;

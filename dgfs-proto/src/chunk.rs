@@ -1,0 +1,223 @@
+//! Client ↔ storage daemon.
+//!
+//! A (chunk, version) never changes once put, so every answer about it may be
+//! cached for ever. Offsets are inside the chunk, in bytes.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, ServerId, SessionId};
+use crate::status::Status;
+
+/// What an inode's chunk map says of one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRef {
+    /// The stored unit.
+    pub chunk: ChunkId,
+    /// Its current content.
+    pub version: ChunkVersion,
+    /// Bytes of it that count; everything behind reads as zeros (a truncate is only this number).
+    pub len: u32,
+    /// Bytes of it that take space in storage.
+    pub allocated: u32,
+}
+
+/// A chunk version by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VersionId {
+    /// The stored unit.
+    pub chunk: ChunkId,
+    /// Its content.
+    pub version: ChunkVersion,
+}
+
+/// The content a put starts from: `version`, of which only the first `len` bytes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutBase {
+    /// The version patched.
+    pub version: ChunkVersion,
+    /// Its bytes at and behind this offset read as zeros in the new version.
+    pub len: u32,
+}
+
+/// What one patch does to its range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PatchKind {
+    /// New bytes, the next `len` of the body; one CRC32C for each
+    /// [`crate::limits::CHECKSUM_BLOCK_BYTES`] of them, counted from the patch's
+    /// start, made by the writing client.
+    Data {
+        /// `ceil(len / CHECKSUM_BLOCK_BYTES)` checksums.
+        crcs: Vec<u32>,
+    },
+    /// A hole: reads as zeros and takes no space.
+    Zero,
+}
+
+/// One change of a range. Patches of a put are sorted by offset and do not overlap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// First byte.
+    pub offset: u32,
+    /// Bytes, at least 1.
+    pub len: u32,
+    /// What happens to them.
+    pub kind: PatchKind,
+}
+
+/// When the reply to a put may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PutDurability {
+    /// Handed to the operating system: survives `kill -9`, not a power cut.
+    Handed,
+    /// Synced to disk.
+    Synced,
+}
+
+/// Makes `version` of `chunk` out of `base` and `patches`. Idempotent by version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// What to patch; none starts from an empty chunk.
+    pub base: Option<PutBase>,
+    /// The name of the result.
+    pub version: ChunkVersion,
+    /// The inode written (its first owner; copies share chunks).
+    pub owner: Ino,
+    /// Which chunk of that inode.
+    pub index: u64,
+    /// When to answer.
+    pub durability: PutDurability,
+    /// At most [`crate::limits::PATCHES_MAX`].
+    pub patches: Vec<Patch>,
+}
+
+/// A request to a storage daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkRequest {
+    /// Stores a version; the body carries the data of its `Data` patches, joined.
+    Put(Put),
+    /// Reads a range; the reply's body is exactly `len` bytes, zeros where nothing was written.
+    Get {
+        /// Which content.
+        id: VersionId,
+        /// First byte.
+        offset: u32,
+        /// Bytes, at least 1.
+        len: u32,
+    },
+    /// Where a version has data (for `SEEK_DATA` and `dgfs info`).
+    Extents(VersionId),
+    /// Answers once everything put before is synced to disk.
+    Sync,
+    /// Reads a version whole and checks it.
+    Verify(VersionId),
+    /// The versions held after `after`, at most `limit`.
+    List {
+        /// Where the last page ended.
+        after: Option<VersionId>,
+        /// At most [`crate::limits::LIST_MAX`].
+        limit: u32,
+    },
+    /// Numbers for people and metrics.
+    Status,
+}
+
+/// A request with what every request carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkCall {
+    /// Made at the edge, in every log line on the way.
+    pub request_id: u64,
+    /// The caller's map.
+    pub map_epoch: Epoch,
+    /// The caller's session; reads by daemons and tools have none.
+    pub session: Option<SessionId>,
+    /// What is asked.
+    pub request: ChunkRequest,
+}
+
+/// A range with data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRange {
+    /// First byte.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A held version, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldVersion {
+    /// Which.
+    pub id: VersionId,
+    /// Bytes of data it refers to.
+    pub allocated: u32,
+    /// The inode it was written for.
+    pub owner: Ino,
+    /// Which chunk of that inode.
+    pub index: u64,
+}
+
+/// Numbers of one storage daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Its number.
+    pub server: ServerId,
+    /// Its directory, as given.
+    pub directory: String,
+    /// Bytes of the file system it lies on.
+    pub capacity_bytes: u64,
+    /// Bytes its segments and index take on disk.
+    pub used_bytes: u64,
+    /// Bytes it can still take.
+    pub free_bytes: u64,
+    /// Bytes of data in live versions.
+    pub live_bytes: u64,
+    /// Live versions.
+    pub versions: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Since the start: puts, gets, bytes in, bytes out, checksum failures, syncs.
+    pub puts: u64,
+    /// Gets since the start.
+    pub gets: u64,
+    /// Bytes written since the start.
+    pub put_bytes: u64,
+    /// Bytes read since the start.
+    pub get_bytes: u64,
+    /// Reads refused because of a bad checksum since the start.
+    pub checksum_errors: u64,
+    /// Disk syncs since the start.
+    pub syncs: u64,
+    /// What the last start-up recovery had to give up, in words; empty when nothing.
+    pub lost: Vec<String>,
+}
+
+/// A storage daemon's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub enum ChunkReply {
+    /// Stored; `allocated` is what the new version takes.
+    Put {
+        /// Bytes of data in the new version.
+        allocated: u32,
+    },
+    /// The body has the bytes; `crc` is their CRC32C.
+    Data {
+        /// CRC32C of the body.
+        crc: u32,
+    },
+    /// Ranges with data, sorted.
+    Extents(Vec<DataRange>),
+    /// Done: a sync or a verify that found nothing wrong.
+    Done,
+    /// A page of held versions; shorter than asked means the end.
+    Held(Vec<HeldVersion>),
+    /// Numbers.
+    Status(StoreStatus),
+    /// Refused.
+    Refused(Status),
+}

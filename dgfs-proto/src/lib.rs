@@ -1,0 +1,21 @@
+//! The words DGFS's parts use with each other: ids, attributes, messages,
+//! status codes, limits and the wire codec.
+//!
+//! Never opens a socket, a file or a clock: the crate is `no_std`, so the
+//! compiler holds that. Reading order: [`ids`] → [`attr`] → [`status`] →
+//! [`meta`] (client ↔ metadata service) → [`chunk`] (client ↔ storage
+//! daemon) → [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
+#![no_std]
+
+extern crate alloc;
+
+pub mod attr;
+pub mod chunk;
+pub mod codec;
+pub mod ids;
+pub mod limits;
+pub mod log;
+pub mod map;
+pub mod meta;
+pub mod name;
+pub mod status;

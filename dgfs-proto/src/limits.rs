@@ -1,0 +1,82 @@
+//! Every bound of the system, related to each other by `const` asserts.
+//!
+//! A number here has its reason beside it. Nothing else defines a limit that
+//! another crate relies on.
+
+/// Bytes in a file name (POSIX `NAME_MAX` on Linux).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes in a symlink target (`PATH_MAX` less the NUL).
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Links to one inode, as ext4.
+pub const LINK_MAX: u32 = 65_000;
+/// Bytes in an extended attribute's name (Linux `XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Bytes in an extended attribute's value (Linux `XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
+/// Bytes of all names and values of one inode: one row carries them.
+pub const XATTR_TOTAL_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of a chunk when `dgfs format` is not told otherwise.
+pub const CHUNK_BYTES_DEFAULT: u32 = 4 << 20;
+/// Smallest chunk size a volume may have.
+pub const CHUNK_BYTES_MIN: u32 = 64 << 10;
+/// Largest chunk size a volume may have; a message carries a whole chunk.
+pub const CHUNK_BYTES_MAX: u32 = 16 << 20;
+/// Bytes one checksum covers: small enough that a random 4 KiB read verifies
+/// little, large enough that a 4 MiB chunk's table is 1 KiB.
+pub const CHECKSUM_BLOCK_BYTES: u32 = 16 << 10;
+/// Largest file whose bytes live in its inode's rows.
+pub const INLINE_BYTES_MAX: u32 = 4096;
+/// Largest file: 2^63 - 1 as the kernel's `loff_t`, cut to whole 16 TiB × 16.
+pub const FILE_BYTES_MAX: u64 = 256 << 40;
+/// Slices of the chunk space.
+pub const PARTITIONS: u16 = 4096;
+
+/// Patches in one `put`; more are sent as one merged patch or in two puts.
+pub const PATCHES_MAX: usize = 256;
+/// Chunk edits in one commit; a larger flush is several commits.
+pub const EDITS_MAX: usize = 256;
+/// Chunk references in one page.
+pub const CHUNK_PAGE_MAX: u32 = 1024;
+/// Directory entries in one page.
+pub const READDIR_PAGE_MAX: u32 = 1024;
+/// Change-log events in one page.
+pub const LOG_PAGE_MAX: u32 = 4096;
+/// Items of a list in any message that has no limit of its own.
+pub const LIST_MAX: usize = 4096;
+/// Mutations a session may have unacknowledged; more are refused with `Busy`.
+pub const OPS_IN_FLIGHT_MAX: usize = 1024;
+/// Sessions of one volume.
+pub const SESSIONS_MAX: usize = 4096;
+/// Locks on one inode: its lock row stays small enough to rewrite.
+pub const LOCKS_PER_INODE_MAX: usize = 4096;
+/// Lock waits parked by one session.
+pub const LOCK_WAITS_MAX: usize = 1024;
+
+/// Bytes of a frame's head (the encoded message).
+pub const FRAME_HEAD_BYTES_MAX: u32 = 1 << 20;
+/// Bytes of a frame's body (bulk data).
+pub const FRAME_BODY_BYTES_MAX: u32 = CHUNK_BYTES_MAX;
+/// A call whose body is at most this travels on the shared small-call stream.
+pub const SMALL_BODY_BYTES_MAX: usize = 32 << 10;
+
+/// How long a session lives without a heartbeat, on meta's clock.
+pub const SESSION_LEASE_MS: u64 = 15_000;
+/// How often a client sends a heartbeat.
+pub const HEARTBEAT_MS: u64 = 2_000;
+/// How long a long poll waits before it answers that nothing happened.
+pub const POLL_MS: u64 = 10_000;
+/// How long one call may take before the client gives it up (hard mounts try again).
+pub const CALL_DEADLINE_MS: u64 = 30_000;
+/// How long the active writer's lease in the engine lasts.
+pub const WRITER_LEASE_MS: u64 = 4_000;
+/// How often the active writer renews its lease and a standby looks.
+pub const WRITER_RENEW_MS: u64 = 1_000;
+
+const _: () = assert!(HEARTBEAT_MS * 5 < SESSION_LEASE_MS);
+const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
+const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX < CHUNK_BYTES_MIN);
+const _: () = assert!(CHUNK_BYTES_MIN % CHECKSUM_BLOCK_BYTES == 0);
+const _: () = assert!(READDIR_PAGE_MAX as usize * (NAME_BYTES_MAX + 200) < FRAME_HEAD_BYTES_MAX as usize);
