@@ -102,6 +102,9 @@ pub enum SetTime {
     Now,
     /// This time.
     At(Timestamp),
+    /// For `atime` only, after a read: meta's clock if the access time is not newer than mtime and ctime, or a day
+    /// old (relatime). Alone it never changes ctime; when nothing is due the attributes stay as they are.
+    Relatime,
 }
 
 /// Attributes to set; `None` leaves one as it is.
@@ -174,6 +177,8 @@ pub struct Commit {
     pub content: NewContent,
     /// The file is at least this long now (end of the last byte written).
     pub size_at_least: u64,
+    /// Refused with `Conflict` when the file is not exactly this long (an append by one of several mounts).
+    pub size_expected: Option<u64>,
     /// When the last byte was written.
     pub mtime: Timestamp,
 }
