@@ -142,8 +142,8 @@ pub enum XattrMode {
 pub struct SlotEdit {
     /// Which chunk of the file.
     pub index: u64,
-    /// What the writer started from; compared by (chunk, version).
-    pub base: Option<VersionId>,
+    /// What the writer started from; compared whole (a truncate changes only `len`).
+    pub base: Option<ChunkRef>,
     /// What it holds now; `None` makes a hole.
     pub new: Option<ChunkRef>,
 }
