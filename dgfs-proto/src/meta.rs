@@ -601,7 +601,8 @@ pub struct DirEntry {
 /// A file's content as metadata sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
-    /// All bytes.
+    /// The bytes; where the file is longer (it was grown by truncate), the rest reads as zeros. A file
+    /// longer than `inline_bytes_max` may still be inline: its next write moves the bytes into chunk 0.
     Inline(Vec<u8>),
     /// Slots from `first`; trailing holes may be left out.
     Slots {
