@@ -56,6 +56,28 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Meta, Self::Stored, Self::Index, Self::Client];
+
+    /// The word for it in certificates, configuration and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Stored => "stored",
+            Self::Index => "index",
+            Self::Client => "client",
+        }
+    }
+
+    /// The role with that word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
 /// Who called.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -70,7 +92,12 @@ pub struct Peer {
 /// Answers calls. The future runs to its end even when the caller went away.
 pub trait Handler<P: Protocol>: Send + Sync + 'static {
     /// Answers one call; `body` is bulk data (chunk bytes), often empty.
-    fn handle(self: Arc<Self>, peer: Arc<Peer>, call: P::Call, body: Bytes) -> BoxFuture<'static, (P::Reply, Bytes)>;
+    fn handle(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        call: P::Call,
+        body: Bytes,
+    ) -> BoxFuture<'static, (P::Reply, Bytes)>;
 }
 
 /// Why a call has no answer. The call may or may not have been carried out.
@@ -131,7 +158,14 @@ impl<P: Protocol> LocalChannel<P> {
     /// A channel to `handler`, whose caller has `role`.
     #[must_use]
     pub fn new(handler: Arc<dyn Handler<P>>, role: Role) -> Self {
-        Self { handler, peer: Arc::new(Peer { role, address: "local".to_owned(), local: true }) }
+        Self {
+            handler,
+            peer: Arc::new(Peer {
+                role,
+                address: "local".to_owned(),
+                local: true,
+            }),
+        }
     }
 }
 

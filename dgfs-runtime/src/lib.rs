@@ -2,6 +2,12 @@
 //! or over QUIC), clock, disk, configuration, telemetry and lifecycle.
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
-//! Reading order: [`channel`] (what a part may ask of another) → transports.
+//! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
+//! → [`clock`], [`random`], [`disk`] (the world) → [`lifecycle`].
 
 pub mod channel;
+pub mod clock;
+pub mod disk;
+pub mod pki;
+pub mod quic;
+pub mod random;

@@ -1,0 +1,5 @@
+//! Promises of the transport, over loopback.
+
+mod calls;
+mod refusals;
+mod support;
