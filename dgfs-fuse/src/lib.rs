@@ -1,1 +1,10 @@
-//! placeholder
+//! The kernel adapter and the `dgfs` command.
+//!
+//! Never holds file-system meaning: `dgfs-client` decides, this crate
+//! translates, mounts, unmounts and starts processes.
+//! A request passes [`adapter`] → `dgfs_client::vfs::Vfs`; a command passes `cli` → [`mount`], wiring and daemons.
+
+pub mod adapter;
+pub mod errno;
+pub mod locks;
+pub mod metrics;

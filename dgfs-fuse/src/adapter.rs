@@ -1,0 +1,156 @@
+//! Translates between the kernel and [`Vfs`]: one method for each request.
+//!
+//! Holds no file-system meaning. `fuser` is named only here and below, so that another transport can take its place.
+//! Always true: each request is answered exactly once, no kernel thread waits for a peer, and a panic
+//! in one request is EIO for that request alone.
+//!
+//! Reading order: [`session`] (the handshake and the threads) → `filesystem` and `requests` (requests) → `dispatch`
+//! (who polls a future) → `respond` and `translate` (words).
+
+mod directory;
+mod dispatch;
+mod files;
+mod filesystem;
+pub mod notify;
+mod requests;
+mod respond;
+pub mod session;
+mod translate;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use tokio::runtime::Handle as Runtime;
+
+use dgfs_client::vfs::{Handle, OpenFlags, Vfs};
+use dgfs_proto::attr::{Attr, Timestamp};
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{SetAttr, SetTime};
+
+use crate::adapter::dispatch::{Bound, Dispatcher};
+use crate::adapter::files::{LockedInodes, OpenDirectory, OpenFile, Table};
+use crate::adapter::notify::KernelForgetter;
+use crate::errno::Errno;
+use crate::locks::family::Families;
+use crate::locks::watch::LockWatch;
+use crate::metrics::{MountMetrics, Op};
+
+/// relatime renews an access time that is older than this even if nothing changed.
+const ATIME_AGE: i64 = 24 * 3600;
+
+/// Who moves access times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtimePolicy {
+    /// The first read of an open moves it when it is not newer than the last change, or a day old.
+    #[default]
+    Relative,
+    /// Nobody (`noatime`, read-only mounts).
+    Never,
+}
+
+/// How a mount behaves towards the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterOptions {
+    /// Access times.
+    pub atime: AtimePolicy,
+    /// The kernel may keep symlink targets: only where nobody else can replace a link.
+    pub cache_symlinks: bool,
+    /// Requests of all users are answered (`allow_other`), not only of the one who mounted.
+    pub all_users: bool,
+    /// What `getxattr(root, "dgfs.mount")` answers: JSON.
+    pub mount_info: String,
+}
+
+/// The kernel's view of one [`Vfs`].
+pub struct Adapter {
+    shared: Arc<Shared>,
+    dispatch: Dispatcher,
+    watch: LockWatch,
+}
+
+/// What replies and futures need.
+pub(crate) struct Shared {
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) barrier: Arc<RwLock<()>>,
+    pub(crate) files: Table<OpenFile>,
+    pub(crate) directories: Table<OpenDirectory>,
+    pub(crate) locked: LockedInodes,
+    pub(crate) families: Families,
+    pub(crate) options: AdapterOptions,
+    pub(crate) metrics: Arc<MountMetrics>,
+}
+
+impl Adapter {
+    /// An adapter for `vfs`, whose waiting requests move to `runtime`.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn new(
+        vfs: Arc<Vfs>,
+        runtime: Runtime,
+        forgetter: &KernelForgetter,
+        options: AdapterOptions,
+        metrics: Arc<MountMetrics>,
+    ) -> io::Result<Self> {
+        let (cancelling, spawner) = (Arc::clone(&vfs), runtime.clone());
+        let watch = LockWatch::start(Box::new(move |ticket| {
+            let vfs = Arc::clone(&cancelling);
+            spawner.spawn(async move { vfs.cancel_lock(ticket).await });
+        }))?;
+        let shared = Shared {
+            vfs,
+            barrier: forgetter.barrier(),
+            files: Table::default(),
+            directories: Table::default(),
+            locked: LockedInodes::default(),
+            families: Families::default(),
+            options,
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Self { shared: Arc::new(shared), dispatch: Dispatcher::new(runtime, metrics), watch })
+    }
+
+    /// Moves the access time after a read, if relatime asks for it. The reply of the read was sent already.
+    fn touch(&self, ino: Ino) {
+        let vfs = Arc::clone(&self.shared.vfs);
+        self.dispatch.run(Op::Atime, Bound::Counted, async move {
+            // A failure is no news: the read itself succeeded, and the next open tries again.
+            if let Ok(attr) = vfs.getattr(ino).await
+                && atime_due(&attr, now())
+            {
+                let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
+                let _ = vfs.setattr(ino, set).await;
+            }
+            None
+        });
+    }
+}
+
+impl Shared {
+    /// Do reads through a handle opened with these flags move atime?
+    fn wants_atime(&self, raw_flags: i32) -> bool {
+        self.options.atime == AtimePolicy::Relative && raw_flags & libc::O_NOATIME == 0
+    }
+
+    /// The handle of an open file whose O_APPEND is `append`.
+    async fn handle_for(&self, file: &OpenFile, append: bool) -> Result<Handle, Errno> {
+        if file.append == append {
+            return Ok(file.handle);
+        }
+        let flags = OpenFlags { write: true, append, ..OpenFlags::default() };
+        let open = || async { self.vfs.open(file.ino, flags).await.map(|opened| opened.handle) };
+        Ok(*file.twin.get_or_try_init(open).await?)
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+}
+
+/// relatime's rule, as Linux has it.
+fn atime_due(attr: &Attr, now: Timestamp) -> bool {
+    attr.atime <= attr.mtime || attr.atime <= attr.ctime || now.secs.saturating_sub(attr.atime.secs) >= ATIME_AGE
+}

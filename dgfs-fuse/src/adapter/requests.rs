@@ -1,0 +1,208 @@
+//! What requests have in common: making, removing, writing, closing, listing, locking.
+//!
+//! Never names an inode's meaning; `filesystem` translates the arguments first.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use fuser::{FileHandle, FopenFlags, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr};
+
+use dgfs_client::vfs::{Access, OpenFlags as VfsOpenFlags, Opened, Vfs};
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{LockFamily, LockSpec, NewNode, RemoveKind};
+use dgfs_proto::name::Name;
+
+use crate::adapter::directory::{Listing, list};
+use crate::adapter::dispatch::Bound;
+use crate::adapter::files::OpenFile;
+use crate::adapter::respond::{Respond, XattrAnswer, to_fuser};
+use crate::adapter::{Adapter, Shared, translate};
+use crate::errno::Errno;
+use crate::metrics::Op;
+
+/// Bytes of all attribute names Linux shows (`XATTR_LIST_MAX`).
+const XATTR_LIST_BYTES_MAX: usize = 65_536;
+
+impl Adapter {
+    pub(super) fn serve<T, R, F>(&self, op: Op, reply: R, work: F)
+    where
+        R: Respond<T>,
+        F: Future<Output = Result<T, Errno>> + Send + 'static,
+        T: Send,
+    {
+        self.dispatch.serve(op, &self.shared, reply, work);
+    }
+
+    pub(super) fn vfs(&self) -> Arc<Vfs> {
+        Arc::clone(&self.shared.vfs)
+    }
+
+    /// Makes a node: mknod, mkdir, symlink.
+    pub(super) fn make(
+        &self,
+        op: Op,
+        at: Result<(Ino, Name), Errno>,
+        node: Result<NewNode, Errno>,
+        access: Access,
+        reply: ReplyEntry,
+    ) {
+        let vfs = self.vfs();
+        self.serve(op, reply, async move {
+            let (parent, name) = at?;
+            Ok(vfs.make(parent, name, node?, access).await?)
+        });
+    }
+
+    pub(super) fn remove(&self, op: Op, at: Result<(Ino, Name), Errno>, kind: RemoveKind, reply: ReplyEmpty) {
+        let vfs = self.vfs();
+        self.serve(op, reply, async move {
+            let (parent, name) = at?;
+            Ok(vfs.remove(parent, name, kind).await?)
+        });
+    }
+
+    /// Takes a write without a copy, if the file system has room and nothing to fetch.
+    fn write_inline(&self, file: &OpenFile, offset: u64, data: &[u8]) -> Option<Result<u32, Errno>> {
+        let _runtime = self.dispatch.runtime().enter();
+        let attempt = AssertUnwindSafe(|| self.shared.vfs.write_now(file.handle, offset, data));
+        match std::panic::catch_unwind(attempt) {
+            Ok(outcome) => outcome.map(|written| written.map_err(Errno::from)),
+            Err(_) => {
+                self.shared.metrics.panics.inc();
+                tracing::error!(op = "write", "a request panicked and was answered with EIO; please report this");
+                Some(Err(Errno::IO))
+            }
+        }
+    }
+
+    /// A lock request that may wait: watched for signals, and bounded by the watch.
+    fn wait_lock(&self, file: Arc<OpenFile>, lock: LockSpec, tid: u32, reply: ReplyEmpty) {
+        let Some(watched) = self.watch.add(tid) else {
+            reply.error(to_fuser(Errno::NO_LOCKS));
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        self.dispatch.run(Op::WaitLock, Bound::Free, async move {
+            shared.metrics.lock_waits.inc();
+            let outcome = shared.vfs.lock(file.handle, lock, Some(watched.ticket)).await;
+            shared.metrics.lock_waits.dec();
+            drop(watched);
+            match outcome {
+                Ok(()) => {
+                    reply.ok();
+                    None
+                }
+                Err(status) => {
+                    let errno = Errno::from(status);
+                    reply.error(to_fuser(errno));
+                    Some(errno)
+                }
+            }
+        });
+    }
+
+    /// Takes a write: inline if it can be, else with a copy of its bytes.
+    pub(super) fn take_write(&self, handle: FileHandle, offset: u64, data: &[u8], append: bool, reply: ReplyWrite) {
+        let file = match self.shared.files.get(handle.0) {
+            Ok(file) => file,
+            Err(errno) => return Respond::<u32>::refuse(reply, errno),
+        };
+        let started = Instant::now();
+        let inline = (append == file.append).then(|| self.write_inline(&file, offset, data)).flatten();
+        if let Some(outcome) = inline {
+            self.shared.metrics.answered(Op::Write, started, outcome.err());
+            return match outcome {
+                Ok(written) => reply.accept(written, &self.shared),
+                Err(errno) => Respond::<u32>::refuse(reply, errno),
+            };
+        }
+        let (data, shared) = (Bytes::copy_from_slice(data), Arc::clone(&self.shared));
+        self.serve(Op::Write, reply, async move {
+            let open = shared.handle_for(&file, append).await?;
+            Ok(shared.vfs.write(open, offset, data).await?)
+        });
+    }
+
+    /// The last close of a handle.
+    pub(super) fn close_file(&self, handle: FileHandle, owner: Option<LockOwner>, reply: ReplyEmpty) {
+        let (file, shared) = (self.shared.files.remove(handle.0), Arc::clone(&self.shared));
+        self.serve(Op::Release, reply, async move {
+            let file = file?;
+            let left: Vec<u64> = file.lock_owners.lock().iter().copied().collect();
+            for posix in left {
+                shared.vfs.unlock_owner(file.ino, LockFamily::Posix, posix).await;
+            }
+            if let Some(twin) = file.twin.get() {
+                shared.vfs.release(*twin, None).await;
+            }
+            shared.vfs.release(file.handle, owner.map(|owner| owner.0)).await;
+            Ok(())
+        });
+    }
+
+    /// All attribute names, joined as `listxattr` wants them.
+    pub(super) fn list_names(&self, ino: INodeNo, root: bool, room: u32, reply: ReplyXattr) {
+        let vfs = self.vfs();
+        self.serve(Op::ListXattr, reply, async move {
+            let names = vfs.listxattr(translate::ino(ino)?).await?;
+            // trusted.* is for the administrator only, also its names (xattr(7)).
+            let shown = names.into_iter().filter(|name| root || !name.starts_with(b"trusted."));
+            let mut bytes = Vec::new();
+            for name in shown {
+                bytes.extend_from_slice(&name);
+                bytes.push(0);
+            }
+            if bytes.len() > XATTR_LIST_BYTES_MAX { Err(Errno::TOO_BIG) } else { Ok(XattrAnswer { bytes, room }) }
+        });
+    }
+
+    /// One page of a directory.
+    pub(super) fn list_directory<L: Listing>(&self, op: Op, handle: FileHandle, cookie: u64, reply: L) {
+        let directory = match self.shared.directories.get(handle.0) {
+            Ok(directory) => directory,
+            Err(errno) => return reply.refuse(errno),
+        };
+        let work = list(Arc::clone(&self.shared), Arc::clone(&directory), cookie, reply);
+        self.dispatch.run(op, Bound::Counted, work);
+        if directory.take_atime_due() {
+            self.touch(directory.ino);
+        }
+    }
+
+    /// Sets or gives up a lock. `lock` names no family yet: that is found out here.
+    pub(super) fn set_lock(
+        &self,
+        handle: FileHandle,
+        lock: Result<LockSpec, Errno>,
+        tid: u32,
+        wait: bool,
+        reply: ReplyEmpty,
+    ) {
+        let (file, mut lock) = match (self.shared.files.get(handle.0), lock) {
+            (Ok(file), Ok(lock)) => (file, lock),
+            (Err(errno), _) | (_, Err(errno)) => return reply.error(to_fuser(errno)),
+        };
+        lock.family = self.shared.families.decide(tid, lock.owner, lock.start, lock.end);
+        if lock.family == LockFamily::Posix {
+            self.shared.locked.note(file.ino);
+            file.lock_owners.lock().insert(lock.owner);
+        }
+        if wait {
+            return self.wait_lock(file, lock, tid, reply);
+        }
+        let vfs = self.vfs();
+        self.serve(Op::SetLock, reply, async move { Ok(vfs.lock(file.handle, lock, None).await?) });
+    }
+}
+
+impl Shared {
+    /// Notes an open file; what the kernel may do with it.
+    pub(super) fn remember(&self, ino: Ino, opened: &Opened, flags: VfsOpenFlags, raw_flags: i32) -> FopenFlags {
+        let file = OpenFile::new(opened.handle, ino, flags.append, self.wants_atime(raw_flags));
+        self.files.insert(opened.handle, file);
+        // The close of a handle that wrote nothing and can hold nobody's locks need not be reported.
+        translate::fopen_flags(opened, !flags.write && !self.locked.contains(ino))
+    }
+}
