@@ -5,6 +5,14 @@
 //! applied in order; a batch of a writer whose epoch is not the newest is
 //! refused; a batch sent twice (same number) is applied once.
 
+pub mod fjall;
+pub mod redis;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+#[cfg(test)]
+mod conformance;
+
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
