@@ -92,12 +92,7 @@ pub struct Peer {
 /// Answers calls. The future runs to its end even when the caller went away.
 pub trait Handler<P: Protocol>: Send + Sync + 'static {
     /// Answers one call; `body` is bulk data (chunk bytes), often empty.
-    fn handle(
-        self: Arc<Self>,
-        peer: Arc<Peer>,
-        call: P::Call,
-        body: Bytes,
-    ) -> BoxFuture<'static, (P::Reply, Bytes)>;
+    fn handle(self: Arc<Self>, peer: Arc<Peer>, call: P::Call, body: Bytes) -> BoxFuture<'static, (P::Reply, Bytes)>;
 }
 
 /// Why a call has no answer. The call may or may not have been carried out.
@@ -158,14 +153,7 @@ impl<P: Protocol> LocalChannel<P> {
     /// A channel to `handler`, whose caller has `role`.
     #[must_use]
     pub fn new(handler: Arc<dyn Handler<P>>, role: Role) -> Self {
-        Self {
-            handler,
-            peer: Arc::new(Peer {
-                role,
-                address: "local".to_owned(),
-                local: true,
-            }),
-        }
+        Self { handler, peer: Arc::new(Peer { role, address: "local".to_owned(), local: true }) }
     }
 }
 

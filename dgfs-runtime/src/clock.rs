@@ -23,19 +23,13 @@ impl Clock {
     /// The clock of the operating system; monotonic time starts near 0 here.
     #[must_use]
     pub fn real() -> Self {
-        Self {
-            source: Source::Real {
-                start: Instant::now(),
-            },
-        }
+        Self { source: Source::Real { start: Instant::now() } }
     }
 
     /// A clock that stands still until its [`ManualClock`] is moved.
     #[must_use]
     pub fn manual(manual: &Arc<ManualClock>) -> Self {
-        Self {
-            source: Source::Manual(Arc::clone(manual)),
-        }
+        Self { source: Source::Manual(Arc::clone(manual)) }
     }
 
     /// Nanoseconds since 1970 by the wall clock: for timestamps that people see. May go back.
@@ -58,9 +52,7 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.source {
             Source::Real { start } => start.elapsed(),
-            Source::Manual(manual) => {
-                Duration::from_nanos(manual.monotonic_ns.load(Ordering::Acquire))
-            }
+            Source::Manual(manual) => Duration::from_nanos(manual.monotonic_ns.load(Ordering::Acquire)),
         }
     }
 
@@ -82,10 +74,7 @@ impl ManualClock {
     /// Starts at `wall_ns` since 1970, with monotonic time 0.
     #[must_use]
     pub fn starting_at(wall_ns: u64) -> Arc<Self> {
-        Arc::new(Self {
-            wall_ns: AtomicU64::new(wall_ns),
-            monotonic_ns: AtomicU64::new(0),
-        })
+        Arc::new(Self { wall_ns: AtomicU64::new(wall_ns), monotonic_ns: AtomicU64::new(0) })
     }
 
     /// Lets `step` pass on both clocks.

@@ -58,11 +58,7 @@ pub fn write_atomically_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::R
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -96,9 +92,8 @@ pub fn create_dir_durably(directory: &Path) -> io::Result<()> {
 }
 
 fn temporary_of(path: &Path) -> io::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
     let mut name = name.to_owned();
     name.push(OsStr::new(TEMPORARY_SUFFIX));
     Ok(path.with_file_name(name))
@@ -176,10 +171,7 @@ impl DirectoryLock {
     /// # Errors
     /// `Held` when another process has it, `Io` when the file system refuses.
     pub fn acquire(directory: &Path, holder: &str) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io {
-            directory: directory.to_owned(),
-            source,
-        };
+        let failed = |source| LockError::Io { directory: directory.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -190,10 +182,7 @@ impl DirectoryLock {
             .map_err(failed)?;
         if !try_flock(&file).map_err(failed)? {
             let holder = read_holder(&mut file).map_err(failed)?;
-            return Err(LockError::Held {
-                directory: directory.to_owned(),
-                holder,
-            });
+            return Err(LockError::Held { directory: directory.to_owned(), holder });
         }
         write_holder(&mut file, holder).map_err(failed)?;
         Ok(Self { _file: file })
@@ -206,22 +195,14 @@ fn try_flock(file: &File) -> io::Result<bool> {
         return Ok(true);
     }
     let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock {
-        Ok(false)
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
 fn read_holder(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(HOLDER_BYTES_MAX).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    Ok(if text.is_empty() {
-        "a process that has not said its name".to_owned()
-    } else {
-        text
-    })
+    Ok(if text.is_empty() { "a process that has not said its name".to_owned() } else { text })
 }
 
 fn write_holder(file: &mut File, holder: &str) -> io::Result<()> {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -75,9 +75,7 @@ pub enum PkiError {
     #[error("the certificate cannot be read: issue a new one")]
     Unreadable,
     /// A certificate made by something else.
-    #[error(
-        "the certificate `{name}` does not carry {missing}: use one issued by the cluster's authority"
-    )]
+    #[error("the certificate `{name}` does not carry {missing}: use one issued by the cluster's authority")]
     NotOurs {
         /// Its common name.
         name: String,
@@ -145,9 +143,7 @@ pub enum PkiError {
         wanted: String,
     },
     /// A name that no certificate may carry.
-    #[error(
-        "`{name}` cannot be a name in a certificate: use 1 to {NAME_BYTES_MAX} letters, digits, `.`, `-` or `_`"
-    )]
+    #[error("`{name}` cannot be a name in a certificate: use 1 to {NAME_BYTES_MAX} letters, digits, `.`, `-` or `_`")]
     BadName {
         /// The name.
         name: String,
@@ -167,10 +163,7 @@ pub struct ClusterAuthority {
 
 impl fmt::Debug for ClusterAuthority {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ClusterAuthority")
-            .field("cluster", &self.cluster)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ClusterAuthority").field("cluster", &self.cluster).finish_non_exhaustive()
     }
 }
 
@@ -184,39 +177,23 @@ impl ClusterAuthority {
         if key_path.exists() || directory.join(AUTHORITY_CERTIFICATE_FILE).exists() {
             return Err(PkiError::Exists(directory.to_owned()));
         }
-        let number = random::number()
-            .map_err(|source| io_error("make a cluster id for", directory, source))?;
+        let number = random::number().map_err(|source| io_error("make a cluster id for", directory, source))?;
         let cluster = format!("{number:016x}");
         let clock = Clock::real();
         let key = KeyPair::generate().map_err(make_error)?;
         let now_s = clock.wall_ms() / 1000;
         let mut params = CertificateParams::default();
-        params.distinguished_name =
-            distinguished_name(&format!("{AUTHORITY_PREFIX}{cluster}"), None);
+        params.distinguished_name = distinguished_name(&format!("{AUTHORITY_PREFIX}{cluster}"), None);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(
-            &mut params,
-            now_s.saturating_sub(CLOCK_SLACK_S),
-            now_s + AUTHORITY_YEARS * 365 * DAY_S,
-        );
+        set_validity(&mut params, now_s.saturating_sub(CLOCK_SLACK_S), now_s + AUTHORITY_YEARS * 365 * DAY_S);
         let certificate_pem = params.self_signed(&key).map_err(make_error)?.pem();
-        disk::create_dir_durably(directory)
-            .map_err(|source| io_error("make", directory, source))?;
+        disk::create_dir_durably(directory).map_err(|source| io_error("make", directory, source))?;
         // The key first: a certificate without its key would look like an authority and could sign nothing.
         write(&key_path, &key.serialize_pem(), KEY_MODE)?;
-        write(
-            &directory.join(AUTHORITY_CERTIFICATE_FILE),
-            &certificate_pem,
-            PUBLIC_MODE,
-        )?;
+        write(&directory.join(AUTHORITY_CERTIFICATE_FILE), &certificate_pem, PUBLIC_MODE)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(make_error)?;
-        Ok(Self {
-            cluster,
-            certificate_pem,
-            issuer,
-            clock,
-        })
+        Ok(Self { cluster, certificate_pem, issuer, clock })
     }
 
     /// Reads the authority in `directory`.
@@ -228,18 +205,11 @@ impl ClusterAuthority {
         let certificate_pem = read(&certificate_path)?;
         let certificate = parse_certificate(&certificate_path, &certificate_pem)?;
         let key_path = directory.join(AUTHORITY_KEY_FILE);
-        let key = KeyPair::from_pem(&read(&key_path)?).map_err(|_| PkiError::Damaged {
-            path: key_path,
-            expected: "an authority's private key",
-        })?;
+        let key = KeyPair::from_pem(&read(&key_path)?)
+            .map_err(|_| PkiError::Damaged { path: key_path, expected: "an authority's private key" })?;
         let cluster = cluster_of_authority(&certificate)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(make_error)?;
-        Ok(Self {
-            cluster,
-            certificate_pem,
-            issuer,
-            clock: Clock::real(),
-        })
+        Ok(Self { cluster, certificate_pem, issuer, clock: Clock::real() })
     }
 
     /// The cluster's id: 16 hexadecimal digits.
@@ -253,22 +223,10 @@ impl ClusterAuthority {
     ///
     /// # Errors
     /// `BadName` for a name or host that fits no certificate, `Make` when the signature fails.
-    pub fn issue(
-        &self,
-        role: Role,
-        name: &str,
-        hosts: &[String],
-        valid_days: u32,
-    ) -> Result<Identity, PkiError> {
+    pub fn issue(&self, role: Role, name: &str, hosts: &[String], valid_days: u32) -> Result<Identity, PkiError> {
         let now_s = self.clock.wall_ms() / 1000;
         let from_s = now_s.saturating_sub(CLOCK_SLACK_S);
-        self.issue_between(
-            role,
-            name,
-            hosts,
-            from_s,
-            now_s + u64::from(valid_days) * DAY_S,
-        )
+        self.issue_between(role, name, hosts, from_s, now_s + u64::from(valid_days) * DAY_S)
     }
 
     /// As [`Self::issue`], valid from `from_s` to `until_s`, both in seconds since 1970.
@@ -283,36 +241,23 @@ impl ClusterAuthority {
         from_s: u64,
         until_s: u64,
     ) -> Result<Identity, PkiError> {
-        let allowed =
-            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
-            return Err(PkiError::BadName {
-                name: name.to_owned(),
-            });
+            return Err(PkiError::BadName { name: name.to_owned() });
         }
         let mut names = vec![SERVER_NAME.to_owned()];
         names.extend(hosts.iter().filter(|host| *host != SERVER_NAME).cloned());
-        let mut params = CertificateParams::new(names).map_err(|_| PkiError::BadName {
-            name: hosts.join(", "),
-        })?;
+        let mut params = CertificateParams::new(names).map_err(|_| PkiError::BadName { name: hosts.join(", ") })?;
         params.distinguished_name = distinguished_name(name, Some(role));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // A daemon is a server to some and a client to others, so every identity may be both; the role decides.
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, from_s, until_s);
         let key = KeyPair::generate().map_err(make_error)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(make_error)?;
         let here = Path::new("new identity");
-        Identity::from_pem(
-            here,
-            certificate.pem(),
-            key.serialize_pem(),
-            self.certificate_pem.clone(),
-        )
+        Identity::from_pem(here, certificate.pem(), key.serialize_pem(), self.certificate_pem.clone())
     }
 }
 
@@ -334,10 +279,7 @@ struct IdentityParts {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Identity")
-            .field("words", &self.parts.words)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Identity").field("words", &self.parts.words).finish_non_exhaustive()
     }
 }
 
@@ -358,19 +300,10 @@ impl Identity {
     /// # Errors
     /// `Io` when one cannot be written.
     pub fn write(&self, directory: &Path) -> Result<(), PkiError> {
-        disk::create_dir_durably(directory)
-            .map_err(|source| io_error("make", directory, source))?;
+        disk::create_dir_durably(directory).map_err(|source| io_error("make", directory, source))?;
         write(&directory.join(KEY_FILE), &self.parts.key_pem, KEY_MODE)?;
-        write(
-            &directory.join(AUTHORITY_CERTIFICATE_FILE),
-            &self.parts.authority_pem,
-            PUBLIC_MODE,
-        )?;
-        write(
-            &directory.join(CERTIFICATE_FILE),
-            &self.parts.certificate_pem,
-            PUBLIC_MODE,
-        )
+        write(&directory.join(AUTHORITY_CERTIFICATE_FILE), &self.parts.authority_pem, PUBLIC_MODE)?;
+        write(&directory.join(CERTIFICATE_FILE), &self.parts.certificate_pem, PUBLIC_MODE)
     }
 
     fn from_pem(
@@ -381,25 +314,12 @@ impl Identity {
     ) -> Result<Self, PkiError> {
         let certificate = parse_certificate(&from.join(CERTIFICATE_FILE), &certificate_pem)?;
         let authority = parse_certificate(&from.join(AUTHORITY_CERTIFICATE_FILE), &authority_pem)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| PkiError::Damaged {
-                path: from.join(KEY_FILE),
-                expected: "a private key",
-            })?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+            .map_err(|_| PkiError::Damaged { path: from.join(KEY_FILE), expected: "a private key" })?;
         let words = CertificateWords::read(&certificate)?;
         words.check_cluster(&cluster_of_authority(&authority)?)?;
-        let parts = IdentityParts {
-            words,
-            certificate_pem,
-            key_pem,
-            authority_pem,
-            certificate,
-            key,
-            authority,
-        };
-        Ok(Self {
-            parts: Arc::new(parts),
-        })
+        let parts = IdentityParts { words, certificate_pem, key_pem, authority_pem, certificate, key, authority };
+        Ok(Self { parts: Arc::new(parts) })
     }
 
     /// Its role.
@@ -431,9 +351,7 @@ impl Identity {
     /// # Errors
     /// `Expired` or `NotYet`.
     pub fn check_time(&self, clock: &Clock) -> Result<(), PkiError> {
-        self.parts
-            .words
-            .check_time(i64::try_from(clock.wall_ms() / 1000).unwrap_or(i64::MAX))
+        self.parts.words.check_time(i64::try_from(clock.wall_ms() / 1000).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
@@ -466,10 +384,8 @@ fn set_validity(params: &mut CertificateParams, from_s: u64, until_s: u64) {
 }
 
 fn parse_certificate(path: &Path, pem: &str) -> Result<CertificateDer<'static>, PkiError> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| PkiError::Damaged {
-        path: path.to_owned(),
-        expected: "a certificate",
-    })
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| PkiError::Damaged { path: path.to_owned(), expected: "a certificate" })
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
@@ -477,22 +393,14 @@ fn read(path: &Path) -> Result<String, PkiError> {
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
-    disk::write_atomically_with_mode(path, text.as_bytes(), mode)
-        .map_err(|source| io_error("write", path, source))
+    disk::write_atomically_with_mode(path, text.as_bytes(), mode).map_err(|source| io_error("write", path, source))
 }
 
 fn io_error(step: &'static str, path: &Path, source: io::Error) -> PkiError {
-    PkiError::Io {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    PkiError::Io { step, path: path.to_owned(), source }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn make_error(error: rcgen::Error) -> PkiError {
     PkiError::Make(error.to_string())
 }

@@ -18,7 +18,7 @@ mod session;
 mod socket;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 
 use std::time::Duration;
@@ -57,7 +57,5 @@ mod close_code {
 }
 
 const _: () = assert!(CALL_BYTES_HELD_MAX >= 4 * dgfs_proto::limits::FRAME_BODY_BYTES_MAX as usize);
-const _: () = assert!(
-    CALLS_IN_FLIGHT_MAX
-        >= dgfs_proto::limits::OPS_IN_FLIGHT_MAX + dgfs_proto::limits::LOCK_WAITS_MAX
-);
+const _: () =
+    assert!(CALLS_IN_FLIGHT_MAX >= dgfs_proto::limits::OPS_IN_FLIGHT_MAX + dgfs_proto::limits::LOCK_WAITS_MAX);

@@ -22,9 +22,7 @@ pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
             return Err(error);
         };
         let Some(unfilled) = rest.get_mut(filled..) else {
-            return Err(io::Error::other(
-                "getrandom answered with more bytes than asked for",
-            ));
+            return Err(io::Error::other("getrandom answered with more bytes than asked for"));
         };
         rest = unfilled;
     }
@@ -49,11 +47,7 @@ mod tests {
     fn every_byte_of_a_long_buffer_is_filled() {
         let mut bytes = vec![0; 100_000];
         fill(&mut bytes).unwrap();
-        assert!(
-            bytes
-                .rchunks(64)
-                .all(|chunk| chunk.len() < 64 || chunk.iter().any(|byte| *byte != 0))
-        );
+        assert!(bytes.rchunks(64).all(|chunk| chunk.len() < 64 || chunk.iter().any(|byte| *byte != 0)));
     }
 
     #[test]

@@ -34,22 +34,13 @@ impl CertificateWords {
         let certificate = parse(der)?;
         let subject = certificate.subject();
         let name = common_name(subject).unwrap_or("without a name").to_owned();
-        let unit = subject
-            .iter_organizational_unit()
-            .next()
-            .and_then(|unit| unit.as_str().ok());
+        let unit = subject.iter_organizational_unit().next().and_then(|unit| unit.as_str().ok());
         let Some(role) = unit.and_then(Role::from_name) else {
-            return Err(PkiError::NotOurs {
-                name,
-                missing: "a role (meta, stored, index or client)",
-            });
+            return Err(PkiError::NotOurs { name, missing: "a role (meta, stored, index or client)" });
         };
         let issuer = common_name(certificate.issuer()).unwrap_or_default();
         let Some(cluster) = issuer.strip_prefix(AUTHORITY_PREFIX) else {
-            return Err(PkiError::NotOurs {
-                name,
-                missing: "a cluster",
-            });
+            return Err(PkiError::NotOurs { name, missing: "a cluster" });
         };
         let cluster = cluster.to_owned();
         let validity = certificate.validity();
@@ -100,11 +91,7 @@ impl CertificateWords {
             return Ok(());
         }
         let wanted: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-        Err(PkiError::WrongRole {
-            role: self.role,
-            name: self.name.clone(),
-            wanted: wanted.join(" or "),
-        })
+        Err(PkiError::WrongRole { role: self.role, name: self.name.clone(), wanted: wanted.join(" or ") })
     }
 }
 
@@ -114,10 +101,7 @@ pub(crate) fn cluster_of_authority(der: &[u8]) -> Result<String, PkiError> {
     let name = common_name(certificate.subject()).unwrap_or_default();
     match name.strip_prefix(AUTHORITY_PREFIX) {
         Some(cluster) => Ok(cluster.to_owned()),
-        None => Err(PkiError::NotOurs {
-            name: name.to_owned(),
-            missing: "the name of a cluster's authority",
-        }),
+        None => Err(PkiError::NotOurs { name: name.to_owned(), missing: "the name of a cluster's authority" }),
     }
 }
 
@@ -129,9 +113,7 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
 }
 
 fn common_name<'a>(name: &'a X509Name<'_>) -> Option<&'a str> {
-    name.iter_common_name()
-        .next()
-        .and_then(|name| name.as_str().ok())
+    name.iter_common_name().next().and_then(|name| name.as_str().ok())
 }
 
 fn date_of(seconds: i64) -> String {

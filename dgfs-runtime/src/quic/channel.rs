@@ -83,15 +83,9 @@ impl<P: Protocol> QuicChannel<P> {
             runtime: Handle::current(),
             client: client_config(identity, P::NAME, server_role)?,
             endpoint: endpoint_config(identity)?,
-            state: Mutex::new(LineState {
-                phase: Phase::Idle,
-                failures: 0,
-            }),
+            state: Mutex::new(LineState { phase: Phase::Idle, failures: 0 }),
         };
-        Ok(Self {
-            line: Arc::new(line),
-            protocol: PhantomData,
-        })
+        Ok(Self { line: Arc::new(line), protocol: PhantomData })
     }
 }
 
@@ -114,9 +108,7 @@ impl<P: Protocol> Channel<P> for QuicChannel<P> {
         let head = match codec::encode(&call) {
             Ok(head) => Bytes::from(head),
             Err(error) => {
-                return Box::pin(async move {
-                    Err(line.rejected(format!("the call cannot be sent: {error}")))
-                });
+                return Box::pin(async move { Err(line.rejected(format!("the call cannot be sent: {error}"))) });
             }
         };
         // The timer belongs to this channel's runtime, whatever thread polls the call.
@@ -146,18 +138,11 @@ impl<P: Protocol> Channel<P> for QuicChannel<P> {
 
 /// 0 means none in a frame, so a deadline has at least 1 ms.
 fn whole_ms(deadline: Duration) -> u32 {
-    u32::try_from(deadline.as_millis())
-        .unwrap_or(u32::MAX)
-        .max(1)
+    u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 impl Line {
-    async fn exchange(
-        self: &Arc<Self>,
-        head: Bytes,
-        body: Bytes,
-        deadline_ms: u32,
-    ) -> Result<Frame, CallError> {
+    async fn exchange(self: &Arc<Self>, head: Bytes, body: Bytes, deadline_ms: u32) -> Result<Frame, CallError> {
         let link = match self.current() {
             Phase::Connected(link) => link,
             Phase::Connecting(attempt) => attempt.await?,
@@ -194,10 +179,7 @@ impl Line {
             },
             Phase::Connecting(attempt) => return Phase::Connecting(attempt.clone()),
             Phase::Pausing { until, error } if now < *until => {
-                return Phase::Pausing {
-                    until: *until,
-                    error: error.clone(),
-                };
+                return Phase::Pausing { until: *until, error: error.clone() };
             }
             Phase::Pausing { .. } | Phase::Idle => None,
         };
@@ -207,10 +189,7 @@ impl Line {
             } else {
                 let until = state.pause_from(at);
                 if now < until {
-                    state.phase = Phase::Pausing {
-                        until,
-                        error: error.clone(),
-                    };
+                    state.phase = Phase::Pausing { until, error: error.clone() };
                     return Phase::Pausing { until, error };
                 }
             }
@@ -231,17 +210,12 @@ impl Line {
             let mut state = line.state.lock();
             state.phase = match &connected {
                 Ok(link) => Phase::Connected(Arc::clone(link)),
-                Err(error) => Phase::Pausing {
-                    until: state.pause_from(Instant::now()),
-                    error: error.clone(),
-                },
+                Err(error) => Phase::Pausing { until: state.pause_from(Instant::now()), error: error.clone() },
             };
             connected
         });
         let stopped = self.unreachable("this process is stopping");
-        async move { task.await.unwrap_or(Err(stopped)) }
-            .boxed()
-            .shared()
+        async move { task.await.unwrap_or(Err(stopped)) }.boxed().shared()
     }
 
     async fn connect(&self) -> Result<Arc<Link>, CallError> {
@@ -251,10 +225,8 @@ impl Line {
                 return Err(self.unreachable(&format!("its name cannot be resolved ({error})")));
             }
         };
-        let mut attempts: FuturesUnordered<_> = resolved
-            .take(ADDRESSES_MAX)
-            .map(|address| self.connect_to(address))
-            .collect();
+        let mut attempts: FuturesUnordered<_> =
+            resolved.take(ADDRESSES_MAX).map(|address| self.connect_to(address)).collect();
         let mut worst = self.unreachable("its name has no address");
         while let Some(attempt) = attempts.next().await {
             match attempt {
@@ -276,18 +248,12 @@ impl Line {
             .map_err(|error| self.unreachable(&format!("no socket to {address} ({error})")))?;
         let refused = socket.refused();
         // A socket for each connection: the kernel then tells it, and only it, when the peer's port is closed.
-        let endpoint = Endpoint::new_with_abstract_socket(
-            self.endpoint.clone(),
-            None,
-            Arc::new(socket),
-            Arc::new(TokioRuntime),
-        )
-        .map_err(|error| self.unreachable(&format!("no endpoint ({error})")))?;
+        let endpoint =
+            Endpoint::new_with_abstract_socket(self.endpoint.clone(), None, Arc::new(socket), Arc::new(TokioRuntime))
+                .map_err(|error| self.unreachable(&format!("no endpoint ({error})")))?;
         let connecting = endpoint
             .connect_with(self.client.clone(), address, SERVER_NAME)
-            .map_err(|error| {
-                self.unreachable(&format!("{address} cannot be connected to ({error})"))
-            })?;
+            .map_err(|error| self.unreachable(&format!("{address} cannot be connected to ({error})")))?;
         let connection = tokio::select! {
             connection = connecting => connection.map_err(|error| call_error(&self.address, self.protocol, &error))?,
             () = refused.notified() => return Err(not_listening(&self.address)),
@@ -296,26 +262,18 @@ impl Line {
     }
 
     fn unreachable(&self, reason: &str) -> CallError {
-        CallError::Unreachable {
-            peer: self.address.clone(),
-            reason: reason.to_owned(),
-        }
+        CallError::Unreachable { peer: self.address.clone(), reason: reason.to_owned() }
     }
 
     fn rejected(&self, reason: String) -> CallError {
-        CallError::Rejected {
-            peer: self.address.clone(),
-            reason,
-        }
+        CallError::Rejected { peer: self.address.clone(), reason }
     }
 }
 
 impl LineState {
     /// Counts a failure at `at`; the next attempt may begin at the answer.
     fn pause_from(&mut self, at: Instant) -> Instant {
-        let pause = PAUSE_MIN
-            .saturating_mul(1 << self.failures.min(10))
-            .min(PAUSE_MAX);
+        let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         at + pause
     }

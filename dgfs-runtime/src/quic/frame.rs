@@ -90,25 +90,7 @@ pub(crate) struct FrameHeader {
 impl FrameHeader {
     /// Reads a header.
     pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
-        let [
-            m0,
-            m1,
-            kind,
-            _,
-            h0,
-            h1,
-            h2,
-            h3,
-            b0,
-            b1,
-            b2,
-            b3,
-            d0,
-            d1,
-            d2,
-            d3,
-            number @ ..,
-        ] = *bytes;
+        let [m0, m1, kind, _, h0, h1, h2, h3, b0, b1, b2, b3, d0, d1, d2, d3, number @ ..] = *bytes;
         if [m0, m1] != MAGIC {
             return Err(FrameError::Magic);
         }
@@ -159,25 +141,13 @@ impl Frame {
     /// A frame that ends call `number` without a reply.
     pub(crate) fn without_reply(kind: FrameKind, number: u64, sentence: &str) -> Self {
         let head = Bytes::copy_from_slice(sentence.as_bytes());
-        Self {
-            kind,
-            deadline_ms: 0,
-            number,
-            head,
-            body: Bytes::new(),
-        }
+        Self { kind, deadline_ms: 0, number, head, body: Bytes::new() }
     }
 
     /// The frame that `header` announced, cut out of its `payload`.
     pub(crate) fn from_payload(header: &FrameHeader, mut payload: Bytes) -> Self {
         let head = payload.split_to(payload.len().min(header.head_bytes as usize));
-        Self {
-            kind: header.kind,
-            deadline_ms: header.deadline_ms,
-            number: header.number,
-            head,
-            body: payload,
-        }
+        Self { kind: header.kind, deadline_ms: header.deadline_ms, number: header.number, head, body: payload }
     }
 
     /// Its header, or why it cannot be sent.
@@ -190,19 +160,12 @@ impl Frame {
         if body_bytes > FRAME_BODY_BYTES_MAX {
             return Err(FrameError::BodyTooLong(body_bytes));
         }
-        Ok(FrameHeader {
-            kind: self.kind,
-            head_bytes,
-            body_bytes,
-            deadline_ms: self.deadline_ms,
-            number: self.number,
-        })
+        Ok(FrameHeader { kind: self.kind, head_bytes, body_bytes, deadline_ms: self.deadline_ms, number: self.number })
     }
 
     /// May it travel on the shared stream?
     pub(crate) fn is_small(&self) -> bool {
-        self.head.len() + self.body.len() <= SMALL_FRAME_BYTES_MAX
-            && self.body.len() <= SMALL_BODY_BYTES_MAX
+        self.head.len() + self.body.len() <= SMALL_FRAME_BYTES_MAX && self.body.len() <= SMALL_BODY_BYTES_MAX
     }
 }
 

@@ -17,8 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::channel::CallError;
 use crate::quic::frame::{Frame, FrameError, FrameKind};
 use crate::quic::stream::{
-    QUEUE_FRAMES_MAX, ReadFault, SharedReader, WriteFault, read_header, read_only_frame,
-    write_only_frame, write_shared,
+    QUEUE_FRAMES_MAX, ReadFault, SharedReader, WriteFault, read_header, read_only_frame, write_only_frame, write_shared,
 };
 use crate::quic::tls::sentence_of;
 use crate::quic::{CALLS_IN_FLIGHT_MAX, IDLE_TIMEOUT, close_code};
@@ -75,10 +74,7 @@ impl Link {
             Err(error) => return Err(call_error(&peer, protocol, &error)),
         };
         let (shared, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
-        let waiting = Arc::new(Waiting {
-            calls: Mutex::new(Some(HashMap::new())),
-            end: OnceLock::new(),
-        });
+        let waiting = Arc::new(Waiting { calls: Mutex::new(Some(HashMap::new())), end: OnceLock::new() });
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
         let link = Arc::new(Self {
             peer,
@@ -91,23 +87,12 @@ impl Link {
         });
         let runtime = Handle::current();
         runtime.spawn(write_requests(send, queue));
-        runtime.spawn(read_shared_replies(
-            connection.clone(),
-            receive,
-            Arc::clone(&waiting),
-        ));
-        runtime.spawn(accept_long_replies(
-            connection.clone(),
-            Arc::clone(&waiting),
-        ));
+        runtime.spawn(read_shared_replies(connection.clone(), receive, Arc::clone(&waiting)));
+        runtime.spawn(accept_long_replies(connection.clone(), Arc::clone(&waiting)));
         let (peer, opened) = (link.peer.clone(), link.opened);
         runtime.spawn(async move {
             let error = end_of(&connection, &refused, &peer, protocol).await;
-            waiting.end(LinkEnd {
-                error,
-                at: Instant::now(),
-                lived: opened.elapsed(),
-            });
+            waiting.end(LinkEnd { error, at: Instant::now(), lived: opened.elapsed() });
             calls.close();
         });
         Ok(link)
@@ -120,28 +105,16 @@ impl Link {
 
     /// Ends it; calls in flight fail.
     pub(crate) fn close(&self) {
-        self.connection
-            .close(close_code::DONE, b"the caller is done");
+        self.connection.close(close_code::DONE, b"the caller is done");
     }
 
     /// Sends one call and waits for the frame that answers it.
-    pub(crate) async fn call(
-        &self,
-        head: Bytes,
-        body: Bytes,
-        deadline_ms: u32,
-    ) -> Result<Frame, CallError> {
+    pub(crate) async fn call(&self, head: Bytes, body: Bytes, deadline_ms: u32) -> Result<Frame, CallError> {
         let Ok(permit) = Arc::clone(&self.calls).acquire_owned().await else {
             return Err(self.why_ended());
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Frame {
-            kind: FrameKind::Call,
-            deadline_ms,
-            number,
-            head,
-            body,
-        };
+        let mut frame = Frame { kind: FrameKind::Call, deadline_ms, number, head, body };
         if frame.is_small() {
             self.call_shared(frame, permit).await
         } else {
@@ -150,24 +123,14 @@ impl Link {
         }
     }
 
-    async fn call_shared(
-        &self,
-        frame: Frame,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Frame, CallError> {
+    async fn call_shared(&self, frame: Frame, permit: OwnedSemaphorePermit) -> Result<Frame, CallError> {
         let (answer, answered) = oneshot::channel();
         // The place in the queue comes first: a caller that gives up while it waits for one has begun nothing.
         let Ok(place) = self.shared.reserve().await else {
             return Err(self.ended().await);
         };
         match self.waiting.calls.lock().as_mut() {
-            Some(calls) => calls.insert(
-                frame.number,
-                WaitingCall {
-                    answer,
-                    _permit: permit,
-                },
-            ),
+            Some(calls) => calls.insert(frame.number, WaitingCall { answer, _permit: permit }),
             None => return Err(self.why_ended()),
         };
         place.send(frame);
@@ -177,11 +140,7 @@ impl Link {
         }
     }
 
-    async fn call_on_own_stream(
-        &self,
-        frame: Frame,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Frame, CallError> {
+    async fn call_on_own_stream(&self, frame: Frame, permit: OwnedSemaphorePermit) -> Result<Frame, CallError> {
         let Ok((mut send, mut receive)) = self.connection.open_bi().await else {
             return Err(self.ended().await);
         };
@@ -191,10 +150,7 @@ impl Link {
             Ok(()) | Err(WriteFault::Broken(quinn::WriteError::Stopped(_))) => {}
             Err(WriteFault::Broken(_)) => return Err(self.ended().await),
             Err(WriteFault::Malformed(error)) => {
-                return Err(CallError::Rejected {
-                    peer: self.peer.clone(),
-                    reason: error.to_string(),
-                });
+                return Err(CallError::Rejected { peer: self.peer.clone(), reason: error.to_string() });
             }
         }
         let answer = read_reply(&mut receive).await;
@@ -209,13 +165,10 @@ impl Link {
                 close_malformed(&self.connection, error);
                 Err(self.ended().await)
             }
-            Err(ReadFault::Broken) if self.connection.close_reason().is_some() => {
-                Err(self.ended().await)
+            Err(ReadFault::Broken) if self.connection.close_reason().is_some() => Err(self.ended().await),
+            Err(ReadFault::Broken) => {
+                Err(CallError::Unreachable { peer: self.peer.clone(), reason: "it broke the call off".to_owned() })
             }
-            Err(ReadFault::Broken) => Err(CallError::Unreachable {
-                peer: self.peer.clone(),
-                reason: "it broke the call off".to_owned(),
-            }),
         }
     }
 
@@ -232,10 +185,7 @@ impl Link {
     fn why_ended(&self) -> CallError {
         match self.waiting.end.get() {
             Some(end) => end.error.clone(),
-            None => CallError::Unreachable {
-                peer: self.peer.clone(),
-                reason: "the connection ended".to_owned(),
-            },
+            None => CallError::Unreachable { peer: self.peer.clone(), reason: "the connection ended".to_owned() },
         }
     }
 }
@@ -243,17 +193,10 @@ impl Link {
 impl Waiting {
     /// Hands `frame` to whoever waits for it.
     fn answer(&self, frame: Frame) -> Result<(), FrameError> {
-        if !matches!(
-            frame.kind,
-            FrameKind::Reply | FrameKind::Failed | FrameKind::Refused
-        ) {
+        if !matches!(frame.kind, FrameKind::Reply | FrameKind::Failed | FrameKind::Refused) {
             return Err(FrameError::Misplaced);
         }
-        let call = self
-            .calls
-            .lock()
-            .as_mut()
-            .and_then(|calls| calls.remove(&frame.number));
+        let call = self.calls.lock().as_mut().and_then(|calls| calls.remove(&frame.number));
         if let Some(call) = call {
             // The caller may have given up; the answer is then for nobody.
             let _ = call.answer.send(frame);
@@ -262,11 +205,7 @@ impl Waiting {
     }
 
     fn forget(&self, number: u64) {
-        let call = self
-            .calls
-            .lock()
-            .as_mut()
-            .and_then(|calls| calls.remove(&number));
+        let call = self.calls.lock().as_mut().and_then(|calls| calls.remove(&number));
         drop(call);
     }
 
@@ -331,12 +270,7 @@ fn close_malformed(connection: &Connection, error: FrameError) {
     connection.close(close_code::MALFORMED, error.to_string().as_bytes());
 }
 
-async fn end_of(
-    connection: &Connection,
-    refused: &Notify,
-    peer: &str,
-    protocol: &str,
-) -> CallError {
+async fn end_of(connection: &Connection, refused: &Notify, peer: &str, protocol: &str) -> CallError {
     let error = tokio::select! {
         error = connection.closed() => error,
         () = refused.notified() => {
@@ -349,32 +283,21 @@ async fn end_of(
 
 /// Nobody has the port.
 pub(crate) fn not_listening(peer: &str) -> CallError {
-    CallError::Unreachable {
-        peer: peer.to_owned(),
-        reason: "no process listens there".to_owned(),
-    }
+    CallError::Unreachable { peer: peer.to_owned(), reason: "no process listens there".to_owned() }
 }
 
 /// What the end of a connection means for a call.
 pub(crate) fn call_error(peer: &str, protocol: &str, error: &ConnectionError) -> CallError {
-    let unreachable = |reason: String| CallError::Unreachable {
-        peer: peer.to_owned(),
-        reason,
-    };
-    let rejected = |reason: String| CallError::Rejected {
-        peer: peer.to_owned(),
-        reason,
-    };
+    let unreachable = |reason: String| CallError::Unreachable { peer: peer.to_owned(), reason };
+    let rejected = |reason: String| CallError::Rejected { peer: peer.to_owned(), reason };
     match error {
         ConnectionError::ApplicationClosed(close) if close.error_code == close_code::REJECTED => {
             rejected(String::from_utf8_lossy(&close.reason).into_owned())
         }
-        ConnectionError::ApplicationClosed(close) if close.error_code == close_code::MALFORMED => {
-            rejected(format!(
-                "it could not read what it was sent ({}): run the same version of DGFS on both hosts",
-                String::from_utf8_lossy(&close.reason)
-            ))
-        }
+        ConnectionError::ApplicationClosed(close) if close.error_code == close_code::MALFORMED => rejected(format!(
+            "it could not read what it was sent ({}): run the same version of DGFS on both hosts",
+            String::from_utf8_lossy(&close.reason)
+        )),
         ConnectionError::ApplicationClosed(_) => unreachable("it is stopping".to_owned()),
         ConnectionError::ConnectionClosed(close) => {
             let reason = String::from_utf8_lossy(&close.reason);
@@ -383,24 +306,17 @@ pub(crate) fn call_error(peer: &str, protocol: &str, error: &ConnectionError) ->
                 None => unreachable(format!("it ended the connection ({error})")),
             }
         }
-        ConnectionError::TransportError(fault) => {
-            match handshake_refusal(fault.code, &fault.reason, protocol) {
-                Some(reason) => rejected(reason),
-                None => unreachable(format!("the connection broke ({fault})")),
-            }
+        ConnectionError::TransportError(fault) => match handshake_refusal(fault.code, &fault.reason, protocol) {
+            Some(reason) => rejected(reason),
+            None => unreachable(format!("the connection broke ({fault})")),
+        },
+        ConnectionError::VersionMismatch => {
+            rejected("it speaks another version of QUIC: run the same version of DGFS on both hosts".to_owned())
         }
-        ConnectionError::VersionMismatch => rejected(
-            "it speaks another version of QUIC: run the same version of DGFS on both hosts"
-                .to_owned(),
-        ),
-        ConnectionError::TimedOut => {
-            unreachable(format!("it was silent for {} s", IDLE_TIMEOUT.as_secs()))
-        }
+        ConnectionError::TimedOut => unreachable(format!("it was silent for {} s", IDLE_TIMEOUT.as_secs())),
         ConnectionError::Reset => unreachable("it was restarted".to_owned()),
         ConnectionError::LocallyClosed => unreachable("the connection was closed here".to_owned()),
-        ConnectionError::CidsExhausted => {
-            unreachable("this process has too many connections".to_owned())
-        }
+        ConnectionError::CidsExhausted => unreachable("this process has too many connections".to_owned()),
     }
 }
 

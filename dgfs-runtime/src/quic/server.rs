@@ -81,13 +81,8 @@ impl QuicServer {
         let bind_error = |source| QuicError::Bind { address, source };
         let config = endpoint_config(identity)?;
         let socket = UdpSocket::bind(address, None).map_err(bind_error)?;
-        let endpoint = Endpoint::new_with_abstract_socket(
-            config,
-            None,
-            Arc::new(socket),
-            Arc::new(TokioRuntime),
-        )
-        .map_err(bind_error)?;
+        let endpoint = Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), Arc::new(TokioRuntime))
+            .map_err(bind_error)?;
         let (alive, running) = mpsc::channel(1);
         let shared = Arc::new(ServerShared {
             services: RwLock::new(BTreeMap::new()),
@@ -95,32 +90,19 @@ impl QuicServer {
             alive: Mutex::new(Some(alive)),
         });
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared)));
-        Ok(Self {
-            endpoint,
-            identity: identity.clone(),
-            shared,
-            running,
-        })
+        Ok(Self { endpoint, identity: identity.clone(), shared, running })
     }
 
     /// Serves protocol `P` to peers with one of `roles`, from now on.
     ///
     /// # Errors
     /// `Identity` when TLS cannot be set up with the server's identity.
-    pub fn serve<P: Protocol>(
-        &self,
-        handler: Arc<dyn Handler<P>>,
-        roles: &[Role],
-    ) -> Result<(), QuicError> {
-        let offer = Offer {
-            service: Arc::new(Served { handler }),
-            roles: roles.into(),
-        };
+    pub fn serve<P: Protocol>(&self, handler: Arc<dyn Handler<P>>, roles: &[Role]) -> Result<(), QuicError> {
+        let offer = Offer { service: Arc::new(Served { handler }), roles: roles.into() };
         let mut services = self.shared.services.write();
         services.insert(P::NAME, offer);
         let names: Vec<&str> = services.keys().copied().collect();
-        self.endpoint
-            .set_server_config(Some(server_config(&self.identity, &names)?));
+        self.endpoint.set_server_config(Some(server_config(&self.identity, &names)?));
         Ok(())
     }
 
@@ -137,17 +119,10 @@ impl QuicServer {
         self.endpoint.set_server_config(None);
         self.shared.stopping.send_replace(true);
         drop(self.shared.alive.lock().take());
-        if tokio::time::timeout(grace, self.running.recv())
-            .await
-            .is_err()
-        {
-            info!(
-                grace_ms = grace.as_millis(),
-                "calls were still running at the end of the grace time"
-            );
+        if tokio::time::timeout(grace, self.running.recv()).await.is_err() {
+            info!(grace_ms = grace.as_millis(), "calls were still running at the end of the grace time");
         }
-        self.endpoint
-            .close(close_code::DONE, b"the server is stopping");
+        self.endpoint.close(close_code::DONE, b"the server is stopping");
         // Peers that are gone do not answer the farewell: they are not waited for.
         let _ = tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await;
     }
@@ -155,8 +130,7 @@ impl QuicServer {
 
 impl Drop for QuicServer {
     fn drop(&mut self) {
-        self.endpoint
-            .close(close_code::DONE, b"the server is stopping");
+        self.endpoint.close(close_code::DONE, b"the server is stopping");
     }
 }
 

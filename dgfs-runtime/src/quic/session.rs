@@ -24,8 +24,7 @@ use crate::channel::{Handler, Peer, Protocol, Role};
 use crate::pki::certificate::CertificateWords;
 use crate::quic::frame::{Frame, FrameError, FrameHeader, FrameKind};
 use crate::quic::stream::{
-    QUEUE_FRAMES_MAX, ReadFault, SharedReader, read_header, read_only_frame, write_only_frame,
-    write_shared,
+    QUEUE_FRAMES_MAX, ReadFault, SharedReader, read_header, read_only_frame, write_only_frame, write_shared,
 };
 use crate::quic::{CALL_BYTES_HELD_MAX, CALLS_IN_FLIGHT_MAX, close_code};
 
@@ -38,12 +37,7 @@ pub(crate) type Answer = (Result<Vec<u8>, CodecError>, Bytes);
 /// A handler without its protocol's types.
 pub(crate) trait Service: Send + Sync {
     /// Decodes a call; the future carries it out.
-    fn begin(
-        &self,
-        peer: Arc<Peer>,
-        head: &[u8],
-        body: Bytes,
-    ) -> Result<BoxFuture<'static, Answer>, CodecError>;
+    fn begin(&self, peer: Arc<Peer>, head: &[u8], body: Bytes) -> Result<BoxFuture<'static, Answer>, CodecError>;
 }
 
 /// The handler of `P`.
@@ -52,12 +46,7 @@ pub(crate) struct Served<P: Protocol> {
 }
 
 impl<P: Protocol> Service for Served<P> {
-    fn begin(
-        &self,
-        peer: Arc<Peer>,
-        head: &[u8],
-        body: Bytes,
-    ) -> Result<BoxFuture<'static, Answer>, CodecError> {
+    fn begin(&self, peer: Arc<Peer>, head: &[u8], body: Bytes) -> Result<BoxFuture<'static, Answer>, CodecError> {
         let call = codec::decode::<P::Call>(head)?;
         let handler = Arc::clone(&self.handler);
         Ok(Box::pin(async move {
@@ -100,29 +89,14 @@ impl Session {
         alive: mpsc::Sender<()>,
     ) -> Result<Arc<Self>, String> {
         let protocol = protocol_of(&connection).ok_or("the connection names no protocol")?;
-        let (service, roles) =
-            offer_of(&protocol).ok_or_else(|| format!("{protocol} is not served here"))?;
+        let (service, roles) = offer_of(&protocol).ok_or_else(|| format!("{protocol} is not served here"))?;
         let words = certificate_of(&connection)?;
-        words
-            .check_role(&roles)
-            .map_err(|error| error.to_string())?;
+        words.check_role(&roles).map_err(|error| error.to_string())?;
         let address = format!("{}@{}", words.name, connection.remote_address());
-        let peer = Arc::new(Peer {
-            role: words.role,
-            address,
-            local: false,
-        });
+        let peer = Arc::new(Peer { role: words.role, address, local: false });
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
         let bytes = Arc::new(Semaphore::new(CALL_BYTES_HELD_MAX / BYTES_PER_PERMIT));
-        Ok(Arc::new(Self {
-            connection,
-            peer,
-            service,
-            calls,
-            bytes,
-            stopping,
-            alive,
-        }))
+        Ok(Arc::new(Self { connection, peer, service, calls, bytes, stopping, alive }))
     }
 
     /// The peer's name and address.
@@ -142,42 +116,26 @@ impl Session {
             let Ok((send, receive)) = streams else { return };
             let session = Arc::clone(&self);
             tokio::spawn(async move {
-                if let Err(ReadFault::Malformed(error)) = session.serve_stream(send, receive).await
-                {
+                if let Err(ReadFault::Malformed(error)) = session.serve_stream(send, receive).await {
                     warn!(peer = session.peer_address(), %error, "connection closed: malformed frame");
-                    session
-                        .connection
-                        .close(close_code::MALFORMED, error.to_string().as_bytes());
+                    session.connection.close(close_code::MALFORMED, error.to_string().as_bytes());
                 }
             });
         }
     }
 
-    async fn serve_stream(
-        self: &Arc<Self>,
-        send: SendStream,
-        mut receive: RecvStream,
-    ) -> Result<(), ReadFault> {
+    async fn serve_stream(self: &Arc<Self>, send: SendStream, mut receive: RecvStream) -> Result<(), ReadFault> {
         let Some(header) = read_header(&mut receive).await? else {
             return Ok(());
         };
         match header.kind {
-            FrameKind::Call => {
-                self.serve_shared(send, SharedReader::new(receive, Some(header)))
-                    .await
-            }
+            FrameKind::Call => self.serve_shared(send, SharedReader::new(receive, Some(header))).await,
             FrameKind::BulkCall => self.serve_bulk(send, receive, &header).await,
-            FrameKind::Reply | FrameKind::Failed | FrameKind::Refused => {
-                Err(FrameError::Misplaced.into())
-            }
+            FrameKind::Reply | FrameKind::Failed | FrameKind::Refused => Err(FrameError::Misplaced.into()),
         }
     }
 
-    async fn serve_shared(
-        self: &Arc<Self>,
-        send: SendStream,
-        mut reader: SharedReader,
-    ) -> Result<(), ReadFault> {
+    async fn serve_shared(self: &Arc<Self>, send: SendStream, mut reader: SharedReader) -> Result<(), ReadFault> {
         let (replies, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
         let alive = self.alive.clone();
         tokio::spawn(async move {
@@ -221,31 +179,14 @@ impl Session {
         let began = Instant::now();
         let permits = u32::try_from(payload_bytes / BYTES_PER_PERMIT + 1).ok()?;
         let call = Arc::clone(&self.calls).acquire_owned().await.ok()?;
-        let bytes = Arc::clone(&self.bytes)
-            .acquire_many_owned(permits)
-            .await
-            .ok()?;
-        Some(Admission {
-            _call: call,
-            _bytes: bytes,
-            _alive: self.alive.clone(),
-            waited: began.elapsed(),
-        })
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(permits).await.ok()?;
+        Some(Admission { _call: call, _bytes: bytes, _alive: self.alive.clone(), waited: began.elapsed() })
     }
 
-    fn start(
-        self: &Arc<Self>,
-        frame: Frame,
-        admission: Admission,
-        path: ReplyPath,
-    ) -> Result<(), ReadFault> {
+    fn start(self: &Arc<Self>, frame: Frame, admission: Admission, path: ReplyPath) -> Result<(), ReadFault> {
         let number = frame.number;
-        let call = self
-            .service
-            .begin(Arc::clone(&self.peer), &frame.head, frame.body)
-            .map_err(|_| FrameError::Head)?;
-        let late =
-            frame.deadline_ms != 0 && admission.waited.as_millis() > u128::from(frame.deadline_ms);
+        let call = self.service.begin(Arc::clone(&self.peer), &frame.head, frame.body).map_err(|_| FrameError::Head)?;
+        let late = frame.deadline_ms != 0 && admission.waited.as_millis() > u128::from(frame.deadline_ms);
         let session = Arc::clone(self);
         tokio::spawn(async move {
             let answer = if late {
@@ -300,13 +241,7 @@ async fn run(call: BoxFuture<'static, Answer>, number: u64) -> Frame {
         }
     };
     let frame = match head {
-        Ok(head) => Frame {
-            kind: FrameKind::Reply,
-            deadline_ms: 0,
-            number,
-            head: head.into(),
-            body,
-        },
+        Ok(head) => Frame { kind: FrameKind::Reply, deadline_ms: 0, number, head: head.into(), body },
         Err(error) => return refuse_answer(number, &error.to_string()),
     };
     match frame.header() {
@@ -317,28 +252,18 @@ async fn run(call: BoxFuture<'static, Answer>, number: u64) -> Frame {
 
 fn refuse_answer(number: u64, error: &str) -> Frame {
     error!(number, error, "an answer cannot be sent");
-    Frame::without_reply(
-        FrameKind::Refused,
-        number,
-        &format!("its answer cannot be sent: {error}"),
-    )
+    Frame::without_reply(FrameKind::Refused, number, &format!("its answer cannot be sent: {error}"))
 }
 
 fn protocol_of(connection: &Connection) -> Option<String> {
-    let data = connection
-        .handshake_data()?
-        .downcast::<HandshakeData>()
-        .ok()?;
+    let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
     String::from_utf8(data.protocol?).ok()
 }
 
 fn certificate_of(connection: &Connection) -> Result<CertificateWords, String> {
-    let identity = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let certificate = identity
-        .as_ref()
-        .and_then(|certificates| certificates.first());
+    let identity =
+        connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate = identity.as_ref().and_then(|certificates| certificates.first());
     let certificate = certificate.ok_or("the connection shows no certificate")?;
     CertificateWords::read(certificate).map_err(|error| error.to_string())
 }

@@ -40,10 +40,7 @@ pub(crate) struct UdpSocket {
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("UdpSocket")
-            .field("io", &self.io)
-            .finish_non_exhaustive()
+        formatter.debug_struct("UdpSocket").field("io", &self.io).finish_non_exhaustive()
     }
 }
 
@@ -59,11 +56,7 @@ impl UdpSocket {
         state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES)?;
         warn_when_clamped(&socket, &state)?;
         let io = tokio::net::UdpSocket::from_std(socket)?;
-        Ok(Self {
-            io,
-            state,
-            refused: Arc::new(Notify::new()),
-        })
+        Ok(Self { io, state, refused: Arc::new(Notify::new()) })
     }
 
     /// Notified when the peer's host answered that the port is closed (its process is gone).
@@ -91,16 +84,11 @@ fn warn_when_clamped(socket: &std::net::UdpSocket, state: &UdpSocketState) -> io
 
 impl AsyncUdpSocket for UdpSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(WritePoller {
-            socket: self,
-            waiting: None,
-        })
+        Box::pin(WritePoller { socket: self, waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        });
+        let sent = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
@@ -126,15 +114,11 @@ impl AsyncUdpSocket for UdpSocket {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            match self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, meta)
-            }) {
+            match self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta)) {
                 Ok(received) => return Poll::Ready(Ok(received)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The error is taken off the socket by reporting it, so the next turn waits or receives.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.refused.notify_one()
-                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refused.notify_one(),
                 Err(error) => debug!(%error, "datagram not received"),
             }
         }
@@ -166,18 +150,14 @@ struct WritePoller {
 
 impl fmt::Debug for WritePoller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("WritePoller")
-            .finish_non_exhaustive()
+        formatter.debug_struct("WritePoller").finish_non_exhaustive()
     }
 }
 
 impl UdpPoller for WritePoller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = Arc::clone(&self.socket);
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
         let result = ready!(waiting.as_mut().poll(cx));
         self.waiting = None;
         Poll::Ready(result)

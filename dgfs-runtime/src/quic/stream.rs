@@ -41,17 +41,12 @@ pub(crate) async fn read_header(stream: &mut RecvStream) -> Result<Option<FrameH
     match stream.read_exact(&mut bytes).await {
         Ok(()) => Ok(Some(FrameHeader::decode(&bytes)?)),
         Err(ReadExactError::FinishedEarly(0)) => Ok(None),
-        Err(ReadExactError::FinishedEarly(_) | ReadExactError::ReadError(_)) => {
-            Err(ReadFault::Broken)
-        }
+        Err(ReadExactError::FinishedEarly(_) | ReadExactError::ReadError(_)) => Err(ReadFault::Broken),
     }
 }
 
 /// The rest of the only frame of a stream.
-pub(crate) async fn read_only_frame(
-    stream: &mut RecvStream,
-    header: &FrameHeader,
-) -> Result<Frame, ReadFault> {
+pub(crate) async fn read_only_frame(stream: &mut RecvStream, header: &FrameHeader) -> Result<Frame, ReadFault> {
     let wanted = header.payload_bytes();
     let mut payload = BytesMut::new();
     let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
@@ -86,11 +81,7 @@ pub(crate) struct SharedReader {
 impl SharedReader {
     /// A reader of `stream`, whose header `first` was read already (none: nothing was read).
     pub(crate) fn new(stream: RecvStream, first: Option<FrameHeader>) -> Self {
-        Self {
-            stream,
-            first,
-            buffer: BytesMut::new(),
-        }
+        Self { stream, first, buffer: BytesMut::new() }
     }
 
     /// The next frame; none when the peer finished the stream. Cancelling it loses no bytes.
@@ -129,10 +120,7 @@ impl SharedReader {
             return Ok(None);
         }
         self.first = None;
-        Ok(Some(Frame::from_payload(
-            &header,
-            self.buffer.split_to(wanted).freeze(),
-        )))
+        Ok(Some(Frame::from_payload(&header, self.buffer.split_to(wanted).freeze())))
     }
 }
 
@@ -177,10 +165,7 @@ pub(crate) enum WriteFault {
 }
 
 /// Sends `frame` as the only one of `stream` and finishes it. The body is not copied.
-pub(crate) async fn write_only_frame(
-    stream: &mut SendStream,
-    frame: Frame,
-) -> Result<(), WriteFault> {
+pub(crate) async fn write_only_frame(stream: &mut SendStream, frame: Frame) -> Result<(), WriteFault> {
     let mut start = BytesMut::with_capacity(HEADER_BYTES + frame.head.len());
     frame.header()?.encode(&mut start);
     start.extend_from_slice(&frame.head);

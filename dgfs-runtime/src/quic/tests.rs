@@ -2,4 +2,4 @@
 
 mod calls;
 mod refusals;
-mod support;
+pub(crate) mod support;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt,
 };
 use ring::hmac;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -52,29 +52,19 @@ pub(crate) fn sentence_of(reason: &str) -> &str {
 }
 
 /// What a server's endpoint offers: one protocol name for each thing it serves.
-pub(crate) fn server_config(
-    identity: &Identity,
-    protocols: &[&str],
-) -> Result<ServerConfig, TlsError> {
+pub(crate) fn server_config(identity: &Identity, protocols: &[&str]) -> Result<ServerConfig, TlsError> {
     let provider = provider();
     let roots = roots(identity)?;
-    let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-        .build()
-        .map_err(TlsError::because)?;
-    let verifier = ClientVerifier {
-        inner,
-        cluster: identity.cluster().to_owned(),
-    };
+    let inner =
+        WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().map_err(TlsError::because)?;
+    let verifier = ClientVerifier { inner, cluster: identity.cluster().to_owned() };
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::because)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(vec![identity.certificate()], identity.key())
         .map_err(TlsError::because)?;
-    tls.alpn_protocols = protocols
-        .iter()
-        .map(|name| name.as_bytes().to_vec())
-        .collect();
+    tls.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     tls.send_tls13_tickets = 0;
     let quic = QuicServerConfig::try_from(tls).map_err(TlsError::because)?;
     let mut config = ServerConfig::with_crypto(Arc::new(quic));
@@ -83,21 +73,12 @@ pub(crate) fn server_config(
 }
 
 /// What a client's endpoint asks for: `protocol`, of a server with role `server_role`.
-pub(crate) fn client_config(
-    identity: &Identity,
-    protocol: &str,
-    server_role: Role,
-) -> Result<ClientConfig, TlsError> {
+pub(crate) fn client_config(identity: &Identity, protocol: &str, server_role: Role) -> Result<ClientConfig, TlsError> {
     let provider = provider();
     let roots = roots(identity)?;
-    let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-        .build()
-        .map_err(TlsError::because)?;
-    let verifier = ServerVerifier {
-        inner,
-        cluster: identity.cluster().to_owned(),
-        role: server_role,
-    };
+    let inner =
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().map_err(TlsError::because)?;
+    let verifier = ServerVerifier { inner, cluster: identity.cluster().to_owned(), role: server_role };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::because)?
@@ -117,15 +98,10 @@ pub(crate) fn client_config(
 /// started again can tell the peers of its former life at once that their connections are gone.
 pub(crate) fn endpoint_config(identity: &Identity) -> Result<EndpointConfig, TlsError> {
     let secret = hmac::Key::new(hmac::HMAC_SHA256, identity.key().secret_der());
-    let reset_key = hmac::Key::new(
-        hmac::HMAC_SHA256,
-        hmac::sign(&secret, b"dgfs quic stateless reset").as_ref(),
-    );
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, b"dgfs quic stateless reset").as_ref());
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(|| Box::new(ConnectionIds { made: 0 }));
-    config
-        .max_udp_payload_size(MTU_BYTES_MAX)
-        .map_err(TlsError::because)?;
+    config.max_udp_payload_size(MTU_BYTES_MAX).map_err(TlsError::because)?;
     Ok(config)
 }
 
@@ -164,9 +140,7 @@ fn transport(incoming_bi: u32, incoming_uni: u32) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(incoming_uni))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(whole_ms(
-            IDLE_TIMEOUT,
-        )))))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(whole_ms(IDLE_TIMEOUT)))))
         .mtu_discovery_config(Some(discovery));
     transport
 }
@@ -178,9 +152,7 @@ fn whole_ms(duration: Duration) -> u32 {
 /// ring, with AES-128-GCM first: enough for a cluster's inside, and the cheapest at packet size.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     Arc::new(provider)
 }
 
@@ -191,11 +163,7 @@ fn roots(identity: &Identity) -> Result<Arc<RootCertStore>, TlsError> {
 }
 
 /// Words first, for the sentence; then rustls' own check, which alone decides trust.
-fn check_words(
-    certificate: &[u8],
-    cluster: &str,
-    now: UnixTime,
-) -> Result<CertificateWords, PkiError> {
+fn check_words(certificate: &[u8], cluster: &str, now: UnixTime) -> Result<CertificateWords, PkiError> {
     let words = CertificateWords::read(certificate)?;
     words.check_cluster(cluster)?;
     words.check_time(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))?;
@@ -211,10 +179,7 @@ fn not_signed(words: &CertificateWords, detail: &rustls::Error) -> PkiError {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn refusal(error: PkiError) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }

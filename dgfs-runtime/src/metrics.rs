@@ -1,0 +1,211 @@
+//! Numbers for Prometheus, and the small HTTP server that shows them.
+//!
+//! Never measures anything itself. Always: at most [`CONNECTIONS_MAX`]
+//! requests are answered at a time, and one that is slow is dropped.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tracing::debug;
+
+/// Requests answered at a time; further connections wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 32;
+/// A scrape takes milliseconds; whoever needs longer is stuck.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept (such as no free descriptor), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics of one process. Cheap to clone. A name is registered once; twice is a bug and panics at the start.
+#[derive(Clone, Debug, Default)]
+pub struct MetricSet {
+    registry: Registry,
+}
+
+impl MetricSet {
+    /// No metrics yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A number that only grows.
+    ///
+    /// # Panics
+    /// When the name is taken or malformed, as all functions here.
+    #[must_use]
+    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(name, IntCounter::new(name, help))
+    }
+
+    /// Counters by label.
+    #[must_use]
+    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(name, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// A number that goes up and down.
+    #[must_use]
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(name, IntGauge::new(name, help))
+    }
+
+    /// Gauges by label.
+    #[must_use]
+    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(name, IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// How often values fell between `bounds` (seconds for times, bytes for sizes).
+    #[must_use]
+    pub fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+        self.register(name, Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec())))
+    }
+
+    /// Histograms by label.
+    #[must_use]
+    pub fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        self.register(name, HistogramVec::new(options, labels))
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// `InvalidData` when a metric has no help or no name.
+    pub fn render(&self) -> io::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(io::Error::other)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, name: &str, metric: Result<C, prometheus::Error>) -> C {
+        let registered = metric.and_then(|metric| self.registry.register(Box::new(metric.clone())).map(|()| metric));
+        match registered {
+            Ok(metric) => metric,
+            Err(error) => panic!("metric {name} cannot be registered: {error}"),
+        }
+    }
+}
+
+/// Bounds in seconds for the latency of a call: 50 µs to 30 s.
+pub const LATENCY_BOUNDS_S: [f64; 12] =
+    [0.000_05, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0];
+
+/// Is the process ready to serve? The error is a sentence why not.
+pub type Readiness = dyn Fn() -> Result<(), String> + Send + Sync;
+
+/// Serves `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve) until it is dropped.
+#[derive(Debug)]
+pub struct MetricsServer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl MetricsServer {
+    /// Listens at `address` (port 0: any free one).
+    ///
+    /// # Errors
+    /// Those of listening: the address is taken, or not of this host.
+    pub async fn start(address: SocketAddr, metrics: MetricSet, ready: Arc<Readiness>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(accept(listener, Arc::new(Pages { metrics, ready })));
+        Ok(Self { address, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for MetricsServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Pages {
+    metrics: MetricSet,
+    ready: Arc<Readiness>,
+}
+
+async fn accept(listener: TcpListener, pages: Arc<Pages>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The semaphore is never closed, so the loop ends with its task only.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let pages = Arc::clone(&pages);
+                tokio::spawn(async move {
+                    if tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, pages)).await.is_err() {
+                        debug!(%peer, "metrics request dropped: too slow");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                debug!(%error, "metrics connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, pages: Arc<Pages>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let page = pages.page(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(page) }
+    });
+    // One request a connection: an idle one must not hold a place. An error is the peer's to notice.
+    let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+}
+
+impl Pages {
+    fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if method != Method::GET && method != Method::HEAD {
+            return page(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        }
+        match path {
+            "/metrics" => match self.metrics.render() {
+                Ok(text) => page(StatusCode::OK, text),
+                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            "/healthz" => page(StatusCode::OK, "running\n".to_owned()),
+            "/readyz" => match (self.ready)() {
+                Ok(()) => page(StatusCode::OK, "ready\n".to_owned()),
+                Err(reason) => page(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            },
+            _ => page(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+        }
+    }
+}
+
+fn page(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Promises of the metrics server, over loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{CONNECTIONS_MAX, LATENCY_BOUNDS_S, MetricSet, MetricsServer};
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+async fn server(metrics: &MetricSet, ready: &Arc<AtomicBool>) -> MetricsServer {
+    let ready = Arc::clone(ready);
+    let readiness = Arc::new(move || if ready.load(Ordering::SeqCst) { Ok(()) } else { Err("no disk".to_owned()) });
+    MetricsServer::start((Ipv4Addr::LOCALHOST, 0).into(), metrics.clone(), readiness).await.unwrap()
+}
+
+#[tokio::test]
+async fn metrics_are_shown_as_text() {
+    let metrics = MetricSet::new();
+    metrics.counter("dgfs_test_calls_total", "Calls.").inc_by(3);
+    metrics
+        .histograms("dgfs_test_seconds", "Time.", &["operation"], &LATENCY_BOUNDS_S)
+        .with_label_values(&["x"])
+        .observe(0.1);
+    let server = server(&metrics, &Arc::new(AtomicBool::new(true))).await;
+    let text = get(server.address(), "/metrics").await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("dgfs_test_calls_total 3"), "{text}");
+    assert!(text.contains("dgfs_test_seconds_count{operation=\"x\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_callback_and_health_does_not() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let server = server(&MetricSet::new(), &ready).await;
+    let text = get(server.address(), "/readyz").await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.ends_with("no disk\n"), "{text}");
+    assert!(get(server.address(), "/healthz").await.starts_with("HTTP/1.1 200"));
+    ready.store(true, Ordering::SeqCst);
+    assert!(get(server.address(), "/readyz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn an_unknown_page_and_another_method_are_refused() {
+    let server = server(&MetricSet::new(), &Arc::new(AtomicBool::new(true))).await;
+    assert!(get(server.address(), "/etc").await.starts_with("HTTP/1.1 404"));
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(b"DELETE /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+}
+
+#[tokio::test]
+async fn more_connections_than_places_are_all_answered_in_the_end() {
+    let server = server(&MetricSet::new(), &Arc::new(AtomicBool::new(true))).await;
+    let requests = (0..CONNECTIONS_MAX * 4).map(|_| get(server.address(), "/healthz"));
+    for text in futures_util::future::join_all(requests).await {
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "metric dgfs_test_total cannot be registered")]
+fn a_name_taken_twice_is_a_bug() {
+    let metrics = MetricSet::new();
+    let _first = metrics.counter("dgfs_test_total", "Calls.");
+    let _second = metrics.counter("dgfs_test_total", "Calls.");
+}

@@ -1,0 +1,149 @@
+//! Logs: where they go, how they look, and the request ids that tie them.
+//!
+//! Never reads the environment: the caller passes `RUST_LOG` on if it wants
+//! it. Always: a request id is new in this process and, but for chance, in the cluster.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::random;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// What to log and where to: the `[log]` table of every daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or filters such as `info,dgfs_meta=debug`.
+    pub level: String,
+    /// The file that lines are appended to; none: standard error.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: "info".to_owned(), file: None }
+    }
+}
+
+/// Why logging could not begin.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The level is none.
+    #[error(
+        "log level `{level}`: {reason}; use error, warn, info, debug, trace or filters such as `info,dgfs_meta=debug`"
+    )]
+    Level {
+        /// As given.
+        level: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log file cannot be opened.
+    #[error("open the log file {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Called twice.
+    #[error("logging has begun already in this process")]
+    Twice,
+}
+
+/// Begins logging for the whole process; `level_override` (such as the value of `RUST_LOG`) wins over the configured level.
+///
+/// # Errors
+/// `Level`, `File`, or `Twice`.
+pub fn init(config: &LogConfig, level_override: Option<&str>) -> Result<(), TelemetryError> {
+    let level = level_override.filter(|level| !level.is_empty()).unwrap_or(&config.level);
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| TelemetryError::Level { level: level.to_owned(), reason: error.to_string() })?;
+    let writer = match &config.file {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(path) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            BoxMakeWriter::new(Arc::new(file.map_err(|source| TelemetryError::File { path: path.clone(), source })?))
+        }
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    let begun = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    begun.map_err(|_| TelemetryError::Twice)
+}
+
+/// A number for one request, made at the edge and carried in every message and log line on its way.
+#[must_use]
+pub fn fresh_request_id() -> u64 {
+    static START: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // Without randomness the ids are still different within this process.
+    let start = *START.get_or_init(|| random::number().unwrap_or(u64::from(std::process::id()) << 32));
+    mix(start.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// The finisher of splitmix64: one to one, so different numbers stay different, and neighbours look unlike.
+const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{LogConfig, LogFormat, TelemetryError, fresh_request_id, init};
+    use crate::quic::tests::support::TestDirectory;
+
+    #[test]
+    fn request_ids_differ() {
+        let ids: BTreeSet<u64> = (0..10_000).map(|_| fresh_request_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+
+    #[test]
+    fn a_wrong_level_is_refused_with_the_right_ones() {
+        let config = LogConfig { level: "a=b=c".to_owned(), ..LogConfig::default() };
+        let sentence = init(&config, None).unwrap_err().to_string();
+        assert!(sentence.contains("`a=b=c`") && sentence.contains("use error, warn"), "{sentence}");
+    }
+
+    /// One test for all of it: a process begins logging once.
+    #[test]
+    fn json_lines_go_to_the_file_and_a_second_start_is_refused() {
+        let directory = TestDirectory::new();
+        let path = directory.0.join("log");
+        let config = LogConfig { format: LogFormat::Json, level: "error".to_owned(), file: Some(path.clone()) };
+        init(&config, Some("warn,quinn=error")).unwrap();
+        tracing::warn!(request = 7, "shown");
+        tracing::info!("hidden");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line = text.lines().find(|line| line.contains("\"shown\"")).unwrap();
+        assert!(line.starts_with('{') && line.contains("\"request\":7"), "{line}");
+        assert!(!text.contains("hidden"), "{text}");
+        assert!(matches!(init(&config, None), Err(TelemetryError::Twice)));
+    }
+}
