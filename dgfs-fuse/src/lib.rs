@@ -8,3 +8,4 @@ pub mod adapter;
 pub mod errno;
 pub mod locks;
 pub mod metrics;
+pub mod mount;
