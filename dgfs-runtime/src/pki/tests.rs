@@ -1,12 +1,47 @@
 //! Promises of the authority and of identity files.
 
 use std::fs;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::channel::Role;
 use crate::clock::{Clock, ManualClock};
 use crate::disk::mode_of;
-use crate::pki::{ClusterAuthority, Identity, PkiError};
+use crate::pki::certificate::AUTHORITY_PREFIX;
+use crate::pki::{ClusterAuthority, Identity, IdentityParts, PkiError, distinguished_name};
 use crate::quic::tests::support::TestDirectory;
+
+impl ClusterAuthority {
+    /// Another authority that calls itself by the same name.
+    pub(crate) fn forged(&self) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(&format!("{AUTHORITY_PREFIX}{}", self.cluster), None);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate_pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).unwrap();
+        Self { cluster: self.cluster.clone(), certificate_pem, issuer, clock: Clock::real() }
+    }
+}
+
+impl Identity {
+    /// Shows this certificate, and trusts the authority (and takes itself to be of the cluster) of `other`.
+    pub(crate) fn trusting(&self, other: &Self) -> Self {
+        let mut words = self.parts.words.clone();
+        words.cluster = other.cluster().to_owned();
+        let parts = IdentityParts {
+            words,
+            certificate_pem: self.parts.certificate_pem.clone(),
+            key_pem: self.parts.key_pem.clone(),
+            authority_pem: other.parts.authority_pem.clone(),
+            certificate: self.certificate(),
+            key: self.key(),
+            authority: other.authority(),
+        };
+        Self { parts: Arc::new(parts) }
+    }
+}
 
 #[test]
 fn an_authority_is_the_same_after_loading() {

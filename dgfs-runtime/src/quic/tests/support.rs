@@ -143,7 +143,10 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn new() -> Self {
-        let authority = authority();
+        Self::with(authority())
+    }
+
+    pub(super) fn with(authority: ClusterAuthority) -> Self {
         let handler = TestHandler::new();
         let server = QuicServer::bind(anywhere(), &identity(&authority, Role::Stored)).unwrap();
         server.serve::<TestProtocol>(handler.clone(), &[Role::Client, Role::Index]).unwrap();
