@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dgfs_proto::ids::Epoch;
 
-use super::fjall::FjallEngine;
+use super::fjall::{FjallEngine, Limits};
 use super::redis::{RedisDurability, RedisEngine};
 use super::testing::{RedisServer, TestDir};
 use super::{Batch, Durability, Engine, EngineError, RowKey, RowRange, Table, WriterLease};
@@ -30,8 +30,8 @@ async fn fjall_pair() -> Pair {
     let dir = TestDir::new("fjall");
     let place = dir.path().join("meta");
     drop(FjallEngine::create(&place).unwrap());
-    let engine: Arc<dyn Engine> =
-        Arc::new(FjallEngine::open_with_lease(&place, Duration::from_millis(LEASE_MS)).unwrap());
+    let limits = Limits { lease_time: Duration::from_millis(LEASE_MS), free_bytes_min: None };
+    let engine: Arc<dyn Engine> = Arc::new(FjallEngine::open_with(&place, limits).unwrap());
     Pair { first: Arc::clone(&engine), second: engine, _keeps: (None, Some(dir)) }
 }
 

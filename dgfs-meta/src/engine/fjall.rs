@@ -7,7 +7,10 @@
 //! through `fdatasync`. Futures are ready at their first poll, except those that
 //! wait for the disk.
 
-use std::collections::BTreeSet;
+mod files;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +25,7 @@ use parking_lot::Mutex;
 use dgfs_proto::ids::Epoch;
 use dgfs_proto::limits::WRITER_LEASE_MS;
 
+use self::files::{holds_anything, io_error, journals, making_dir, remove_leftover, sync_parent};
 use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
 
 /// Blocks read from disk that stay in memory: enough for the hot part of a few million rows.
@@ -34,11 +38,11 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 const FILES_MAX: usize = 256;
 /// One thread flushes while the other compacts.
 const THREADS: usize = 2;
-/// Below this much free space a batch is refused: fjall does not survive a full disk
-/// without being opened again. Two memtables fit.
-const FREE_BYTES_MIN: u64 = 32 << 20;
-/// A batch that removes rows may go down to this.
-const FREE_BYTES_MIN_REMOVING: u64 = 16 << 20;
+/// Below this part of the disk free a batch is refused (below half of it also one that removes rows), because
+/// fjall does not survive a full disk without being opened again.
+const FREE_PART_MIN: u64 = 20;
+/// That part, but at least two memtables and at most a compaction of the first levels.
+const FREE_BYTES_MIN: std::ops::RangeInclusive<u64> = 32 << 20..=256 << 20;
 
 const KEYSPACE: &str = "rows";
 /// The row of epoch and last batch. Table numbers begin at 1, so no row has this key.
@@ -58,7 +62,14 @@ struct Store {
     /// A sync failed: what the page cache holds may differ from the disk, so nothing more is written.
     sync_failed: AtomicBool,
     calls: AtomicU64,
-    lease_time: Duration,
+    limits: Limits,
+}
+
+/// What tests set to other values.
+pub(super) struct Limits {
+    pub(super) lease_time: Duration,
+    /// `None`: by the size of the disk.
+    pub(super) free_bytes_min: Option<u64>,
 }
 
 /// What the reserved row says, and who writes in this process.
@@ -99,10 +110,10 @@ impl FjallEngine {
     /// `Refused` when there is none, another process has it or it is of a newer format;
     /// `Damaged` when its files do not make sense; `Unavailable` when they cannot be read.
     pub fn open(dir: &Path) -> Result<Self, EngineError> {
-        Self::open_with_lease(dir, Duration::from_millis(WRITER_LEASE_MS))
+        Self::open_with(dir, Limits { lease_time: Duration::from_millis(WRITER_LEASE_MS), free_bytes_min: None })
     }
 
-    pub(super) fn open_with_lease(dir: &Path, lease_time: Duration) -> Result<Self, EngineError> {
+    pub(super) fn open_with(dir: &Path, limits: Limits) -> Result<Self, EngineError> {
         if !holds_anything(dir)? {
             return Err(EngineError::Refused(format!(
                 "{} holds no metadata: check the path, or make a volume with dgfs format",
@@ -123,7 +134,7 @@ impl FjallEngine {
             writer,
             sync_failed: AtomicBool::new(false),
             calls: AtomicU64::new(0),
-            lease_time,
+            limits,
         };
         Ok(Self { store: Arc::new(store) })
     }
@@ -208,7 +219,7 @@ impl Store {
         change.insert(&self.rows, WRITER_KEY, encode_writer(epoch, writer.last_batch));
         change.commit().map_err(|error| explain(&self.dir, error))?;
         writer.epoch = epoch;
-        writer.holder = Some((holder, now + self.lease_time));
+        writer.holder = Some((holder, now + self.limits.lease_time));
         Ok(Some(WriterLease { epoch: Epoch(epoch), last_batch: writer.last_batch }))
     }
 
@@ -216,7 +227,7 @@ impl Store {
         let mut writer = self.writer.lock();
         check_epoch(&writer, epoch)?;
         if let Some((_, until)) = writer.holder.as_mut() {
-            *until = Instant::now() + self.lease_time;
+            *until = Instant::now() + self.limits.lease_time;
         }
         Ok(())
     }
@@ -295,7 +306,7 @@ impl Store {
         change.commit().map_err(|error| explain(&self.dir, error))?;
         writer.last_batch = batch.number;
         if let Some((_, until)) = writer.holder.as_mut() {
-            *until = Instant::now() + self.lease_time;
+            *until = Instant::now() + self.limits.lease_time;
         }
         Ok(())
     }
@@ -331,10 +342,9 @@ impl Store {
 
     fn refuse_on_full_disk(&self, batch: &Batch) -> Result<(), EngineError> {
         let removes = batch.rows.iter().any(|(_, value)| value.is_none());
-        let least = if removes { FREE_BYTES_MIN_REMOVING } else { FREE_BYTES_MIN };
-        let room = rustix::fs::statvfs(&self.dir)
-            .map_err(|error| io_error("ask for the free space of", &self.dir, &error.into()))?;
-        if room.f_bavail.saturating_mul(room.f_frsize) < least {
+        let least = self.limits.free_bytes_min.map_or_else(|| least_free(&self.dir), Ok)?;
+        let least = if removes { least / 2 } else { least };
+        if files::free_bytes(&self.dir)? < least {
             return Err(EngineError::NoSpace);
         }
         Ok(())
@@ -350,6 +360,10 @@ impl Store {
             None => Err(EngineError::Damaged(format!("{} holds a key of {} bytes", self.dir.display(), key.len()))),
         }
     }
+}
+
+fn least_free(dir: &Path) -> Result<u64, EngineError> {
+    Ok((files::disk_bytes(dir)? / FREE_PART_MIN).clamp(*FREE_BYTES_MIN.start(), *FREE_BYTES_MIN.end()))
 }
 
 /// Waits for the disk on a blocking thread when a runtime is there, else on this one.
@@ -446,56 +460,3 @@ fn explain(dir: &Path, error: fjall::Error) -> EngineError {
 fn damaged(dir: &Path, what: &str) -> EngineError {
     EngineError::Damaged(format!("{}: {what}; restore it from a backup, or check the disk", dir.display()))
 }
-
-fn io_error(step: &str, dir: &Path, error: &io::Error) -> EngineError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::NoSpace,
-        _ => EngineError::Unavailable(format!("cannot {step} {}: {error}", dir.display())),
-    }
-}
-
-fn holds_anything(dir: &Path) -> Result<bool, EngineError> {
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io_error("look into", dir, &error)),
-    }
-}
-
-/// Where a new engine is made before it gets its name.
-fn making_dir(dir: &Path) -> PathBuf {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".making");
-    PathBuf::from(name)
-}
-
-fn remove_leftover(dir: &Path) -> Result<(), EngineError> {
-    match std::fs::remove_dir_all(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error("remove the leftover of an interrupted format,", dir, &error)),
-    }
-}
-
-fn sync_parent(dir: &Path) -> Result<(), EngineError> {
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| io_error("sync", parent, &error))
-}
-
-/// The journal files, in order of their names.
-fn journals(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    let mut paths = BTreeSet::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            paths.insert(path);
-        }
-    }
-    Ok(paths)
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{FjallEngine, encode_writer, journals, making_dir, open_database};
+use super::{FjallEngine, Limits, encode_writer, journals, making_dir, open_database};
 use crate::engine::testing::TestDir;
 use crate::engine::{Batch, Durability, Engine, EngineError, RowKey, Table};
 
@@ -184,6 +184,24 @@ fn damaged_files_are_an_error_and_no_panic() {
         }
     }
     let outcome = FjallEngine::open(&place).map(|_| ());
-    assert!(outcome.is_err(), "opened");
-    println!("{outcome:?}");
+    assert!(matches!(outcome, Err(EngineError::Damaged(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_nearly_full_disk_says_no_space_and_keeps_what_was_there() {
+    let dir = TestDir::new("fjall-full");
+    let place = dir.path().join("meta");
+    drop(FjallEngine::create(&place).unwrap());
+    let lease_time = std::time::Duration::from_secs(4);
+    let engine = FjallEngine::open_with(&place, Limits { lease_time, free_bytes_min: Some(u64::MAX) }).unwrap();
+    let lease = engine.acquire("a".to_owned()).await.unwrap().unwrap();
+    assert_eq!(engine.commit(lease.epoch, rows(1), Durability::Handed).await, Err(EngineError::NoSpace));
+    drop(engine);
+    // Room for removals only: half of what others need.
+    let free = super::files::free_bytes(&place).unwrap();
+    let engine = FjallEngine::open_with(&place, Limits { lease_time, free_bytes_min: Some(free / 2 * 3) }).unwrap();
+    let lease = engine.acquire("a".to_owned()).await.unwrap().unwrap();
+    assert_eq!(engine.commit(lease.epoch, rows(1), Durability::Handed).await, Err(EngineError::NoSpace));
+    let removal = Batch { number: 1, rows: vec![(row(1), None)] };
+    assert_eq!(engine.commit(lease.epoch, removal, Durability::Handed).await, Ok(()));
 }
