@@ -1,0 +1,396 @@
+//! The start: index checkpoint, then the segments' records behind it.
+//!
+//! Never gives up acknowledged data because something else is damaged: a torn
+//! record in the middle hides none behind it (the scan goes on at the next header),
+//! and an index that is missing, damaged or panics is thrown away and rebuilt from
+//! all headers. Always: what had to be given up is named, in the log and in `lost`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use dgfs_proto::chunk::VersionId;
+use dgfs_proto::ids::{ChunkId, ChunkVersion};
+use dgfs_runtime::disk;
+
+use crate::cache::RecordCache;
+use crate::index::{Entry, Index, IndexError, SledIndex, State};
+use crate::read::{Fault, Shelf};
+use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, decode_header, has_magic};
+use crate::segment::{Position, Segments};
+use crate::store::{OpenError, Usage};
+use crate::table::Table;
+
+/// Bytes of a segment read at once by a scan.
+const WINDOW_BYTES: usize = 32 << 10;
+/// Entries of one index page.
+const PAGE: usize = 1024;
+/// Changes gathered by a rebuild before they are written to the index.
+const REBUILD_BATCH: usize = 32 << 10;
+/// Lines of `lost`; what is behind them is only counted.
+const LOST_MAX: usize = 100;
+const MARK_FILE: &str = "checkpoint";
+const MARK_MAGIC: &[u8; 8] = b"DGFSCKP1";
+
+/// Up to where the index is complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) generation: u64,
+    pub(crate) position: Position,
+}
+
+impl Mark {
+    /// Replaces the mark in `directory`. Blocks.
+    pub(crate) fn write(&self, directory: &Path, salt: u32) -> std::io::Result<()> {
+        let mut out = MARK_MAGIC.to_vec();
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.position.segment.to_le_bytes());
+        out.extend_from_slice(&self.position.offset.to_le_bytes());
+        out.extend_from_slice(&crc32c::crc32c_append(salt, &out).to_le_bytes());
+        disk::write_atomically(&directory.join(MARK_FILE), &out)
+    }
+
+    /// The mark in `directory`; none when it is missing or damaged.
+    fn read(directory: &Path, salt: u32) -> Option<Self> {
+        let bytes = std::fs::read(directory.join(MARK_FILE)).ok()?;
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c_append(salt, body).to_le_bytes() != *crc {
+            return None;
+        }
+        let mut read = Fields(body.strip_prefix(MARK_MAGIC)?);
+        Some(Self { generation: read.u64()?, position: Position { segment: read.u32()?, offset: read.u32()? } })
+    }
+
+    /// Removes it, so that the next start rebuilds the index.
+    pub(crate) fn forget(directory: &Path) -> std::io::Result<()> {
+        std::fs::remove_file(directory.join(MARK_FILE))
+    }
+}
+
+/// A store's state after the start.
+pub(crate) struct Recovered {
+    pub(crate) shelf: Shelf,
+    pub(crate) usage: Usage,
+    pub(crate) dropped: Vec<(VersionId, State)>,
+    pub(crate) generation: u64,
+    pub(crate) lost: Vec<String>,
+}
+
+/// Opens the index in `directory` and brings it up to the segments. Blocks.
+pub(crate) fn recover(
+    directory: &Path,
+    segments: Segments,
+    salt: u32,
+    cache_bytes: usize,
+) -> Result<Recovered, OpenError> {
+    let mark = Mark::read(directory, salt);
+    if let Some(mark) = mark {
+        segments.skip_to(mark.position);
+    }
+    let index_directory = directory.join("index");
+    let shelf_of =
+        |segments, index| Shelf { segments, table: Table::new(index), cache: RecordCache::new(cache_bytes), salt };
+    let unusable = |reason: String| OpenError::Index { directory: directory.to_owned(), reason };
+    let mut lost = Lost::default();
+    let (segments, reason) = match open_index(&index_directory, mark, &segments) {
+        Ok(index) => {
+            let recovery = Recovery::new(shelf_of(segments, index), mark.unwrap_or_default(), mark);
+            match recovery.run(&mut lost) {
+                Ok(recovered) => return Ok(Recovered { lost: lost.lines(), ..recovered }),
+                Err(failed) => (failed.0, format!("{:?}", failed.1)),
+            }
+        }
+        Err(error) => (segments, error.0),
+    };
+    tracing::warn!(reason, "the chunk index is thrown away and rebuilt from the segments");
+    lost = Lost::default();
+    let index = fresh_index(&index_directory).map_err(&unusable)?;
+    let generation = mark.map_or(0, |mark| mark.generation);
+    let from_start = Mark { generation, position: Position::default() };
+    let recovery = Recovery::new(shelf_of(segments, index), from_start, mark);
+    let recovered = recovery.run(&mut lost).map_err(|failed| unusable(format!("{:?}", failed.1)))?;
+    Ok(Recovered { lost: lost.lines(), ..recovered })
+}
+
+/// The index, if it is at least as new as the mark says.
+fn open_index(directory: &Path, mark: Option<Mark>, segments: &Segments) -> Result<Box<dyn Index>, IndexError> {
+    let fresh = segments.numbers().is_ok_and(|numbers| numbers.is_empty());
+    if mark.is_none() && !fresh {
+        return Err(IndexError("there is no checkpoint mark".to_owned()));
+    }
+    if mark.is_some() && !directory.is_dir() {
+        return Err(IndexError("its directory is missing".to_owned()));
+    }
+    let index = SledIndex::open(directory)?;
+    let generation = index.generation()?;
+    match mark {
+        Some(mark) if generation < mark.generation => {
+            Err(IndexError(format!("it is at checkpoint {generation}, the mark at {}", mark.generation)))
+        }
+        None if generation > 0 => Err(IndexError("it is of other segments".to_owned())),
+        Some(_) | None => Ok(Box::new(index)),
+    }
+}
+
+fn fresh_index(directory: &Path) -> Result<Box<dyn Index>, String> {
+    match std::fs::remove_dir_all(directory).or_else(|_| std::fs::remove_file(directory)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("remove {}: {error}", directory.display())),
+    }
+    SledIndex::open(directory).map(|index| Box::new(index) as Box<dyn Index>).map_err(|error| error.to_string())
+}
+
+#[derive(Default)]
+struct Lost {
+    lines: Vec<String>,
+    more: u64,
+}
+
+impl Lost {
+    fn name(&mut self, line: String) {
+        tracing::warn!("{line}");
+        if self.lines.len() < LOST_MAX { self.lines.push(line) } else { self.more += 1 }
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.lines.push(format!("and {} more, named in the log", self.more));
+        }
+        self.lines
+    }
+}
+
+struct Recovery {
+    shelf: Shelf,
+    /// From where records are read.
+    from: Mark,
+    /// Above it data are checked too; none checks all.
+    synced_to: Option<Mark>,
+    usage: Usage,
+    dropped: Vec<(VersionId, State)>,
+    /// Chunks with dropped records whose use is to be found out.
+    unsettled: BTreeMap<ChunkId, BTreeSet<VersionId>>,
+    /// Versions read that show data of other records.
+    composed: Vec<VersionId>,
+}
+
+impl Recovery {
+    fn new(shelf: Shelf, from: Mark, synced_to: Option<Mark>) -> Self {
+        Self {
+            shelf,
+            from,
+            synced_to,
+            usage: Usage::default(),
+            dropped: Vec::new(),
+            unsettled: BTreeMap::new(),
+            composed: Vec::new(),
+        }
+    }
+
+    fn run(mut self, lost: &mut Lost) -> Result<Recovered, Box<(Segments, Fault)>> {
+        match self.steps(lost) {
+            Ok(()) => Ok(Recovered {
+                shelf: self.shelf,
+                usage: self.usage,
+                dropped: self.dropped,
+                generation: self.from.generation,
+                lost: Vec::new(),
+            }),
+            Err(fault) => Err(Box::new((self.shelf.segments, fault))),
+        }
+    }
+
+    fn steps(&mut self, lost: &mut Lost) -> Result<(), Fault> {
+        let numbers = self.shelf.segments.numbers().map_err(Fault::Io)?;
+        self.scan_index(&numbers, lost)?;
+        let first = self.from.position.segment;
+        for number in numbers.into_iter().filter(|number| *number >= first) {
+            self.replay_segment(number, lost)?;
+        }
+        for id in std::mem::take(&mut self.composed) {
+            self.check_sources(id, lost)?;
+        }
+        for (chunk, incomplete) in std::mem::take(&mut self.unsettled) {
+            let settled = self.shelf.settle(chunk, &incomplete)?;
+            if let Some((id, fault)) = &settled.fault {
+                lost.name(format!("chunk {} version {}: it cannot be read ({fault:?})", id.chunk, id.version));
+            }
+            for (id, old, new) in &settled.changed {
+                self.usage.change(Some(old), Some(new));
+                self.dropped.push((*id, new.state));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every entry: counts what is held, and finds entries whose segment is gone.
+    fn scan_index(&mut self, numbers: &[u32], lost: &mut Lost) -> Result<(), Fault> {
+        let mut after = None;
+        loop {
+            let page = self.shelf.table.page(after, PAGE)?;
+            for (id, entry) in page.entries.iter().filter_map(|(id, entry)| Some((*id, (*entry)?))) {
+                if numbers.binary_search(&entry.place.segment).is_err() {
+                    self.shelf.table.set(id, None);
+                    lost.name(format!(
+                        "chunk {} version {}: its segment file {:08}.seg is missing",
+                        id.chunk, id.version, entry.place.segment
+                    ));
+                } else {
+                    self.usage.change(None, Some(&entry));
+                    if entry.state == State::Dead {
+                        self.dropped.push((id, State::Dead));
+                    }
+                }
+            }
+            after = page.entries.last().map(|(id, _)| *id);
+            if page.end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn replay_segment(&mut self, segment: u32, lost: &mut Lost) -> Result<(), Fault> {
+        let start = if segment == self.from.position.segment { self.from.position.offset } else { 0 };
+        let mut walk = Walk::new(segment, start);
+        while let Some((header, place)) = walk.next(&self.shelf)? {
+            self.replay(&header, place, lost)?;
+        }
+        for (from, to) in walk.gaps {
+            lost.name(format!("segment {segment:08}: bytes {from} to {to} are no records (an interrupted write)"));
+        }
+        if self.shelf.table.changes() > REBUILD_BATCH {
+            self.shelf.table.freeze();
+            // The generation stays: the mark is not moved, so an interrupted rebuild begins anew.
+            self.shelf.table.commit_frozen(0)?;
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, header: &Header, place: Place, lost: &mut Lost) -> Result<(), Fault> {
+        if header.kind == Kind::Dead {
+            return Ok(());
+        }
+        let id = header.facts.id;
+        let at = Position { segment: place.segment, offset: place.offset };
+        let is_synced = self.synced_to.is_some_and(|mark| at < mark.position);
+        if !is_synced {
+            match self.shelf.check_record(id, place) {
+                Ok(record) => {
+                    if record.manifest.sources.iter().any(|source| source.version != id.version) {
+                        self.composed.push(id);
+                    }
+                }
+                Err(Fault::Corrupt(_, reason)) => {
+                    // Above the mark nothing was synced for good: once the mark passes it, only its header speaks for it.
+                    self.shelf
+                        .segments
+                        .write_header(place, &header.turned(Kind::Dead, place, self.shelf.salt))
+                        .map_err(Fault::Io)?;
+                    lost.name(format!(
+                        "chunk {} version {}: not whole in segment {:08} at {} ({reason}; an interrupted write)",
+                        id.chunk, id.version, place.segment, place.offset
+                    ));
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let known = self.shelf.table.get(id)?;
+        let state = match (header.kind, known.map(|known| known.state)) {
+            (_, Some(State::Dead)) => State::Dead,
+            (Kind::Needed, _) => State::Needed,
+            (Kind::Version | Kind::Dead, known) => known.unwrap_or(State::Live),
+        };
+        let entry = Entry {
+            state,
+            place,
+            data_len: header.data_len,
+            allocated: header.allocated,
+            owner: header.facts.owner,
+            index: header.facts.index,
+            put_at: header.facts.put_at,
+        };
+        self.usage.change(known.as_ref(), Some(&entry));
+        self.shelf.table.set(id, Some(entry));
+        if state == State::Needed {
+            self.unsettled.entry(id.chunk).or_default();
+        }
+        Ok(())
+    }
+
+    /// Gives a version up whose data in other records did not survive (they were not synced). Its own
+    /// record stays while others show data of it.
+    fn check_sources(&mut self, id: VersionId, lost: &mut Lost) -> Result<(), Fault> {
+        let entry = self.shelf.table.get(id)?;
+        if entry.is_none_or(|entry| entry.state != State::Live) {
+            return Ok(());
+        }
+        let record = self.shelf.record(id)?;
+        let missing = record.manifest.sources.iter().find(|source| !self.holds(id, source.version));
+        if let Some(missing) = missing {
+            lost.name(format!(
+                "chunk {} version {}: it shows data of version {}, which is not there",
+                id.chunk, id.version, missing.version
+            ));
+            self.unsettled.entry(id.chunk).or_default().insert(id);
+        }
+        Ok(())
+    }
+
+    fn holds(&self, id: VersionId, version: ChunkVersion) -> bool {
+        let source = VersionId { chunk: id.chunk, version };
+        matches!(self.shelf.table.get(source), Ok(Some(_)))
+    }
+}
+
+/// Goes through the records of a segment; where there is none it looks for the next header.
+pub(crate) struct Walk {
+    segment: u32,
+    offset: u32,
+    window_at: u32,
+    window: Vec<u8>,
+    /// Stretches without records.
+    pub(crate) gaps: Vec<(u32, u32)>,
+}
+
+impl Walk {
+    pub(crate) fn new(segment: u32, start: u32) -> Self {
+        Self { segment, offset: start, window_at: 0, window: Vec::new(), gaps: Vec::new() }
+    }
+
+    /// The next record.
+    pub(crate) fn next(&mut self, shelf: &Shelf) -> Result<Option<(Header, Place)>, Fault> {
+        let begin = self.offset;
+        loop {
+            let (segment, offset) = (self.segment, self.offset);
+            let Some(bytes) = self.at_offset(shelf)? else {
+                if offset > begin {
+                    self.gaps.push((begin, offset));
+                }
+                return Ok(None);
+            };
+            let found = has_magic(bytes).then(|| decode_header(bytes, segment, offset, shelf.salt)).flatten();
+            let Some(header) = found else {
+                self.offset = self.offset.saturating_add(ALIGN);
+                continue;
+            };
+            if offset > begin {
+                self.gaps.push((begin, offset));
+            }
+            self.offset = offset.saturating_add(header.total);
+            return Ok(Some((header, Place { segment: self.segment, offset, total: header.total })));
+        }
+    }
+
+    /// A header's worth of bytes at the offset; none at the file's end.
+    fn at_offset(&mut self, shelf: &Shelf) -> Result<Option<&[u8]>, Fault> {
+        let in_window = |at: u32, len: usize| self.offset >= at && (self.offset - at) as usize + HEADER_BYTES <= len;
+        if !in_window(self.window_at, self.window.len()) {
+            let read = shelf.segments.read_some(self.segment, u64::from(self.offset), WINDOW_BYTES);
+            self.window = read.map_err(Fault::Io)?;
+            self.window_at = self.offset;
+        }
+        let from = (self.offset - self.window_at) as usize;
+        Ok(self.window.get(from..from + HEADER_BYTES))
+    }
+}

@@ -1,0 +1,53 @@
+//! Room on the disk, and the part of it kept back for deletes and compaction.
+//!
+//! Never touches a segment. Always: puts are refused before the reserve is used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use dgfs_runtime::disk::{DiskSpace, disk_space};
+
+/// Reserve unless configured: this, or a hundredth of the disk where that is less.
+pub(crate) const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+/// Bytes that may be written before the disk is asked again; others may fill it meanwhile.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// The accountant of one directory.
+pub(crate) struct Space {
+    directory: PathBuf,
+    reserve_bytes: u64,
+    budget: AtomicI64,
+}
+
+impl Space {
+    pub(crate) fn new(directory: &Path, reserve_bytes: Option<u64>) -> io::Result<Self> {
+        let capacity = disk_space(directory)?.capacity_bytes;
+        let reserve_bytes = reserve_bytes.unwrap_or_else(|| RESERVE_BYTES_DEFAULT.min(capacity / 100));
+        Ok(Self { directory: directory.to_owned(), reserve_bytes, budget: AtomicI64::new(0) })
+    }
+
+    /// May `bytes` more be written?
+    pub(crate) fn take(&self, bytes: u32) -> bool {
+        let bytes = i64::from(bytes);
+        if self.budget.fetch_sub(bytes, Ordering::Relaxed) >= bytes {
+            return true;
+        }
+        let Ok(room) = self.room() else { return true };
+        let available = i64::try_from(room.free_bytes.min(STEP_BYTES.max(bytes.unsigned_abs()))).unwrap_or(i64::MAX);
+        let fits = available >= bytes;
+        self.budget.store(if fits { available - bytes } else { 0 }, Ordering::Relaxed);
+        fits
+    }
+
+    /// The disk, with the reserve already subtracted from what is free.
+    pub(crate) fn room(&self) -> io::Result<DiskSpace> {
+        let room = disk_space(&self.directory)?;
+        Ok(DiskSpace { free_bytes: room.free_bytes.saturating_sub(self.reserve_bytes), ..room })
+    }
+
+    /// Bytes that are free, the reserve included: for compaction.
+    pub(crate) fn free_with_reserve(&self) -> u64 {
+        disk_space(&self.directory).map_or(0, |room| room.free_bytes)
+    }
+}
