@@ -3,4 +3,8 @@
 //! Never talks to a storage daemon and never touches file bytes beyond the
 //! inline ones.
 
+mod core;
 pub mod engine;
+pub mod format;
+pub mod rows;
+pub mod service;

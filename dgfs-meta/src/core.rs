@@ -1,0 +1,396 @@
+//! The state machine of a volume: rules over rows in memory.
+//!
+//! Synchronous: no I/O, no clock, no randomness. The shell gives the time and
+//! loads the rows that [`Outcome::Need`] names. Invariants: a refused operation
+//! changes nothing; every change of the truth appends its events to the log in
+//! the same batch; an answer names the batch it must wait for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::chunk::VersionId;
+use dgfs_proto::ids::{Ino, OpId, Seq, ServerId, SessionId};
+use dgfs_proto::log::{Change, Event};
+use dgfs_proto::meta::{LockSpec, MetaReply, Mutation, VolumeInfo};
+use dgfs_proto::status::Status;
+
+use crate::engine::{RowKey, RowRange};
+use crate::rows::{ConsumerRow, Counters, HeldLock, Row, ServerRow, SessionRow, key};
+
+mod apply;
+mod cache;
+mod deadlock;
+mod garbage;
+mod opens;
+mod ops;
+mod query;
+mod recover;
+mod servers;
+mod sessions;
+mod tx;
+
+pub(crate) use apply::is_waiting_lock;
+pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
+pub(crate) use query::Asker;
+pub(crate) use recover::{changes_to_undo, versions_named};
+pub(crate) use sessions::{OpenRequest, Session};
+pub(crate) use tx::{LoadedRange, Need};
+
+use cache::RowCache;
+use opens::Opens;
+use servers::Server;
+use tx::{Step, Stop, Tx};
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The answer, to be sent once batch `ticket` is committed (0: at once).
+    Answer { reply: MetaReply, ticket: u64 },
+    /// A part was done; apply the same again (rows changed so far go into a batch).
+    More,
+    /// Load this and try again.
+    Need(Need),
+}
+
+/// Rows that go into the next batch, the last change of each.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) rows: BTreeMap<RowKey, Option<Arc<Row>>>,
+}
+
+/// What the shell reads from the engine before the core can start.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) volume: VolumeInfo,
+    pub(crate) counters: Counters,
+    pub(crate) assignment: Vec<Vec<ServerId>>,
+    pub(crate) sessions: Vec<SessionRow>,
+    pub(crate) answers: Vec<(SessionId, OpId, MetaReply)>,
+    pub(crate) servers: Vec<ServerRow>,
+    pub(crate) consumers: Vec<(u64, ConsumerRow)>,
+    pub(crate) orphans: Vec<Ino>,
+    pub(crate) locks: Vec<(Ino, Vec<HeldLock>)>,
+}
+
+/// The state machine.
+pub(crate) struct Core {
+    pub(crate) volume: VolumeInfo,
+    cache: RowCache,
+    pub(crate) counters: Counters,
+    counters_dirty: bool,
+    pending: Pending,
+    /// The batch that `pending` will be.
+    ticket: u64,
+    /// Every batch up to here is in the engine.
+    committed: u64,
+    /// Tickets at which loads under way began: rows changed since must stay.
+    loads: BTreeMap<u64, u32>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) opens: Opens,
+    pub(crate) orphans: BTreeSet<Ino>,
+    /// Orphans nobody has open: to be reaped.
+    pub(crate) reapable: VecDeque<Ino>,
+    /// Inodes whose locks were loosened since the shell last looked.
+    pub(crate) unlocked: Vec<Ino>,
+    pub(crate) servers: BTreeMap<ServerId, Server>,
+    pub(crate) assignment: Vec<Vec<ServerId>>,
+    pub(crate) garbage: GarbageQueue,
+    pub(crate) consumers: HashMap<u64, ConsumerRow>,
+    pub(crate) mutations: u64,
+    /// After a takeover: when orphans that no session has claimed may be reaped.
+    pub(crate) orphans_due: Option<Timestamp>,
+    /// Owners that wait for a lock, and for which.
+    lock_waits: BTreeMap<(SessionId, OpId), (Ino, LockSpec)>,
+}
+
+impl Core {
+    pub(crate) fn new(snapshot: Snapshot, last_batch: u64, memory_bytes: usize, now: Timestamp) -> Self {
+        let garbage = GarbageQueue::new(snapshot.counters.next_garbage);
+        let mut core = Self {
+            volume: snapshot.volume,
+            cache: RowCache::new(memory_bytes),
+            counters: snapshot.counters,
+            counters_dirty: false,
+            pending: Pending::default(),
+            ticket: last_batch + 1,
+            committed: last_batch,
+            loads: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            opens: Opens::default(),
+            orphans: snapshot.orphans.iter().copied().collect(),
+            reapable: VecDeque::new(),
+            unlocked: Vec::new(),
+            servers: snapshot.servers.into_iter().map(|row| (row.id, Server::new(row))).collect(),
+            assignment: snapshot.assignment,
+            garbage,
+            consumers: snapshot.consumers.into_iter().collect(),
+            mutations: 0,
+            orphans_due: None,
+            lock_waits: BTreeMap::new(),
+        };
+        for row in snapshot.sessions {
+            core.sessions.insert(row.id, Session::new(row, now));
+        }
+        for (ino, held) in snapshot.locks {
+            for lock in held {
+                core.set_locked(lock.session, ino, true);
+            }
+        }
+        for (id, op, reply) in snapshot.answers {
+            if let Some(session) = core.sessions.get_mut(&id) {
+                session.answers.insert(op, (reply, 0));
+                session.kept.insert(op);
+            }
+        }
+        core
+    }
+
+    fn tx<'a>(
+        cache: &'a mut RowCache,
+        opens: &'a Opens,
+        volume: &VolumeInfo,
+        loaded: &'a [LoadedRange],
+        start: (Timestamp, Option<SessionId>, Counters),
+    ) -> Tx<'a> {
+        let (now, session, counters) = start;
+        Tx {
+            cache,
+            volume: volume.uuid,
+            chunk_bytes: volume.chunk_bytes,
+            inline_bytes_max: volume.inline_bytes_max,
+            now,
+            session,
+            counters,
+            writes: BTreeMap::new(),
+            changes: Vec::new(),
+            loaded,
+            opens,
+            opened: Vec::new(),
+            released: Vec::new(),
+            observed: 0,
+            new_directories: Vec::new(),
+            unlocked: Vec::new(),
+            garbage: Vec::new(),
+            orphaned: Vec::new(),
+            freed: Vec::new(),
+            more: false,
+        }
+    }
+
+    /// Runs one change; on success its rows and events are pending. The answer, the ticket to wait for, and whether it goes on.
+    pub(crate) fn run<T>(
+        &mut self,
+        now: Timestamp,
+        session: Option<SessionId>,
+        operation: impl FnOnce(&mut Tx<'_>) -> Step<T>,
+    ) -> Result<(T, u64, bool), Stop> {
+        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, &[], (now, session, self.counters));
+        let answer = operation(&mut tx)?;
+        let effects = Effects {
+            counters: tx.counters,
+            writes: tx.writes,
+            changes: tx.changes,
+            opened: tx.opened,
+            released: tx.released,
+            new_directories: tx.new_directories,
+            unlocked: tx.unlocked,
+            garbage: tx.garbage,
+            orphaned: tx.orphaned,
+            freed: tx.freed,
+        };
+        let observed = tx.observed;
+        let more = tx.more;
+        let wrote = self.perform(now, session, effects);
+        let ticket = if wrote { self.ticket } else { self.wait_for(observed) };
+        Ok((answer, ticket, more))
+    }
+
+    /// The ticket a reader of rows up to batch `observed` has to wait for.
+    fn wait_for(&self, observed: u64) -> u64 {
+        if observed > self.committed { observed } else { 0 }
+    }
+
+    fn perform(&mut self, now: Timestamp, session: Option<SessionId>, effects: Effects) -> bool {
+        if let Some(session) = session {
+            for ino in &effects.opened {
+                self.opens.open(*ino, session);
+            }
+            for (ino, count) in &effects.released {
+                self.opens.release(*ino, session, *count);
+                if self.orphans.contains(ino) && !self.opens.is_open(*ino) {
+                    self.reapable.push_back(*ino);
+                }
+            }
+        }
+        self.unlocked.extend(effects.unlocked);
+        for ino in effects.orphaned {
+            self.orphans.insert(ino);
+            if !self.opens.is_open(ino) {
+                self.reapable.push_back(ino);
+            }
+        }
+        for ino in effects.freed {
+            self.orphans.remove(&ino);
+        }
+        let wrote = !effects.writes.is_empty() || !effects.changes.is_empty();
+        self.counters_dirty |= self.counters != effects.counters;
+        self.counters = effects.counters;
+        for (number, id) in effects.garbage {
+            self.garbage.push(number, id, self.ticket);
+        }
+        for (key, row) in effects.writes {
+            self.write(key, row);
+        }
+        for ino in effects.new_directories {
+            self.cache.mark_complete(ino.get());
+        }
+        for change in effects.changes {
+            self.append(now, session, change);
+        }
+        wrote
+    }
+
+    /// One row into memory and the next batch.
+    pub(crate) fn write(&mut self, key: RowKey, row: Option<Arc<Row>>) {
+        self.cache.put(key, row.clone(), self.ticket);
+        self.pending.rows.insert(key, row);
+    }
+
+    fn append(&mut self, now: Timestamp, session: Option<SessionId>, change: Change) {
+        self.counters.seq = self.counters.seq.next();
+        self.counters_dirty = true;
+        let event = Event { seq: self.counters.seq, at: now, session, change };
+        // Not through the cache: nothing reads an event back by key.
+        self.pending.rows.insert(key::event(self.counters.seq), Some(Arc::new(Row::Event(event))));
+    }
+
+    /// The batch that would carry a change made now.
+    pub(crate) fn current_ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// Is there anything to commit?
+    pub(crate) fn has_pending(&self) -> bool {
+        self.counters_dirty || !self.pending.rows.is_empty()
+    }
+
+    /// Takes what is pending as batch `ticket`; later changes go into the next one.
+    pub(crate) fn take_pending(&mut self) -> Option<(u64, Pending)> {
+        if !self.has_pending() {
+            return None;
+        }
+        self.counters_dirty = false;
+        self.pending.rows.insert(key::COUNTERS, Some(Arc::new(Row::Counters(self.counters))));
+        let pending = std::mem::take(&mut self.pending);
+        let ticket = self.ticket;
+        self.ticket += 1;
+        Some((ticket, pending))
+    }
+
+    /// Batch `ticket` is in the engine.
+    pub(crate) fn set_committed(&mut self, ticket: u64) {
+        self.committed = ticket;
+        let oldest_load = self.loads.keys().next().copied().unwrap_or(u64::MAX);
+        self.cache.trim(self.committed.min(oldest_load.saturating_sub(1)));
+    }
+
+    /// A load begins; its number ends it.
+    pub(crate) fn begin_load(&mut self) -> u64 {
+        *self.loads.entry(self.ticket).or_insert(0) += 1;
+        self.ticket
+    }
+
+    /// A load came to its end, with or without rows.
+    pub(crate) fn end_load(&mut self, began: u64) {
+        if let Some(count) = self.loads.get_mut(&began) {
+            *count -= 1;
+            if *count == 0 {
+                self.loads.remove(&began);
+            }
+        }
+    }
+
+    /// Rows by key that an engine brought.
+    pub(crate) fn install(&mut self, rows: &[(RowKey, Option<Arc<Row>>)]) {
+        for (key, row) in rows {
+            self.cache.install(*key, row.clone());
+        }
+    }
+
+    /// Rows of a range that an engine brought.
+    pub(crate) fn install_range(&mut self, range: RowRange, rows: &[(RowKey, Arc<Row>)]) -> LoadedRange {
+        let known_to = match rows.last() {
+            Some((key, _)) if rows.len() >= range.limit => key.sort,
+            Some(_) | None => range.to,
+        };
+        for (key, row) in rows {
+            self.cache.install(*key, Some(Arc::clone(row)));
+        }
+        if range.from == 0 && known_to == u64::MAX && range.table == crate::engine::Table::Dentry {
+            self.cache.mark_complete(range.partition);
+        }
+        LoadedRange { range, known_to }
+    }
+
+    /// Rows in memory.
+    pub(crate) fn rows_cached(&self) -> u64 {
+        self.cache.len() as u64
+    }
+
+    /// The last seq.
+    pub(crate) fn seq(&self) -> Seq {
+        self.counters.seq
+    }
+
+    /// Reaps one step of one orphan, if any can be.
+    pub(crate) fn reap(&mut self, now: Timestamp) -> Option<Outcome> {
+        let ino = *self.reapable.front()?;
+        if self.opens.is_open(ino) || !self.orphans.contains(&ino) {
+            self.reapable.pop_front();
+            return Some(Outcome::More);
+        }
+        Some(match self.run(now, None, |tx| ops::free::reap(tx, ino)) {
+            Ok(((), _, true)) => Outcome::More,
+            Ok(((), ticket, false)) => {
+                self.reapable.pop_front();
+                self.orphans.remove(&ino);
+                Outcome::Answer { reply: MetaReply::Done, ticket }
+            }
+            Err(Stop::Need(need)) => Outcome::Need(need),
+            Err(Stop::Refused(status)) => {
+                self.reapable.pop_front();
+                Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 }
+            }
+        })
+    }
+}
+
+struct Effects {
+    counters: Counters,
+    writes: BTreeMap<RowKey, Option<Arc<Row>>>,
+    changes: Vec<Change>,
+    opened: Vec<Ino>,
+    released: Vec<(Ino, u32)>,
+    new_directories: Vec<Ino>,
+    unlocked: Vec<Ino>,
+    garbage: Vec<(u64, VersionId)>,
+    orphaned: Vec<Ino>,
+    freed: Vec<Ino>,
+}
+
+/// A session that is not (any more): its client is fenced.
+pub(crate) const FENCED: Status = Status::Stale;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// Needed by `apply`: a mutation that must be answered once.
+pub(crate) struct Once<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) op: OpId,
+    pub(crate) acked: OpId,
+    pub(crate) mutation: &'a Mutation,
+    /// The channel may lose replies: answers are kept in the engine too.
+    pub(crate) keep_answer: bool,
+}

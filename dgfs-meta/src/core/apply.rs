@@ -1,0 +1,174 @@
+//! One mutation, exactly once by (session, op).
+
+use std::sync::Arc;
+
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::ids::{ChunkId, ChunkVersion, OpId, SessionId};
+use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
+use dgfs_proto::meta::{MetaReply, Mutation};
+use dgfs_proto::status::Status;
+
+use crate::core::ops::copy::CopyChunks;
+use crate::core::ops::make::Make;
+use crate::core::ops::rename::Place;
+use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, xattr};
+use crate::core::tx::{Step, Stop, Tx};
+use crate::core::{Core, FENCED, Once, Outcome};
+use crate::rows::{Row, key};
+
+const CHUNKS_PER_GRANT_MAX: u32 = 1 << 16;
+const VERSIONS_PER_GRANT_MAX: u32 = 1 << 24;
+
+impl Core {
+    /// Applies a mutation, or answers it again.
+    pub(crate) fn mutate(&mut self, now: Timestamp, once: &Once<'_>) -> Outcome {
+        if let Some(known) = self.known_answer(once) {
+            return known;
+        }
+        if let Mutation::Grant { chunks, versions } = once.mutation {
+            return self.grant(once, (*chunks, *versions));
+        }
+        let session = once.session;
+        match self.run(now, Some(session), |tx| apply(tx, session, once.mutation)) {
+            Ok((_, _, true)) => Outcome::More,
+            Ok((reply, ticket, false)) => {
+                self.mutations += 1;
+                self.answered(once, reply, ticket)
+            }
+            Err(Stop::Need(need)) => Outcome::Need(need),
+            // A lock that must wait has no answer yet: the shell tries again.
+            Err(Stop::Refused(Status::WouldBlock)) if is_waiting_lock(once.mutation) => {
+                Outcome::Answer { reply: MetaReply::Refused(Status::WouldBlock), ticket: 0 }
+            }
+            Err(Stop::Refused(status)) => self.answered(once, MetaReply::Refused(status), 0),
+        }
+    }
+
+    /// The wait of a lock was given up: that is its answer.
+    pub(crate) fn answer_interrupted(&mut self, once: &Once<'_>) -> Outcome {
+        self.answered(once, MetaReply::Refused(Status::Interrupted), 0)
+    }
+
+    fn known_answer(&mut self, once: &Once<'_>) -> Option<Outcome> {
+        let refused = |status| Some(Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 });
+        let committed = self.committed;
+        let Some(session) = self.sessions.get_mut(&once.session) else { return refused(FENCED) };
+        if let Some((reply, ticket)) = session.answers.get(&once.op) {
+            let ticket = if *ticket > committed { *ticket } else { 0 };
+            return Some(Outcome::Answer { reply: reply.clone(), ticket });
+        }
+        if once.op <= session.row.acked {
+            return refused(Status::Malformed);
+        }
+        let forgotten = session.forget_answers(once.acked);
+        if session.answers.len() >= OPS_IN_FLIGHT_MAX {
+            return refused(Status::Busy);
+        }
+        for op in forgotten {
+            self.pending.rows.insert(key::answer(once.session, op), None);
+        }
+        None
+    }
+
+    fn answered(&mut self, once: &Once<'_>, reply: MetaReply, ticket: u64) -> Outcome {
+        let wrote = ticket == self.ticket;
+        if let Some(session) = self.sessions.get_mut(&once.session)
+            && once.keep_answer
+        {
+            session.answers.insert(once.op, (reply.clone(), ticket));
+            // An answer that changed no row may be found again by applying again.
+            if wrote {
+                session.kept.insert(once.op);
+                let row = Some(Arc::new(Row::Answer(reply.clone())));
+                self.pending.rows.insert(key::answer(once.session, once.op), row);
+            }
+        }
+        Outcome::Answer { reply, ticket }
+    }
+
+    fn grant(&mut self, once: &Once<'_>, (chunks, versions): (u32, u32)) -> Outcome {
+        if self.assignment.is_empty() {
+            return Outcome::Answer { reply: MetaReply::Refused(Status::Unavailable), ticket: 0 };
+        }
+        let chunks = u64::from(chunks.min(CHUNKS_PER_GRANT_MAX));
+        let versions = u64::from(versions.min(VERSIONS_PER_GRANT_MAX));
+        let first = (ChunkId::new(self.counters.next_chunk), ChunkVersion::new(self.counters.next_version));
+        let (Some(chunk), Some(version)) = first else {
+            return Outcome::Answer { reply: MetaReply::Refused(Status::NoSpace), ticket: 0 };
+        };
+        self.counters.next_chunk += chunks;
+        self.counters.next_version += versions;
+        self.counters_dirty = true;
+        if let Some(session) = self.sessions.get_mut(&once.session) {
+            session.row.versions.push((version.get(), versions));
+            let row = Row::Session(session.row.clone());
+            self.pending.rows.insert(key::session(once.session), Some(Arc::new(row)));
+        }
+        let ticket = self.ticket;
+        self.answered(once, MetaReply::Granted { chunk, version }, ticket)
+    }
+
+    /// Marks an operation as being carried out; false when an earlier call carries it out.
+    pub(crate) fn begin(&mut self, session: SessionId, op: OpId) -> bool {
+        self.sessions.get_mut(&session).is_none_or(|session| session.executing.insert(op))
+    }
+
+    /// It is not being carried out any more.
+    pub(crate) fn end(&mut self, session: SessionId, op: OpId) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.executing.remove(&op);
+        }
+    }
+}
+
+pub(crate) fn is_waiting_lock(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::Lock { wait: true, .. })
+}
+
+fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaReply> {
+    match mutation {
+        Mutation::Make { parent, name, node, mode, umask, caller, open } => {
+            let request =
+                Make { parent: *parent, name, node, mode: *mode, umask: *umask, caller: *caller, open: *open };
+            make::make(tx, &request).map(MetaReply::Attr)
+        }
+        Mutation::Link { ino, parent, name } => link::link(tx, *ino, *parent, name).map(MetaReply::Attr),
+        Mutation::Remove { parent, name, kind } => {
+            let (ino, nlink) = remove::remove(tx, *parent, name, *kind)?;
+            Ok(MetaReply::Removed { ino: Some(ino), nlink })
+        }
+        Mutation::Rename { parent, name, new_parent, new_name, mode } => {
+            let from = Place { parent: *parent, name };
+            let to = Place { parent: *new_parent, name: new_name };
+            let (ino, nlink) = rename::rename(tx, from, to, *mode)?;
+            Ok(MetaReply::Removed { ino, nlink })
+        }
+        Mutation::SetAttr { ino, set } => setattr::set_attr(tx, *ino, set).map(MetaReply::Attr),
+        Mutation::Commit(request) => commit::commit(tx, request).map(MetaReply::Attr),
+        Mutation::SetXattr { ino, name, value, mode } => {
+            xattr::set(tx, *ino, name, value, *mode).map(|()| MetaReply::Done)
+        }
+        Mutation::RemoveXattr { ino, name } => xattr::remove(tx, *ino, name).map(|()| MetaReply::Done),
+        Mutation::CopyChunks { from, from_index, to, to_index, count, size_at_least } => {
+            let request = CopyChunks {
+                from: *from,
+                from_index: *from_index,
+                to: *to,
+                to_index: *to_index,
+                count: *count,
+                size_at_least: *size_at_least,
+            };
+            copy::copy_chunks(tx, &request).map(MetaReply::Attr)
+        }
+        Mutation::Open { ino, mode } => {
+            let (attr, content) = open::open(tx, *ino, *mode)?;
+            Ok(MetaReply::Opened { attr, content })
+        }
+        Mutation::Release { opens } => open::release(tx, session, opens).map(|()| MetaReply::Done),
+        Mutation::Lock { ino, lock, wait: _ } => lock::lock(tx, session, *ino, lock).map(|()| MetaReply::Done),
+        Mutation::UnlockOwner { ino, family, owner } => {
+            lock::unlock_owner(tx, session, *ino, *family, *owner).map(|()| MetaReply::Done)
+        }
+        Mutation::Grant { .. } => Err(Status::Malformed.into()),
+    }
+}

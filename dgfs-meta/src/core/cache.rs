@@ -1,0 +1,153 @@
+//! Rows in memory, bounded by weight.
+//!
+//! Never talks to an engine. Invariants: a row that is not committed yet is
+//! never dropped, nor one that changed while a load was under way (the load
+//! may bring an older one); a row in memory is always newer than a loaded one.
+
+use std::collections::btree_map::Range;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::engine::{RowKey, Table};
+use crate::rows::Row;
+
+/// What memory knows of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    /// The row; `None`: known not to exist.
+    pub(crate) row: Option<Arc<Row>>,
+    /// The batch that last changed it; 0 when it was only loaded.
+    pub(crate) ticket: u64,
+    touched: u32,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    buckets: BTreeMap<u64, Slot>,
+    /// Every existing bucket is in memory, so a missing one does not exist.
+    complete: bool,
+    ticket: u64,
+    touched: u32,
+}
+
+/// The rows.
+#[derive(Debug)]
+pub(crate) struct RowCache {
+    rows: HashMap<RowKey, Slot>,
+    directories: HashMap<u64, Directory>,
+    weight: usize,
+    weight_max: usize,
+    generation: u32,
+}
+
+fn weight_of(row: Option<&Arc<Row>>) -> usize {
+    row.map_or(100, |row| row.weight())
+}
+
+impl RowCache {
+    pub(crate) fn new(weight_max: usize) -> Self {
+        Self { rows: HashMap::new(), directories: HashMap::new(), weight: 0, weight_max, generation: 1 }
+    }
+
+    /// What is known of `key`; `None` when it must be loaded. The number is the batch that last changed it.
+    pub(crate) fn get(&mut self, key: RowKey) -> Option<(Option<Arc<Row>>, u64)> {
+        let generation = self.generation;
+        if key.table == Table::Dentry {
+            let directory = self.directories.get_mut(&key.partition)?;
+            directory.touched = generation;
+            return match directory.buckets.get(&key.sort) {
+                Some(slot) => Some((slot.row.clone(), slot.ticket)),
+                None if directory.complete => Some((None, 0)),
+                None => None,
+            };
+        }
+        let slot = self.rows.get_mut(&key)?;
+        slot.touched = generation;
+        Some((slot.row.clone(), slot.ticket))
+    }
+
+    /// A change made by batch `ticket`.
+    pub(crate) fn put(&mut self, key: RowKey, row: Option<Arc<Row>>, ticket: u64) {
+        let slot = Slot { row, ticket, touched: self.generation };
+        self.weight += weight_of(slot.row.as_ref());
+        let old = if key.table == Table::Dentry {
+            let directory = self.directories.entry(key.partition).or_default();
+            directory.touched = slot.touched;
+            directory.ticket = directory.ticket.max(ticket);
+            directory.buckets.insert(key.sort, slot)
+        } else {
+            self.rows.insert(key, slot)
+        };
+        if let Some(old) = old {
+            self.weight = self.weight.saturating_sub(weight_of(old.row.as_ref()));
+        }
+    }
+
+    /// A row an engine brought; ignored when memory knows better.
+    pub(crate) fn install(&mut self, key: RowKey, row: Option<Arc<Row>>) {
+        let known = if key.table == Table::Dentry {
+            self.directories.get(&key.partition).is_some_and(|directory| directory.buckets.contains_key(&key.sort))
+        } else {
+            self.rows.contains_key(&key)
+        };
+        if !known {
+            self.put(key, row, 0);
+        }
+    }
+
+    /// A directory was just made, or loaded whole: all its buckets are here.
+    pub(crate) fn mark_complete(&mut self, directory: u64) {
+        let touched = self.generation;
+        let entry = self.directories.entry(directory).or_default();
+        entry.complete = true;
+        entry.touched = touched;
+    }
+
+    /// Are all buckets of a directory in memory?
+    pub(crate) fn is_complete(&self, directory: u64) -> bool {
+        self.directories.get(&directory).is_some_and(|entry| entry.complete)
+    }
+
+    /// Buckets of a directory from a hash on, as far as they are in memory.
+    pub(crate) fn buckets(&self, directory: u64, from: u64) -> Option<Range<'_, u64, Slot>> {
+        self.directories.get(&directory).map(|entry| entry.buckets.range(from..))
+    }
+
+    /// Rows in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.directories.values().map(|entry| entry.buckets.len()).sum::<usize>()
+    }
+
+    /// Drops what was not used lately when memory is over its bound. Rows changed by a batch
+    /// after `keep_after` stay.
+    pub(crate) fn trim(&mut self, keep_after: u64) {
+        if self.weight <= self.weight_max {
+            return;
+        }
+        let generation = self.generation;
+        self.retain(|touched, ticket| touched == generation || ticket > keep_after);
+        if self.weight > self.weight_max / 2 {
+            self.retain(|_, ticket| ticket > keep_after);
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn retain(&mut self, keep: impl Fn(u32, u64) -> bool) {
+        let mut weight = 0;
+        self.rows.retain(|_, slot| {
+            let stays = keep(slot.touched, slot.ticket);
+            weight += if stays { weight_of(slot.row.as_ref()) } else { 0 };
+            stays
+        });
+        self.directories.retain(|_, entry| {
+            let stays = keep(entry.touched, entry.ticket);
+            weight += if stays { directory_weight(entry) } else { 0 };
+            stays
+        });
+        self.weight = weight;
+    }
+}
+
+fn directory_weight(directory: &Directory) -> usize {
+    directory.buckets.values().map(|slot| weight_of(slot.row.as_ref())).sum()
+}

@@ -1,0 +1,104 @@
+//! Extended attributes, tags among them.
+
+use dgfs_proto::attr::{AttrFlags, FileKind};
+use dgfs_proto::ids::Ino;
+use dgfs_proto::limits::{XATTR_NAME_BYTES_MAX, XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use dgfs_proto::log::Change;
+use dgfs_proto::meta::XattrMode;
+use dgfs_proto::status::Status;
+
+use crate::core::ops::acl::{self, Acl};
+use crate::core::tx::{Step, Tx};
+use crate::rows::{InodeRow, Row, key};
+
+const PREFIXES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"dgfs."];
+
+fn check_name(name: &[u8]) -> Result<(), Status> {
+    if name.len() > XATTR_NAME_BYTES_MAX {
+        return Err(Status::Range);
+    }
+    let known = PREFIXES.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len());
+    if known || name == acl::ACCESS || name == acl::DEFAULT { Ok(()) } else { Err(Status::NotSupported) }
+}
+
+/// Sets one.
+pub(crate) fn set(tx: &mut Tx<'_>, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Step<()> {
+    check_name(name)?;
+    if value.len() > XATTR_VALUE_BYTES_MAX {
+        return Err(Status::XattrTooBig.into());
+    }
+    let mut row = tx.live_inode(ino)?;
+    let mut all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(ino)? } else { Default::default() };
+    match mode {
+        XattrMode::Create if all.contains_key(name) => return Err(Status::Exists.into()),
+        XattrMode::Replace if !all.contains_key(name) => return Err(Status::NoXattr.into()),
+        XattrMode::Any | XattrMode::Create | XattrMode::Replace => {}
+    }
+    let keep = if name == acl::ACCESS || name == acl::DEFAULT { set_acl(&mut row, name, value)? } else { true };
+    if keep {
+        all.insert(name.to_vec(), value.to_vec());
+    } else {
+        all.remove(name);
+    }
+    let total: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if total > XATTR_TOTAL_BYTES_MAX {
+        return Err(Status::NoSpace.into());
+    }
+    acl::flag(&mut row.attr.flags, name, keep);
+    store(tx, row, name, all)
+}
+
+/// An access ACL sets the mode, too; one that says no more than the mode is not kept.
+fn set_acl(row: &mut InodeRow, name: &[u8], value: &[u8]) -> Step<bool> {
+    if row.attr.kind == FileKind::Symlink {
+        return Err(Status::NotSupported.into());
+    }
+    if name == acl::DEFAULT {
+        if row.attr.kind != FileKind::Directory {
+            return Err(Status::AccessDenied.into());
+        }
+        if value.len() <= 4 {
+            return Ok(false);
+        }
+        Acl::decode(value)?;
+        return Ok(true);
+    }
+    let access = Acl::decode(value)?;
+    row.attr.mode = (row.attr.mode & 0o7000) | access.mode();
+    Ok(!access.is_mode_only())
+}
+
+/// Removes one.
+pub(crate) fn remove(tx: &mut Tx<'_>, ino: Ino, name: &[u8]) -> Step<()> {
+    check_name(name)?;
+    let mut row = tx.live_inode(ino)?;
+    if !row.attr.flags.has(AttrFlags::HAS_XATTR) {
+        return Err(Status::NoXattr.into());
+    }
+    let mut all = tx.xattrs(ino)?;
+    if all.remove(name).is_none() {
+        return Err(Status::NoXattr.into());
+    }
+    acl::flag(&mut row.attr.flags, name, false);
+    store(tx, row, name, all)
+}
+
+fn store(
+    tx: &mut Tx<'_>,
+    mut row: InodeRow,
+    name: &[u8],
+    all: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Step<()> {
+    let ino = row.attr.ino;
+    let had = row.attr.flags.has(AttrFlags::HAS_XATTR);
+    row.attr.flags.set(AttrFlags::HAS_XATTR, !all.is_empty());
+    row.attr.ctime = tx.now;
+    if !all.is_empty() {
+        tx.put(key::xattr(ino), Row::Xattrs(all));
+    } else if had {
+        tx.delete(key::xattr(ino));
+    }
+    tx.put_inode(row);
+    tx.changes.push(Change::Xattr { ino, name: name.to_vec() });
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Questions about the truth. Change nothing.
+
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
+use dgfs_proto::ids::{Ino, SessionId};
+use dgfs_proto::limits::{LIST_MAX, READDIR_PAGE_MAX};
+use dgfs_proto::meta::{DirEntry, LockSpec, MetaReply, Query, VolumeUsage};
+use dgfs_proto::name::Name;
+use dgfs_proto::status::Status;
+
+use crate::core::ops::lock::blocker;
+use crate::core::ops::open::content;
+use crate::core::tx::{LoadedRange, Need, Step, Stop, Tx};
+use crate::core::{Core, Outcome};
+use crate::engine::{RowRange, Table};
+use crate::rows::{DentryRow, Row, SLOTS_PER_ROW, key};
+
+/// Slot rows looked at in one attempt of a search for data.
+const SEARCH_ROWS: u64 = 1024;
+/// Buckets of a directory loaded beyond those wanted, so that one page is one load.
+const PAGE_SLACK: usize = 8;
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) now: Timestamp,
+    pub(crate) session: Option<SessionId>,
+}
+
+impl Core {
+    /// Answers a question, with what was loaded for this attempt.
+    pub(crate) fn query(&mut self, asker: Asker, query: &Query, loaded: &[LoadedRange]) -> Outcome {
+        if let Query::StatFs = query {
+            return Outcome::Answer { reply: MetaReply::StatFs(self.usage(asker.now)), ticket: 0 };
+        }
+        let start = (asker.now, asker.session, self.counters);
+        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, loaded, start);
+        let answer = ask(&mut tx, query);
+        let observed = tx.observed;
+        match answer {
+            Ok(reply) => Outcome::Answer { reply, ticket: self.wait_for(observed) },
+            Err(Stop::Need(need)) => Outcome::Need(need),
+            Err(Stop::Refused(status)) => {
+                Outcome::Answer { reply: MetaReply::Refused(status), ticket: self.wait_for(observed) }
+            }
+        }
+    }
+
+    /// Space and inodes of the volume.
+    pub(crate) fn usage(&self, now: Timestamp) -> VolumeUsage {
+        let up = || self.servers.values().filter(|server| server.is_up(now));
+        VolumeUsage {
+            capacity_bytes: up().map(|server| server.capacity_bytes).sum(),
+            free_bytes: up().map(|server| server.free_bytes).sum(),
+            inodes: self.counters.inodes,
+            allocated_bytes: self.counters.allocated,
+        }
+    }
+}
+
+fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
+    match query {
+        Query::Lookup { parent, name } => lookup(tx, *parent, name).map(MetaReply::Attr),
+        Query::GetAttr(ino) => Ok(MetaReply::Attr(tx.live_inode(*ino)?.attr)),
+        Query::GetAttrs(inos) => get_attrs(tx, inos).map(MetaReply::Attrs),
+        Query::ReadDir { ino, cookie, limit } => read_dir(tx, *ino, *cookie, *limit),
+        Query::ReadLink(ino) => {
+            let row = tx.live_inode(*ino)?;
+            if row.attr.kind == FileKind::Symlink {
+                Ok(MetaReply::Bytes(row.target))
+            } else {
+                Err(Status::Invalid.into())
+            }
+        }
+        Query::Content { ino, first, count } => {
+            let attr = tx.live_inode(*ino)?.attr;
+            let content = content(tx, &attr, *first, *count)?;
+            Ok(MetaReply::Opened { attr, content })
+        }
+        Query::NextChunk { ino, first } => next_chunk(tx, *ino, *first),
+        Query::GetXattr { ino, name } => {
+            let row = tx.live_inode(*ino)?;
+            let all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(*ino)? } else { Default::default() };
+            all.get(name).cloned().map(MetaReply::Bytes).ok_or(Status::NoXattr.into())
+        }
+        Query::ListXattr(ino) => {
+            let row = tx.live_inode(*ino)?;
+            let all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(*ino)? } else { Default::default() };
+            Ok(MetaReply::Names(all.into_keys().collect()))
+        }
+        Query::TreeStat(ino) => Ok(MetaReply::TreeStat(tx.live_inode(*ino)?.tree)),
+        Query::TestLock { ino, lock } => test_lock(tx, *ino, lock),
+        Query::PathOf(ino) => path_of(tx, *ino).map(MetaReply::Path),
+        Query::StatFs => Err(Status::Malformed.into()),
+    }
+}
+
+fn lookup(tx: &mut Tx<'_>, parent: Ino, name: &Name) -> Step<Attr> {
+    let row = tx.live_inode(parent)?;
+    if row.attr.kind != FileKind::Directory {
+        return Err(Status::NotDirectory.into());
+    }
+    let entry = tx.dentry(parent, name)?.ok_or(Status::NotFound)?;
+    Ok(tx.inode(entry.ino)?.attr)
+}
+
+fn get_attrs(tx: &mut Tx<'_>, inos: &[Ino]) -> Step<Vec<Attr>> {
+    if inos.len() > LIST_MAX {
+        return Err(Status::Malformed.into());
+    }
+    let keys: Vec<_> = inos.iter().map(|ino| key::inode(*ino)).collect();
+    tx.want(&keys)?;
+    let mut attrs = Vec::with_capacity(inos.len());
+    for ino in inos {
+        match tx.inode(*ino) {
+            Ok(row) => attrs.push(row.attr),
+            Err(Stop::Refused(Status::NotFound)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(attrs)
+}
+
+/// Entries behind `cookie`: each existing one exactly once, whatever happens around it, because a cookie is
+/// made of the name's hash.
+fn read_dir(tx: &mut Tx<'_>, ino: Ino, cookie: u64, limit: u32) -> Step<MetaReply> {
+    let row = tx.live_inode(ino)?;
+    if row.attr.kind != FileKind::Directory {
+        return Err(Status::NotDirectory.into());
+    }
+    let limit = limit.clamp(1, READDIR_PAGE_MAX) as usize;
+    let from = cookie >> 8;
+    let range = RowRange { table: Table::Dentry, partition: ino.get(), from, to: u64::MAX, limit: limit + PAGE_SLACK };
+    let known_to = match tx.known_range(range) {
+        Some(known_to) => known_to,
+        None if tx.cache.is_complete(ino.get()) => u64::MAX,
+        None => return Err(Stop::Need(Need::Range(range))),
+    };
+    let (found, end) = page(tx, ino, (cookie, known_to), limit)?;
+    let keys: Vec<_> = found.iter().map(|(_, entry)| key::inode(entry.ino)).collect();
+    tx.want(&keys)?;
+    let mut entries = Vec::with_capacity(found.len());
+    for (cookie, entry) in found {
+        let attr = tx.inode(entry.ino)?.attr;
+        entries.push(DirEntry { cookie, name: entry.name, attr });
+    }
+    Ok(MetaReply::Entries { entries, end })
+}
+
+type Page = (Vec<(u64, DentryRow)>, bool);
+
+fn page(tx: &mut Tx<'_>, ino: Ino, (cookie, known_to): (u64, u64), limit: usize) -> Step<Page> {
+    let mut found = Vec::new();
+    let mut observed = 0;
+    let mut end = known_to == u64::MAX;
+    if let Some(buckets) = tx.cache.buckets(ino.get(), cookie >> 8) {
+        'buckets: for (hash, slot) in buckets {
+            if *hash > known_to {
+                break;
+            }
+            observed = observed.max(slot.ticket);
+            let Some(Row::Dentries(entries)) = slot.row.as_deref() else { continue };
+            let mut sorted: Vec<&DentryRow> = entries.iter().collect();
+            sorted.sort_by_key(|entry| entry.slot);
+            for entry in sorted {
+                let at = hash << 8 | u64::from(entry.slot);
+                if at <= cookie {
+                    continue;
+                }
+                if found.len() == limit {
+                    end = false;
+                    break 'buckets;
+                }
+                found.push((at, entry.clone()));
+            }
+        }
+    }
+    tx.observed = tx.observed.max(observed);
+    Ok((found, end))
+}
+
+fn next_chunk(tx: &mut Tx<'_>, ino: Ino, first: u64) -> Step<MetaReply> {
+    let attr = tx.live_inode(ino)?.attr;
+    if attr.kind != FileKind::File || attr.flags.has(AttrFlags::INLINE) {
+        return Ok(MetaReply::NextChunk(None));
+    }
+    let end_row = attr.size.div_ceil(u64::from(tx.chunk_bytes)).div_ceil(SLOTS_PER_ROW);
+    let mut at = first / SLOTS_PER_ROW;
+    while at < end_row {
+        let window = at..end_row.min(at + SEARCH_ROWS);
+        let keys: Vec<_> = window.clone().map(|row| key::slots(ino, row * SLOTS_PER_ROW)).collect();
+        tx.want(&keys)?;
+        for row in window.clone() {
+            let slots = tx.slot_row(ino, row * SLOTS_PER_ROW)?;
+            let indexed = slots.iter().map(|(position, slot)| (row * SLOTS_PER_ROW + u64::from(*position), *slot));
+            if let Some(next) = indexed.into_iter().find(|(index, _)| *index >= first) {
+                return Ok(MetaReply::NextChunk(Some(next)));
+            }
+        }
+        at = window.end;
+    }
+    Ok(MetaReply::NextChunk(None))
+}
+
+fn test_lock(tx: &mut Tx<'_>, ino: Ino, lock: &LockSpec) -> Step<MetaReply> {
+    tx.live_inode(ino)?;
+    let session = tx.session.ok_or(Status::Forbidden)?;
+    let held = tx.locks(ino)?;
+    Ok(MetaReply::LockHolder(blocker(&held, session, lock).map(|held| held.lock)))
+}
+
+fn path_of(tx: &mut Tx<'_>, ino: Ino) -> Step<Vec<Name>> {
+    let mut names = Vec::new();
+    let mut at = ino;
+    while at != Ino::ROOT {
+        let row = tx.live_inode(at)?;
+        let home = *row.links.first().ok_or(Status::NotFound)?;
+        let bucket = tx.bucket(home.parent, home.cookie >> 8)?;
+        let slot = (home.cookie & 0xff) as u8;
+        let entry = bucket.iter().find(|entry| entry.slot == slot && entry.ino == at).ok_or(Status::Corrupt)?;
+        names.push(entry.name.clone());
+        at = home.parent;
+    }
+    names.reverse();
+    Ok(names)
+}

@@ -1,0 +1,222 @@
+//! Sessions: who is mounted, who is alive, and what ends with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::ids::{Ino, OpId, SessionId};
+use dgfs_proto::limits::{LIST_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
+use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, SessionStatus};
+use dgfs_proto::status::Status;
+
+use crate::core::Outcome;
+use crate::core::ops::lock;
+use crate::core::tx::Stop;
+use crate::core::{Core, FENCED};
+use crate::rows::{Row, SessionRow, key};
+
+/// A session in memory.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) row: SessionRow,
+    /// Its last sign of life, on meta's clock.
+    pub(crate) seen: Timestamp,
+    /// First answers by op, and the batch each waits for.
+    pub(crate) answers: BTreeMap<OpId, (MetaReply, u64)>,
+    /// Ops whose answers have a row in the engine.
+    pub(crate) kept: BTreeSet<OpId>,
+    /// Ops being carried out.
+    pub(crate) executing: BTreeSet<OpId>,
+    /// The notice it was told last, and whether it has carried it out.
+    pub(crate) notice: (u64, Notice),
+    pub(crate) notice_done: u64,
+    /// Inodes on which it may hold locks.
+    pub(crate) locked: BTreeSet<Ino>,
+}
+
+impl Session {
+    pub(crate) fn new(row: SessionRow, now: Timestamp) -> Self {
+        Self {
+            row,
+            seen: now,
+            answers: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            executing: BTreeSet::new(),
+            notice: (1, Notice::Shared),
+            notice_done: 1,
+            locked: BTreeSet::new(),
+        }
+    }
+
+    /// Forgets answers up to `acked`; those that have a row.
+    pub(crate) fn forget_answers(&mut self, acked: OpId) -> Vec<OpId> {
+        if acked <= self.row.acked {
+            return Vec::new();
+        }
+        self.row.acked = acked;
+        let next = OpId(acked.0.saturating_add(1));
+        self.answers = self.answers.split_off(&next);
+        let later = self.kept.split_off(&next);
+        std::mem::replace(&mut self.kept, later).into_iter().collect()
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        if self.notice.1 != notice {
+            self.notice = (self.notice.0 + 1, notice);
+        }
+    }
+
+    fn has_dropped_caches(&self) -> bool {
+        self.notice.1 == Notice::Shared && self.notice_done >= self.notice.0
+    }
+}
+
+/// What a client says when it opens a session.
+pub(crate) struct OpenRequest {
+    pub(crate) client: ClientInfo,
+    pub(crate) key: u64,
+    pub(crate) resume: Option<SessionId>,
+    pub(crate) opens: Vec<(Ino, u32)>,
+}
+
+impl Core {
+    /// Opens or resumes a session: its number and the ticket to wait for.
+    pub(crate) fn open_session(&mut self, now: Timestamp, request: OpenRequest) -> Result<(SessionId, u64), Status> {
+        if request.opens.len() > LIST_MAX * 16 {
+            return Err(Status::Malformed);
+        }
+        if let Some(id) = request.resume {
+            let session = self.sessions.get_mut(&id).filter(|session| session.row.key == request.key).ok_or(FENCED)?;
+            session.seen = now;
+            for (ino, count) in request.opens {
+                self.opens.set(ino, id, count);
+            }
+            return Ok((id, 0));
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            return Err(Status::Busy);
+        }
+        let id = SessionId::new(self.counters.next_session).ok_or(Status::Busy)?;
+        self.counters.next_session += 1;
+        self.counters_dirty = true;
+        let row = SessionRow { id, key: request.key, client: request.client, versions: Vec::new(), acked: OpId(0) };
+        self.pending.rows.insert(key::session(id), Some(Arc::new(Row::Session(row.clone()))));
+        let mut session = Session::new(row, now);
+        if self.sessions.is_empty() {
+            session.notice = (1, Notice::Sole);
+        }
+        for other in self.sessions.values_mut() {
+            other.tell(Notice::Shared);
+        }
+        self.sessions.insert(id, session);
+        Ok((id, self.ticket))
+    }
+
+    /// Have all other sessions dropped their caches, so that `id` may start? And is it alone?
+    pub(crate) fn may_start(&self, id: SessionId) -> Option<bool> {
+        let mut others = self.sessions.iter().filter(|(other, _)| **other != id);
+        let alone = self.sessions.len() == 1;
+        let sole = alone && self.sessions.get(&id).is_some_and(|session| session.notice.1 == Notice::Sole);
+        others.all(|(_, session)| session.has_dropped_caches()).then_some(sole)
+    }
+
+    /// A sign of life; false when the session is dead.
+    pub(crate) fn touch(&mut self, id: SessionId, now: Timestamp) -> bool {
+        match self.sessions.get_mut(&id) {
+            Some(session) => {
+                session.seen = now;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The notice a session has not carried out yet.
+    pub(crate) fn notice(&mut self, id: SessionId, done: u64) -> Option<(u64, Notice)> {
+        let session = self.sessions.get_mut(&id)?;
+        session.notice_done = session.notice_done.max(done.min(session.notice.0));
+        (session.notice.0 > session.notice_done).then_some(session.notice)
+    }
+
+    /// Sessions whose lease has run out.
+    pub(crate) fn expired(&self, now: Timestamp) -> Vec<SessionId> {
+        let dead = |session: &Session| now.as_ms() > session.seen.as_ms() + SESSION_LEASE_MS;
+        self.sessions.iter().filter(|(_, session)| dead(session)).map(|(id, _)| *id).collect()
+    }
+
+    /// One step of ending a session: its locks, then its opens, then itself.
+    pub(crate) fn end_session(&mut self, now: Timestamp, id: SessionId) -> Outcome {
+        let Some(session) = self.sessions.get(&id) else {
+            return Outcome::Answer { reply: MetaReply::Done, ticket: 0 };
+        };
+        if let Some(ino) = session.locked.iter().next().copied() {
+            let done = self.run(now, None, |tx| lock::unlock_where(tx, ino, |held| held.session == id));
+            return match done {
+                Ok(_) => {
+                    self.set_locked(id, ino, false);
+                    Outcome::More
+                }
+                Err(Stop::Need(need)) => Outcome::Need(need),
+                Err(Stop::Refused(_)) => {
+                    self.set_locked(id, ino, false);
+                    Outcome::More
+                }
+            };
+        }
+        for ino in self.opens.end_session(id) {
+            if self.orphans.contains(&ino) {
+                self.reapable.push_back(ino);
+            }
+        }
+        if let Some(session) = self.sessions.remove(&id) {
+            for op in session.kept {
+                self.pending.rows.insert(key::answer(id, op), None);
+            }
+        }
+        self.pending.rows.insert(key::session(id), None);
+        self.tell_survivors();
+        Outcome::Answer { reply: MetaReply::Done, ticket: self.ticket }
+    }
+
+    fn tell_survivors(&mut self) {
+        if self.sessions.len() == 1 {
+            for session in self.sessions.values_mut() {
+                session.tell(Notice::Sole);
+            }
+        }
+    }
+
+    /// Remembers that a session may hold locks on an inode (or no more).
+    pub(crate) fn set_locked(&mut self, id: SessionId, ino: Ino, on: bool) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if on {
+                session.locked.insert(ino);
+            } else {
+                session.locked.remove(&ino);
+            }
+        }
+    }
+
+    /// The mounts, for people.
+    pub(crate) fn session_list(&self, now: Timestamp) -> Vec<SessionStatus> {
+        let status = |session: &Session| SessionStatus {
+            id: session.row.id,
+            client: session.row.client.clone(),
+            idle_ms: now.as_ms().saturating_sub(session.seen.as_ms()),
+            opens: self.opens.count(session.row.id),
+        };
+        self.sessions.values().map(status).collect()
+    }
+
+    /// May this version still be committed by a live session?
+    pub(crate) fn is_granted_to_living(&self, version: u64) -> bool {
+        let within = |(first, count): &(u64, u64)| version >= *first && version - first < *count;
+        self.sessions.values().any(|session| session.row.versions.iter().any(within))
+    }
+
+    /// Orphans that nobody has open, at start-up or after a takeover's grace.
+    pub(crate) fn queue_orphans(&mut self) {
+        let ready: Vec<Ino> = self.orphans.iter().copied().filter(|ino| !self.opens.is_open(*ino)).collect();
+        self.reapable.extend(ready);
+    }
+}

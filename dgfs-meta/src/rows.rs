@@ -1,0 +1,402 @@
+//! The rows of a volume: their types, keys and bytes.
+//!
+//! Never reads or writes an engine. A stored row is one format byte and the
+//! postcard encoding of its type; the table of its key says which type.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
+use dgfs_proto::chunk::{ChunkRef, VersionId};
+use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
+use dgfs_proto::log::Event;
+use dgfs_proto::meta::{ClientInfo, LockSpec, MetaReply, VolumeInfo};
+use dgfs_proto::name::Name;
+
+use crate::engine::{RowKey, Table};
+
+/// The format of rows this code writes, and the newest it reads.
+pub const ROW_FORMAT: u8 = 1;
+/// Chunk slots in one row: a random 4 KiB write rewrites at most this many references.
+pub const SLOTS_PER_ROW: u64 = 32;
+/// Inodes in one partition, so that an engine may keep them together.
+const INODES_PER_PARTITION: u64 = 64;
+
+/// A row that is not what its key says.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RowError {
+    /// Written by a newer DGFS.
+    #[error("row {key:?} has format {found}; this dgfs knows {ROW_FORMAT}: use a newer dgfs")]
+    Newer {
+        /// Which row.
+        key: RowKey,
+        /// Its format.
+        found: u8,
+    },
+    /// Not a row of its table.
+    #[error("row {key:?} is damaged")]
+    Damaged {
+        /// Which row.
+        key: RowKey,
+    },
+}
+
+/// Counters of a volume, one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Next free inode number.
+    pub next_ino: u64,
+    /// Next free chunk number.
+    pub next_chunk: u64,
+    /// Next free version number.
+    pub next_version: u64,
+    /// Next free session number.
+    pub next_session: u64,
+    /// Next free garbage number.
+    pub next_garbage: u64,
+    /// Next free server number.
+    pub next_server: u32,
+    /// Last seq of the change log.
+    pub seq: Seq,
+    /// First seq that is still in the log, less one.
+    pub trimmed: Seq,
+    /// All data referred to by events up to here are synced to disk (embedded volumes).
+    pub data_synced: Seq,
+    /// Epoch of the cluster map.
+    pub map_epoch: Epoch,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Bytes allocated to files.
+    pub allocated: u64,
+    /// Rows in the table of shared versions; 0 saves every look-up there.
+    pub shares: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            next_ino: 2,
+            next_chunk: 1,
+            next_version: 1,
+            next_session: 1,
+            next_garbage: 1,
+            next_server: 1,
+            seq: Seq(0),
+            trimmed: Seq(0),
+            data_synced: Seq(0),
+            map_epoch: Epoch(1),
+            inodes: 1,
+            allocated: 0,
+            shares: 0,
+        }
+    }
+}
+
+/// A name of an inode: where it is and its directory cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The directory.
+    pub parent: Ino,
+    /// The entry's cookie in it.
+    pub cookie: u64,
+}
+
+/// An inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InodeRow {
+    /// Its attributes.
+    pub attr: Attr,
+    /// Its names; statistics count it at the first one.
+    pub links: Vec<Link>,
+    /// A directory's recursive statistics.
+    pub tree: TreeStat,
+    /// A symlink's target.
+    pub target: Vec<u8>,
+}
+
+/// One entry of a hash bucket of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DentryRow {
+    /// Tells entries of one hash apart.
+    pub slot: u8,
+    /// The name.
+    pub name: Name,
+    /// The inode.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// A lock that a session holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLock {
+    /// Whose.
+    pub session: SessionId,
+    /// What.
+    pub lock: LockSpec,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Its number.
+    pub id: SessionId,
+    /// Proves on resumption that it is the same client.
+    pub key: u64,
+    /// Who.
+    pub client: ClientInfo,
+    /// Version numbers granted: first, count.
+    pub versions: Vec<(u64, u64)>,
+    /// Answers up to here were received and are forgotten.
+    pub acked: OpId,
+}
+
+/// A storage server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// Its number.
+    pub id: ServerId,
+    /// Lies on its disk.
+    pub identity: Uuid,
+    /// `HOST:PORT`.
+    pub address: String,
+    /// For people.
+    pub label: String,
+}
+
+/// A consumer of the change log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerRow {
+    /// Its name.
+    pub name: String,
+    /// The last seq it has carried out.
+    pub seq: Seq,
+    /// When it last asked.
+    pub seen: Timestamp,
+}
+
+/// Any row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// [`Table::Volume`] 0.
+    Volume(VolumeInfo),
+    /// [`Table::Volume`] 1.
+    Counters(Counters),
+    /// [`Table::Volume`] 2: replicas of each partition.
+    Assignment(Vec<Vec<ServerId>>),
+    /// [`Table::Inode`].
+    Inode(InodeRow),
+    /// [`Table::Inline`].
+    Inline(Vec<u8>),
+    /// [`Table::Xattr`].
+    Xattrs(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// [`Table::Dentry`]: the entries of one hash.
+    Dentries(Vec<DentryRow>),
+    /// [`Table::Chunks`]: position in the row and reference, sorted.
+    Slots(Vec<(u8, ChunkRef)>),
+    /// [`Table::Lock`].
+    Locks(Vec<HeldLock>),
+    /// [`Table::Log`].
+    Event(Event),
+    /// [`Table::Session`].
+    Session(SessionRow),
+    /// [`Table::Answer`].
+    Answer(MetaReply),
+    /// [`Table::Garbage`].
+    Garbage(VersionId),
+    /// [`Table::Shared`]: how many slots refer to a version that more than one slot refers (or referred) to.
+    Shared(u32),
+    /// [`Table::Orphan`].
+    Orphan,
+    /// [`Table::Server`].
+    Server(ServerRow),
+    /// [`Table::Consumer`].
+    Consumer(ConsumerRow),
+}
+
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    let bytes = vec![ROW_FORMAT];
+    // A row holds only plain data, which postcard can always encode into a growing buffer.
+    postcard::to_extend(value, bytes).unwrap_or_default()
+}
+
+fn decoded<T: DeserializeOwned>(key: RowKey, bytes: &[u8]) -> Result<T, RowError> {
+    match bytes.split_first() {
+        Some((&ROW_FORMAT, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) | Err(_) => Err(RowError::Damaged { key }),
+        },
+        Some((&found, _)) if found > ROW_FORMAT => Err(RowError::Newer { key, found }),
+        Some(_) | None => Err(RowError::Damaged { key }),
+    }
+}
+
+impl Row {
+    /// The bytes an engine keeps.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Volume(row) => encoded(row),
+            Self::Counters(row) => encoded(row),
+            Self::Assignment(row) => encoded(row),
+            Self::Inode(row) => encoded(row),
+            Self::Inline(row) => encoded(row),
+            Self::Xattrs(row) => encoded(row),
+            Self::Dentries(row) => encoded(row),
+            Self::Slots(row) => encoded(row),
+            Self::Locks(row) => encoded(row),
+            Self::Event(row) => encoded(row),
+            Self::Session(row) => encoded(row),
+            Self::Answer(row) => encoded(row),
+            Self::Garbage(row) => encoded(row),
+            Self::Shared(row) => encoded(row),
+            Self::Orphan => encoded(&()),
+            Self::Server(row) => encoded(row),
+            Self::Consumer(row) => encoded(row),
+        }
+    }
+
+    /// The row that `bytes` are, by the table of `key`.
+    ///
+    /// # Errors
+    /// `Newer` for a row of a later format, `Damaged` for anything else.
+    pub fn decode(key: RowKey, bytes: &[u8]) -> Result<Self, RowError> {
+        Ok(match key.table {
+            Table::Volume => match key.sort {
+                0 => Self::Volume(decoded(key, bytes)?),
+                1 => Self::Counters(decoded(key, bytes)?),
+                2 => Self::Assignment(decoded(key, bytes)?),
+                _ => return Err(RowError::Damaged { key }),
+            },
+            Table::Inode => Self::Inode(decoded(key, bytes)?),
+            Table::Inline => Self::Inline(decoded(key, bytes)?),
+            Table::Xattr => Self::Xattrs(decoded(key, bytes)?),
+            Table::Dentry => Self::Dentries(decoded(key, bytes)?),
+            Table::Chunks => Self::Slots(decoded(key, bytes)?),
+            Table::Lock => Self::Locks(decoded(key, bytes)?),
+            Table::Log => Self::Event(decoded(key, bytes)?),
+            Table::Session => Self::Session(decoded(key, bytes)?),
+            Table::Answer => Self::Answer(decoded(key, bytes)?),
+            Table::Garbage => Self::Garbage(decoded(key, bytes)?),
+            Table::Shared => Self::Shared(decoded(key, bytes)?),
+            Table::Orphan => Self::Orphan,
+            Table::Server => Self::Server(decoded(key, bytes)?),
+            Table::Consumer => Self::Consumer(decoded(key, bytes)?),
+        })
+    }
+
+    /// About how many bytes of memory the row takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        160 + match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Inode(row) => 160 + row.links.len() * 16 + row.target.len(),
+            Self::Xattrs(all) => all.iter().map(|(name, value)| 96 + name.len() + value.len()).sum(),
+            Self::Dentries(entries) => entries.iter().map(|entry| 56 + entry.name.as_bytes().len()).sum(),
+            Self::Slots(slots) => slots.len() * 32,
+            Self::Locks(locks) => locks.len() * 64,
+            Self::Assignment(all) => all.len() * 40,
+            Self::Answer(_) | Self::Event(_) => 400,
+            Self::Volume(_)
+            | Self::Counters(_)
+            | Self::Session(_)
+            | Self::Garbage(_)
+            | Self::Shared(_)
+            | Self::Orphan
+            | Self::Server(_)
+            | Self::Consumer(_) => 100,
+        }
+    }
+}
+
+/// Keys of rows.
+pub mod key {
+    use super::{
+        ChunkVersion, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId, SessionId, Table,
+    };
+
+    const fn of(table: Table, partition: u64, sort: u64) -> RowKey {
+        RowKey { table, partition, sort }
+    }
+
+    /// The volume's description.
+    pub const VOLUME: RowKey = of(Table::Volume, 0, 0);
+    /// Its counters.
+    pub const COUNTERS: RowKey = of(Table::Volume, 0, 1);
+    /// Its partitions' replicas.
+    pub const ASSIGNMENT: RowKey = of(Table::Volume, 0, 2);
+
+    /// An inode.
+    #[must_use]
+    pub const fn inode(ino: Ino) -> RowKey {
+        of(Table::Inode, ino.get() / INODES_PER_PARTITION, ino.get())
+    }
+    /// A file's inline bytes.
+    #[must_use]
+    pub const fn inline(ino: Ino) -> RowKey {
+        of(Table::Inline, ino.get() / INODES_PER_PARTITION, ino.get())
+    }
+    /// An inode's extended attributes.
+    #[must_use]
+    pub const fn xattr(ino: Ino) -> RowKey {
+        of(Table::Xattr, ino.get() / INODES_PER_PARTITION, ino.get())
+    }
+    /// An inode's locks.
+    #[must_use]
+    pub const fn lock(ino: Ino) -> RowKey {
+        of(Table::Lock, ino.get() / INODES_PER_PARTITION, ino.get())
+    }
+    /// The bucket of a name hash.
+    #[must_use]
+    pub const fn dentry(parent: Ino, hash: u64) -> RowKey {
+        of(Table::Dentry, parent.get(), hash)
+    }
+    /// The row that holds a chunk slot.
+    #[must_use]
+    pub const fn slots(ino: Ino, index: u64) -> RowKey {
+        of(Table::Chunks, ino.get(), index / SLOTS_PER_ROW)
+    }
+    /// An event.
+    #[must_use]
+    pub const fn event(seq: Seq) -> RowKey {
+        of(Table::Log, 0, seq.0)
+    }
+    /// A session.
+    #[must_use]
+    pub const fn session(id: SessionId) -> RowKey {
+        of(Table::Session, 0, id.get())
+    }
+    /// The answer of an operation.
+    #[must_use]
+    pub const fn answer(id: SessionId, op: OpId) -> RowKey {
+        of(Table::Answer, id.get(), op.0)
+    }
+    /// A garbage item.
+    #[must_use]
+    pub const fn garbage(number: u64) -> RowKey {
+        of(Table::Garbage, 0, number)
+    }
+    /// A shared version.
+    #[must_use]
+    pub const fn shared(version: ChunkVersion) -> RowKey {
+        of(Table::Shared, version.get() / INODES_PER_PARTITION, version.get())
+    }
+    /// An orphan.
+    #[must_use]
+    pub const fn orphan(ino: Ino) -> RowKey {
+        of(Table::Orphan, 0, ino.get())
+    }
+    /// A server.
+    #[must_use]
+    pub const fn server(id: ServerId) -> RowKey {
+        of(Table::Server, 0, id.0 as u64)
+    }
+    /// A consumer, by the hash of its name.
+    #[must_use]
+    pub const fn consumer(hash: u64) -> RowKey {
+        of(Table::Consumer, 0, hash)
+    }
+}

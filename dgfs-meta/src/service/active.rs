@@ -1,0 +1,325 @@
+//! The active writer: one call from its arrival to its answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tracing::error;
+
+use dgfs_proto::ids::{Epoch, OpId, SessionId};
+use dgfs_proto::limits::POLL_MS;
+use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, ServerRequest, SessionRequest};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{Peer, Role};
+
+use crate::core::{Asker, Core, LoadedRange, Need, Once, OpenRequest, Outcome};
+use crate::engine::Engine;
+use crate::service::rows_io::Loaded;
+use crate::service::{MetaOptions, now};
+
+/// Attempts at one operation: each loads at least one row more, so this many mean a fault of ours.
+const ATTEMPTS_MAX: u32 = 1_000_000;
+
+/// The one writer of a volume.
+pub(crate) struct Active {
+    pub(crate) core: Mutex<Core>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) options: MetaOptions,
+    pub(crate) epoch: Epoch,
+    /// The newest batch in the engine.
+    pub(crate) committed: AtomicU64,
+    /// The newest batch that a power cut cannot undo.
+    pub(crate) durable: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) commit_lock: tokio::sync::Mutex<()>,
+    pub(crate) sync_lock: tokio::sync::Mutex<()>,
+    pub(crate) dead: AtomicBool,
+    pub(crate) died: watch::Sender<bool>,
+    /// Locks were loosened, or a session ended.
+    pub(crate) locks_changed: Notify,
+    /// Sessions came, went, or carried out a notice.
+    pub(crate) sessions_changed: Notify,
+    /// An operation that could be repeated got its answer.
+    pub(crate) answered: Notify,
+    /// The log grew.
+    pub(crate) log_changed: Notify,
+    /// Lock waits that may be cancelled.
+    pub(crate) waits: Mutex<HashMap<(SessionId, OpId), Arc<Notify>>>,
+}
+
+/// The service died under the call; the client goes to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dead;
+
+impl Active {
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Ends this writer: no answer but `NotActive` leaves it from now on.
+    pub(crate) fn die(&self, why: &dyn std::fmt::Display) {
+        if !self.dead.swap(true, Ordering::AcqRel) {
+            error!(error = %why, "the metadata service stops writing");
+            self.died.send_replace(true);
+            self.locks_changed.notify_waiters();
+            self.sessions_changed.notify_waiters();
+            self.log_changed.notify_waiters();
+            self.answered.notify_waiters();
+        }
+    }
+
+    /// Ends when this writer has died.
+    pub(crate) async fn died(&self) {
+        let mut died = self.died.subscribe();
+        // The sender lives in `self`, so this cannot fail while it is borrowed.
+        let _ = died.wait_for(|died| *died).await;
+    }
+
+    /// Answers one call.
+    pub(crate) async fn answer(self: Arc<Self>, peer: &Peer, call: MetaCall) -> MetaReply {
+        if !is_allowed(peer, &call.request) {
+            return MetaReply::Refused(Status::Forbidden);
+        }
+        let reply = self.dispatch(peer, call).await.unwrap_or(MetaReply::Refused(Status::NotActive));
+        if self.is_dead() { MetaReply::Refused(Status::NotActive) } else { reply }
+    }
+
+    async fn dispatch(self: &Arc<Self>, peer: &Peer, call: MetaCall) -> Result<MetaReply, Dead> {
+        let MetaCall { request_id: _, session, request } = call;
+        match request {
+            MetaRequest::Query(query) => {
+                let asker = Asker { now: now(&self.options.clock), session };
+                if session.is_some_and(|id| !self.core.lock().touch(id, asker.now)) {
+                    return Ok(MetaReply::Refused(Status::Stale));
+                }
+                self.settle(|core, loaded| core.query(asker, &query, loaded)).await
+            }
+            MetaRequest::Mutate { op, acked, mutation } => {
+                let Some(session) = session else { return Ok(MetaReply::Refused(Status::Forbidden)) };
+                let once = Once { session, op, acked, mutation: &mutation, keep_answer: !peer.local };
+                self.mutate(&once).await
+            }
+            MetaRequest::CancelWait(op) => {
+                let wait = session.and_then(|id| self.waits.lock().get(&(id, op)).cloned());
+                if let Some(wait) = wait {
+                    wait.notify_one();
+                }
+                Ok(MetaReply::Done)
+            }
+            MetaRequest::Sync => self.sync().await.map(|()| MetaReply::Done),
+            MetaRequest::GetMap(known) => {
+                let map = self.core.lock().map(now(&self.options.clock));
+                Ok(MetaReply::Map((map.epoch > known).then_some(map)))
+            }
+            MetaRequest::Volume => Ok(MetaReply::Volume(self.core.lock().volume.clone())),
+            MetaRequest::Session(request) => self.session(session, request).await,
+            MetaRequest::Server(request) => self.server(&request).await,
+            MetaRequest::Admin(request) => self.admin(request).await,
+        }
+    }
+
+    /// Tries an operation until it has an answer, then waits for its batch.
+    pub(crate) async fn settle(
+        &self,
+        step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+    ) -> Result<MetaReply, Dead> {
+        let (reply, ticket) = self.attempt(step).await?;
+        self.commit_up_to(ticket).await?;
+        Ok(reply)
+    }
+
+    /// Tries an operation until it has an answer; the answer and the batch it must wait for.
+    pub(crate) async fn attempt(
+        &self,
+        mut step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+    ) -> Result<(MetaReply, u64), Dead> {
+        let mut loads: Vec<Loaded> = Vec::new();
+        let mut began = None;
+        let mut result = Err(Dead);
+        for _ in 0..ATTEMPTS_MAX {
+            let outcome = self.step(&loads, &mut step);
+            match outcome {
+                Outcome::Answer { reply, ticket } => {
+                    result = Ok((reply, ticket));
+                    break;
+                }
+                Outcome::More => loads.clear(),
+                Outcome::Need(need) => match self.bring(need, &mut began).await {
+                    Ok(loaded) => loads.push(loaded),
+                    Err(Some(status)) => {
+                        result = Ok((MetaReply::Refused(status), 0));
+                        break;
+                    }
+                    Err(None) => break,
+                },
+            }
+        }
+        if let Some(began) = began {
+            self.core.lock().end_load(began);
+        }
+        result
+    }
+
+    fn step(&self, loads: &[Loaded], step: &mut impl FnMut(&mut Core, &[LoadedRange]) -> Outcome) -> Outcome {
+        let mut core = self.core.lock();
+        let ranges: Vec<LoadedRange> = loads.iter().filter_map(|loaded| loaded.install(&mut core)).collect();
+        let seq = core.seq();
+        let outcome = step(&mut core, &ranges);
+        let loosened = !std::mem::take(&mut core.unlocked).is_empty();
+        let grew = core.seq() > seq;
+        drop(core);
+        if loosened {
+            self.locks_changed.notify_waiters();
+        }
+        if grew {
+            self.log_changed.notify_waiters();
+        }
+        outcome
+    }
+
+    async fn bring(&self, need: Need, began: &mut Option<u64>) -> Result<Loaded, Option<Status>> {
+        if began.is_none() {
+            *began = Some(self.core.lock().begin_load());
+        }
+        self.load(need).await
+    }
+
+    async fn mutate(&self, once: &Once<'_>) -> Result<MetaReply, Dead> {
+        self.core.lock().touch(once.session, now(&self.options.clock));
+        if once.keep_answer {
+            self.claim(once).await?;
+        }
+        let reply = if crate::core::is_waiting_lock(once.mutation) {
+            self.wait_for_lock(once).await
+        } else {
+            let time = now(&self.options.clock);
+            self.settle(|core, _| core.mutate(time, once)).await
+        };
+        if let (Mutation::Lock { ino, .. }, Ok(MetaReply::Done)) = (once.mutation, &reply) {
+            self.core.lock().set_locked(once.session, *ino, true);
+        }
+        if once.keep_answer {
+            self.core.lock().end(once.session, once.op);
+            self.answered.notify_waiters();
+        }
+        reply
+    }
+
+    /// Waits until no earlier call carries out the same operation.
+    async fn claim(&self, once: &Once<'_>) -> Result<(), Dead> {
+        loop {
+            let answered = self.answered.notified();
+            if self.is_dead() {
+                return Err(Dead);
+            }
+            if self.core.lock().begin(once.session, once.op) {
+                return Ok(());
+            }
+            answered.await;
+        }
+    }
+
+    async fn session(&self, id: Option<SessionId>, request: SessionRequest) -> Result<MetaReply, Dead> {
+        let time = now(&self.options.clock);
+        match (request, id) {
+            (SessionRequest::Open { client, key, resume, opens }, _) => {
+                self.open_session(OpenRequest { client, key, resume, opens }).await
+            }
+            (SessionRequest::Beat, Some(id)) => {
+                let lives = self.core.lock().touch(id, time);
+                Ok(if lives { MetaReply::Done } else { MetaReply::Refused(Status::Stale) })
+            }
+            (SessionRequest::Poll { done }, Some(id)) => self.poll(id, done).await,
+            (SessionRequest::Close, Some(id)) => self.end_session(id).await,
+            (SessionRequest::Beat | SessionRequest::Poll { .. } | SessionRequest::Close, None) => {
+                Ok(MetaReply::Refused(Status::Forbidden))
+            }
+        }
+    }
+
+    async fn open_session(&self, request: OpenRequest) -> Result<MetaReply, Dead> {
+        let opened = self.core.lock().open_session(now(&self.options.clock), request);
+        let (id, ticket) = match opened {
+            Ok(opened) => opened,
+            Err(status) => return Ok(MetaReply::Refused(status)),
+        };
+        self.sessions_changed.notify_waiters();
+        self.commit_up_to(ticket).await?;
+        // The others must have dropped their caches first, or be dead.
+        loop {
+            let changed = self.sessions_changed.notified();
+            if self.is_dead() {
+                return Err(Dead);
+            }
+            let (started, volume) = {
+                let mut core = self.core.lock();
+                core.touch(id, now(&self.options.clock));
+                (core.may_start(id), core.volume.clone())
+            };
+            if let Some(sole) = started {
+                return Ok(MetaReply::Session { id, sole, volume });
+            }
+            changed.await;
+        }
+    }
+
+    async fn poll(&self, id: SessionId, done: u64) -> Result<MetaReply, Dead> {
+        let deadline = tokio::time::sleep(Duration::from_millis(POLL_MS));
+        tokio::pin!(deadline);
+        let mut told = false;
+        loop {
+            let changed = self.sessions_changed.notified();
+            let notice = {
+                let mut core = self.core.lock();
+                if !core.touch(id, now(&self.options.clock)) {
+                    return Ok(MetaReply::Refused(Status::Stale));
+                }
+                core.notice(id, done)
+            };
+            if !told {
+                // What was carried out may be what an opening session waits for.
+                told = true;
+                self.sessions_changed.notify_waiters();
+            }
+            if notice.is_some() || self.is_dead() {
+                return Ok(MetaReply::Notice(notice));
+            }
+            tokio::select! {
+                () = changed => {}
+                () = &mut deadline => return Ok(MetaReply::Notice(None)),
+            }
+        }
+    }
+
+    /// Ends a session: locks, opens, orphans.
+    pub(crate) async fn end_session(&self, id: SessionId) -> Result<MetaReply, Dead> {
+        let time = now(&self.options.clock);
+        let reply = self.settle(|core, _| core.end_session(time, id)).await?;
+        self.sessions_changed.notify_waiters();
+        self.locks_changed.notify_waiters();
+        Ok(reply)
+    }
+
+    async fn server(&self, request: &ServerRequest) -> Result<MetaReply, Dead> {
+        let time = now(&self.options.clock);
+        let durable = self.durable.load(Ordering::Acquire);
+        self.settle(|core, _| core.server_request(time, request, durable)).await
+    }
+}
+
+fn is_allowed(peer: &Peer, request: &MetaRequest) -> bool {
+    if peer.local {
+        return true;
+    }
+    match request {
+        MetaRequest::Server(_) => peer.role == Role::Stored,
+        MetaRequest::GetMap(_) | MetaRequest::Volume => true,
+        MetaRequest::Session(_) | MetaRequest::Mutate { .. } | MetaRequest::CancelWait(_) => {
+            matches!(peer.role, Role::Client | Role::Index)
+        }
+        MetaRequest::Query(_) | MetaRequest::Sync | MetaRequest::Admin(_) => peer.role != Role::Stored,
+    }
+}

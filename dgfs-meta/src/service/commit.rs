@@ -1,0 +1,103 @@
+//! Batches go to the engine, one at a time; whoever finds one on its way waits
+//! and takes everything that gathered meanwhile with the next.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::core::Pending;
+use crate::engine::{Batch, Durability, EngineError};
+use crate::service::active::{Active, Dead};
+
+/// Pauses between attempts while the engine is away.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+impl Active {
+    /// Answers once batch `ticket` is in the engine. Tries for as long as the engine is away.
+    pub(crate) async fn commit_up_to(&self, ticket: u64) -> Result<(), Dead> {
+        if self.committed.load(Ordering::Acquire) >= ticket {
+            return if self.is_dead() { Err(Dead) } else { Ok(()) };
+        }
+        let _one_at_a_time = self.commit_lock.lock().await;
+        while self.committed.load(Ordering::Acquire) < ticket {
+            if self.is_dead() {
+                return Err(Dead);
+            }
+            let taken = self.core.lock().take_pending();
+            let Some((number, pending)) = taken else { return Ok(()) };
+            self.commit(number, pending).await?;
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.core.lock().set_committed(number);
+            self.committed.store(number, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, number: u64, pending: Pending) -> Result<(), Dead> {
+        let rows = pending.rows.into_iter().map(|(key, row)| (key, row.map(|row| row.encode()))).collect();
+        let batch = Batch { number, rows };
+        self.persistently("commit metadata", || self.engine.commit(self.epoch, batch.clone(), Durability::Handed)).await
+    }
+
+    /// Everything answered before is durable in the engine when this returns. Many callers share one sync.
+    pub(crate) async fn sync(&self) -> Result<(), Dead> {
+        let target = {
+            let core = self.core.lock();
+            if core.has_pending() { core.current_ticket() } else { core.current_ticket() - 1 }
+        };
+        self.commit_up_to(target).await?;
+        if self.durable.load(Ordering::Acquire) >= target {
+            return Ok(());
+        }
+        let _one_at_a_time = self.sync_lock.lock().await;
+        if self.durable.load(Ordering::Acquire) >= target {
+            return Ok(());
+        }
+        let reached = self.committed.load(Ordering::Acquire);
+        self.persistently("sync metadata", || self.engine.sync()).await?;
+        self.durable.fetch_max(reached, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Tries an engine call until it succeeds or this writer must stop.
+    pub(crate) async fn persistently<T>(
+        &self,
+        step: &str,
+        call: impl Fn() -> crate::engine::EngineFuture<T>,
+    ) -> Result<T, Dead> {
+        let mut pause = RETRY_FIRST;
+        let mut complained = false;
+        loop {
+            match call().await {
+                Ok(value) => {
+                    if complained {
+                        warn!(step, "the metadata engine is back");
+                    }
+                    return Ok(value);
+                }
+                Err(error @ (EngineError::Unavailable(_) | EngineError::NoSpace)) => {
+                    if !complained {
+                        warn!(step, %error, "waiting for the metadata engine");
+                    }
+                    complained = true;
+                }
+                Err(
+                    error @ (EngineError::Fenced { .. }
+                    | EngineError::Regressed { .. }
+                    | EngineError::Refused(_)
+                    | EngineError::Damaged(_)),
+                ) => {
+                    self.die(&error);
+                    return Err(Dead);
+                }
+            }
+            if self.is_dead() {
+                return Err(Dead);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A writer begins: what is always in memory is read, and an embedded volume
+//! that stopped uncleanly is mended.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
+use dgfs_proto::ids::{Ino, OpId, SessionId};
+use dgfs_proto::limits::SESSION_LEASE_MS;
+use dgfs_proto::meta::{Caller, MetaReply};
+
+use crate::core::{Core, Snapshot, changes_to_undo, versions_named};
+use crate::engine::{Engine, EngineError, RowKey, RowRange, Table, WriterLease};
+use crate::rows::{Counters, InodeRow, Row, RowError, key};
+use crate::service::active::Active;
+use crate::service::{MetaOptions, now};
+
+const PAGE: usize = 4096;
+
+/// Reads what a writer needs and makes it.
+pub(crate) async fn activate(
+    engine: Arc<dyn Engine>,
+    options: MetaOptions,
+    lease: WriterLease,
+) -> Result<Arc<Active>, EngineError> {
+    let time = now(&options.clock);
+    let (snapshot, fresh) = read_snapshot(engine.as_ref()).await?;
+    let mut core = Core::new(snapshot, lease.last_batch, options.memory_bytes, time);
+    if fresh {
+        core.write(key::inode(Ino::ROOT), Some(Arc::new(Row::Inode(root(time, options.root_owner)))));
+    }
+    let (died, _) = watch::channel(false);
+    let active = Arc::new(Active {
+        core: Mutex::new(core),
+        engine,
+        epoch: lease.epoch,
+        committed: AtomicU64::new(lease.last_batch),
+        durable: AtomicU64::new(0),
+        commits: AtomicU64::new(0),
+        commit_lock: tokio::sync::Mutex::new(()),
+        sync_lock: tokio::sync::Mutex::new(()),
+        dead: AtomicBool::new(false),
+        died,
+        locks_changed: Notify::new(),
+        sessions_changed: Notify::new(),
+        answered: Notify::new(),
+        log_changed: Notify::new(),
+        waits: Mutex::new(HashMap::new()),
+        options,
+    });
+    active.begin(time).await.map_err(|_| EngineError::Unavailable("the start was interrupted".to_owned()))?;
+    Ok(active)
+}
+
+/// The root of a new volume: its owner's, mode 0755.
+fn root(time: Timestamp, owner: Caller) -> InodeRow {
+    InodeRow {
+        attr: Attr {
+            ino: Ino::ROOT,
+            kind: FileKind::Directory,
+            mode: 0o755,
+            uid: owner.uid,
+            gid: owner.gid,
+            nlink: 2,
+            size: 0,
+            allocated: 0,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            data_version: 1,
+            flags: AttrFlags::default(),
+            parent: Ino::ROOT,
+        },
+        links: Vec::new(),
+        tree: TreeStat::default(),
+        target: Vec::new(),
+    }
+}
+
+fn damaged(error: RowError) -> EngineError {
+    match error {
+        RowError::Newer { .. } => EngineError::Refused(error.to_string()),
+        RowError::Damaged { .. } => EngineError::Damaged(error.to_string()),
+    }
+}
+
+async fn read_one(engine: &dyn Engine, key: RowKey) -> Result<Option<Row>, EngineError> {
+    let rows = engine.load(vec![key]).await?;
+    rows.into_iter().flatten().next().map(|bytes| Row::decode(key, &bytes).map_err(damaged)).transpose()
+}
+
+async fn read_partition(engine: &dyn Engine, table: Table, partition: u64) -> Result<Vec<(RowKey, Row)>, EngineError> {
+    let mut rows = Vec::new();
+    let mut from = 0;
+    loop {
+        let range = RowRange { table, partition, from, to: u64::MAX, limit: PAGE };
+        let page = engine.list(range).await?;
+        let last = page.last().map(|(key, _)| key.sort);
+        let full = page.len() == PAGE;
+        for (key, bytes) in page {
+            rows.push((key, Row::decode(key, &bytes).map_err(damaged)?));
+        }
+        match last {
+            Some(last) if full && last < u64::MAX => from = last + 1,
+            Some(_) | None => return Ok(rows),
+        }
+    }
+}
+
+async fn read_table(engine: &dyn Engine, table: Table) -> Result<Vec<(RowKey, Row)>, EngineError> {
+    let mut rows = Vec::new();
+    let mut from = 0;
+    loop {
+        let partitions = engine.partitions(table, from, PAGE).await?;
+        for partition in &partitions {
+            rows.extend(read_partition(engine, table, *partition).await?);
+        }
+        match partitions.last() {
+            Some(last) if partitions.len() == PAGE && *last < u64::MAX => from = last + 1,
+            Some(_) | None => return Ok(rows),
+        }
+    }
+}
+
+async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool), EngineError> {
+    let volume = crate::format::read_volume(engine).await?;
+    let counters = match read_one(engine, key::COUNTERS).await? {
+        Some(Row::Counters(counters)) => Some(counters),
+        Some(_) | None => None,
+    };
+    let assignment = match read_one(engine, key::ASSIGNMENT).await? {
+        Some(Row::Assignment(assignment)) => assignment,
+        Some(_) | None => Vec::new(),
+    };
+    let mut snapshot = Snapshot {
+        volume,
+        counters: counters.unwrap_or_default(),
+        assignment,
+        sessions: Vec::new(),
+        answers: Vec::new(),
+        servers: Vec::new(),
+        consumers: Vec::new(),
+        orphans: Vec::new(),
+        locks: Vec::new(),
+    };
+    for table in [Table::Session, Table::Answer, Table::Server, Table::Consumer, Table::Orphan, Table::Lock] {
+        for (key, row) in read_table(engine, table).await? {
+            keep(&mut snapshot, key, row);
+        }
+    }
+    Ok((snapshot, counters.is_none()))
+}
+
+fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
+    match row {
+        Row::Session(row) => snapshot.sessions.push(row),
+        Row::Answer(reply) => {
+            if let Some(session) = SessionId::new(key.partition) {
+                snapshot.answers.push((session, OpId(key.sort), reply));
+            }
+        }
+        Row::Server(row) => snapshot.servers.push(row),
+        Row::Consumer(row) => snapshot.consumers.push((key.sort, row)),
+        Row::Orphan => snapshot.orphans.extend(Ino::new(key.sort)),
+        Row::Locks(held) => {
+            if let Some(ino) = Ino::new(key.sort) {
+                snapshot.locks.push((ino, held));
+            }
+        }
+        Row::Volume(_)
+        | Row::Counters(_)
+        | Row::Assignment(_)
+        | Row::Inode(_)
+        | Row::Inline(_)
+        | Row::Xattrs(_)
+        | Row::Dentries(_)
+        | Row::Slots(_)
+        | Row::Event(_)
+        | Row::Garbage(_)
+        | Row::Shared(_) => {}
+    }
+}
+
+impl Active {
+    /// Mends and tidies before the first call.
+    async fn begin(&self, time: Timestamp) -> Result<(), crate::service::active::Dead> {
+        if self.options.exclusive {
+            let dead: Vec<SessionId> = self.core.lock().sessions.keys().copied().collect();
+            for id in dead {
+                let _: MetaReply = self.end_session(id).await?;
+            }
+            self.take_back_lost_data().await?;
+            self.core.lock().queue_orphans();
+        } else {
+            let due = Timestamp::from_ms(time.as_ms() + SESSION_LEASE_MS);
+            self.core.lock().orphans_due = Some(due);
+        }
+        self.sync().await
+    }
+
+    /// Content changes whose bytes a power cut took are undone (ordered mode).
+    async fn take_back_lost_data(&self) -> Result<(), crate::service::active::Dead> {
+        let Some(data) = self.options.data.clone() else { return Ok(()) };
+        let counters: Counters = self.core.lock().counters;
+        let mut events = Vec::new();
+        let mut from = counters.data_synced.0 + 1;
+        while from <= counters.seq.0 {
+            let range = RowRange { table: Table::Log, partition: 0, from, to: counters.seq.0, limit: PAGE };
+            let page = self.persistently("read the change log", || self.engine.list(range)).await?;
+            let Some(last) = page.last().map(|(key, _)| key.sort) else { break };
+            for (key, bytes) in page {
+                if let Ok(Row::Event(event)) = Row::decode(key, &bytes) {
+                    events.push(event);
+                }
+            }
+            from = last + 1;
+        }
+        let lost: BTreeSet<_> = data.lost(versions_named(&events)).await.into_iter().collect();
+        let undo = changes_to_undo(&events, &lost);
+        if !undo.is_empty() {
+            warn!(changes = undo.len(), "a power cut took bytes that were never synced; these writes are taken back");
+        }
+        let time = now(&self.options.clock);
+        for (_, change) in undo {
+            let _: MetaReply = self.settle(|core, _| core.undo(time, &change)).await?;
+        }
+        info!(events = events.len(), lost = lost.len(), "recent content changes checked against the stored data");
+        Ok(())
+    }
+}
