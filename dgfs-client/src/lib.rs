@@ -1,6 +1,33 @@
 //! The file system as a library: sessions, caches, write-back, read-ahead,
 //! retries. Mounts, tools and tests use it alike.
 //!
-//! Never knows FUSE and never decides metadata rules (meta does).
+//! Never knows FUSE and never decides metadata rules (meta does). A request
+//! enters by [`vfs`], finds its open file in `handles`, its bytes in `file`,
+//! and leaves by `meta_link` (metadata) or `stores` (chunks). `session` keeps
+//! the session alive, `writer` sends what is dirty before it grows old.
 
+pub mod config;
+pub mod metrics;
 pub mod vfs;
+
+mod budget;
+mod cache;
+mod core;
+mod dirs;
+mod file;
+mod grants;
+mod handles;
+mod ledger;
+mod locks;
+mod meta_link;
+mod names;
+mod op_window;
+mod operation;
+mod session;
+pub mod stores;
+mod sync;
+mod writer;
+mod xattrs;
+
+#[cfg(test)]
+mod testing;

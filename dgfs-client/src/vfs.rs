@@ -1,16 +1,22 @@
 //! What a mount asks of the file system, one method for each kernel request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use dgfs_proto::attr::Attr;
-use dgfs_proto::ids::Ino;
+use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::meta::{
-    Caller, DirEntry, LockFamily, LockSpec, NewNode, RemoveKind, RenameMode, SetAttr, VolumeUsage, XattrMode,
+    Caller, DirEntry, LockFamily, LockSpec, NewNode, RemoveKind, RenameMode, SetAttr, VolumeInfo, VolumeUsage,
+    XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
+
+use crate::config::{ConnectError, VfsConfig, VfsDeps};
+use crate::core::Core;
+use crate::metrics::{ClientNumbers, RoundTrips};
 
 /// An open file or directory of this mount. Never 0, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,187 +97,246 @@ pub trait KernelCache: Send + Sync + 'static {
 /// Every future that waits for a peer ends by the deadline of the configuration (hard mounts retry until
 /// then), except lock waits.
 pub struct Vfs {
-    _private: (),
+    core: Arc<Core>,
 }
 
 type Answer<T> = Result<T, Status>;
 
-#[expect(unused_variables, clippy::unused_async, reason = "signatures first; bodies follow in the next commit")]
 impl Vfs {
+    /// Opens a session. Must be called inside a tokio runtime; background tasks run there.
+    ///
+    /// # Errors
+    /// A sentence that says which server did not answer or why it refused.
+    pub async fn connect(config: VfsConfig, deps: VfsDeps) -> Result<Arc<Self>, ConnectError> {
+        Ok(Arc::new(Self { core: Core::connect(config, deps).await? }))
+    }
+
+    /// Tells the volume whom to ask to forget cached attributes and pages. Only the first call counts.
+    pub fn set_kernel_cache(&self, kernel: Arc<dyn KernelCache>) {
+        drop(self.core.kernel.set(kernel));
+    }
+
+    /// The volume.
+    #[must_use]
+    pub fn volume(&self) -> &VolumeInfo {
+        &self.core.volume
+    }
+
+    /// The session's number.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.core.link.session()
+    }
+
+    /// Meta has ended the session: every call answers `Stale`.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.core.link.is_dead()
+    }
+
+    /// Calls to peers since the mount began.
+    #[must_use]
+    pub fn round_trips(&self) -> RoundTrips {
+        self.core.counters.round_trips()
+    }
+
+    /// Further numbers for metrics.
+    #[must_use]
+    pub fn numbers(&self) -> ClientNumbers {
+        self.core.counters.numbers(self.core.budget.used())
+    }
+
     /// How long the kernel may believe what is answered now.
     #[must_use]
     pub fn cache_ttl(&self) -> CacheTtl {
-        CacheTtl { attr: Duration::ZERO, entry: Duration::ZERO }
+        self.core.cache_ttl()
     }
 
     /// An entry by name.
     pub async fn lookup(&self, parent: Ino, name: Name) -> Answer<Attr> {
-        Err(Status::NotSupported)
+        self.core.lookup(parent, name).await
     }
 
     /// Attributes, with this mount's unsent writes applied.
     pub async fn getattr(&self, ino: Ino) -> Answer<Attr> {
-        Err(Status::NotSupported)
+        self.core.getattr(ino).await
     }
 
     /// Sets attributes.
     pub async fn setattr(&self, ino: Ino, set: SetAttr) -> Answer<Attr> {
-        Err(Status::NotSupported)
+        self.core.setattr(ino, set).await
     }
 
     /// A symlink's target.
     pub async fn readlink(&self, ino: Ino) -> Answer<Vec<u8>> {
-        Err(Status::NotSupported)
+        self.core.readlink(ino).await
     }
 
     /// mknod, mkdir, symlink.
     pub async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Answer<Attr> {
-        Err(Status::NotSupported)
+        self.core.make(parent, name, node, access).await
     }
 
     /// Makes and opens a regular file. O_EXCL is implied: the kernel looks the name up first, and a lost race
     /// answers `Exists`; without `exclusive` the existing file is opened instead.
     pub async fn create(&self, request: Create) -> Answer<(Attr, Opened)> {
-        Err(Status::NotSupported)
+        self.core.create(request).await
     }
 
     /// A further name.
     pub async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Answer<Attr> {
-        Err(Status::NotSupported)
+        self.core.link(ino, parent, name).await
     }
 
     /// unlink, rmdir.
     pub async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.remove(parent, name, kind).await
     }
 
     /// rename, with NOREPLACE and EXCHANGE.
     pub async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.rename(from, to, mode).await
     }
 
     /// Opens a regular file.
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Answer<Opened> {
-        Err(Status::NotSupported)
+        self.core.open(ino, flags).await
     }
 
     /// Reads at most `size` bytes; fewer only at the end of the file.
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Answer<Bytes> {
-        Err(Status::NotSupported)
+        self.core.read(handle, offset, size).await
     }
 
     /// Takes a write without waiting, if there is room and nothing to fetch first; `None` says: use [`Vfs::write`].
     /// With an append handle `offset` is ignored.
     pub fn write_now(&self, handle: Handle, offset: u64, data: &[u8]) -> Option<Answer<u32>> {
-        None
+        self.core.write_now(handle, offset, data)
     }
 
     /// Takes a write, waiting for room. All bytes or an error.
     pub async fn write(&self, handle: Handle, offset: u64, data: Bytes) -> Answer<u32> {
-        Err(Status::NotSupported)
+        self.core.write(handle, offset, data).await
     }
 
     /// close(2) of one descriptor: everything written is sent and committed; a pending write error is reported here once.
     /// POSIX locks of `lock_owner` on the file are given up.
     pub async fn flush(&self, handle: Handle, lock_owner: u64) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.flush(handle, lock_owner).await
     }
 
     /// fsync, fdatasync: everything written is durable (promise 1).
     pub async fn fsync(&self, handle: Handle, data_only: bool) -> Answer<()> {
-        Err(Status::NotSupported)
+        let _ = data_only;
+        self.core.fsync(handle).await
     }
 
     /// The last close of a handle. flock locks of `lock_owner`, if given, are given up. Cannot fail.
-    pub async fn release(&self, handle: Handle, lock_owner: Option<u64>) {}
+    pub async fn release(&self, handle: Handle, lock_owner: Option<u64>) {
+        self.core.release(handle, lock_owner).await;
+    }
 
     /// Opens a directory.
     pub async fn opendir(&self, ino: Ino) -> Answer<Handle> {
-        Err(Status::NotSupported)
+        Ok(self.core.handles.add_directory(ino))
     }
 
     /// Entries behind `cookie` (0 at first), without `.` and `..`; an empty page is the end.
     /// Entry cookies are above 255, so the adapter has 1 and 2 for the dots.
     pub async fn readdir(&self, handle: Handle, cookie: u64) -> Answer<Vec<DirEntry>> {
-        Err(Status::NotSupported)
+        self.core.readdir(handle, cookie).await
     }
 
     /// The inode a directory handle was opened on, and its parent.
     pub async fn readdir_dots(&self, handle: Handle) -> Answer<(Ino, Ino)> {
-        Err(Status::NotSupported)
+        self.core.readdir_dots(handle).await
     }
 
     /// Closes a directory.
-    pub fn releasedir(&self, handle: Handle) {}
+    pub fn releasedir(&self, handle: Handle) {
+        self.core.handles.remove_directory(handle);
+    }
 
     /// fsync of a directory: its entries are durable.
     pub async fn fsyncdir(&self, handle: Handle) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.fsync_directory(handle).await
     }
 
     /// Space and inodes.
     pub async fn statfs(&self) -> Answer<VolumeUsage> {
-        Err(Status::NotSupported)
+        self.core.statfs().await
     }
 
     /// Sets an extended attribute.
     pub async fn setxattr(&self, ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.setxattr(ino, name, value, mode).await
     }
 
     /// An extended attribute's value.
     pub async fn getxattr(&self, ino: Ino, name: Vec<u8>) -> Answer<Vec<u8>> {
-        Err(Status::NotSupported)
+        self.core.getxattr(ino, name).await
     }
 
     /// Names of all extended attributes.
     pub async fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
-        Err(Status::NotSupported)
+        self.core.listxattr(ino).await
     }
 
     /// Removes an extended attribute.
     pub async fn removexattr(&self, ino: Ino, name: Vec<u8>) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.removexattr(ino, name).await
     }
 
     /// F_GETLK: the lock in the way.
     pub async fn test_lock(&self, handle: Handle, lock: LockSpec) -> Answer<Option<LockSpec>> {
-        Err(Status::NotSupported)
+        self.core.test_lock(handle, lock).await
     }
 
     /// F_SETLK, F_SETLKW, flock. `ticket` names a waiting request for [`Vfs::cancel_lock`].
     /// A lock won brings fresh attributes and content; giving one up sends what was written first.
     pub async fn lock(&self, handle: Handle, lock: LockSpec, wait: Option<LockTicket>) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.lock(handle, lock, wait).await
     }
 
     /// Ends a lock wait: it answers `Interrupted`.
-    pub async fn cancel_lock(&self, ticket: LockTicket) {}
+    pub async fn cancel_lock(&self, ticket: LockTicket) {
+        self.core.cancel_lock(ticket).await;
+    }
 
     /// Gives up all locks of an owner on an inode.
-    pub async fn unlock_owner(&self, ino: Ino, family: LockFamily, owner: u64) {}
+    pub async fn unlock_owner(&self, ino: Ino, family: LockFamily, owner: u64) {
+        self.core.unlock_owner(ino, family, owner).await;
+    }
 
     /// fallocate.
     pub async fn fallocate(&self, handle: Handle, offset: u64, len: u64, what: Fallocate) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.fallocate(handle, offset, len, what).await
     }
 
     /// lseek SEEK_DATA, SEEK_HOLE; `NotFound` stands for ENXIO.
     pub async fn seek(&self, handle: Handle, offset: u64, what: Seek) -> Answer<u64> {
-        Err(Status::NotSupported)
+        self.core.seek(handle, offset, what).await
     }
 
     /// copy_file_range: whole chunks are shared by metadata, the rest is copied. Bytes copied.
     pub async fn copy_range(&self, from: (Handle, u64), to: (Handle, u64), len: u64) -> Answer<u64> {
-        Err(Status::NotSupported)
+        self.core.copy_range(from, to, len).await
     }
 
     /// The kernel dropped `count` references to an inode.
-    pub fn forget(&self, ino: Ino, count: u64) {}
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.core.forget(ino, count);
+    }
 
     /// Sends and syncs everything; the session ends. Afterwards every call answers `Stale`.
     pub async fn close(&self) -> Answer<()> {
-        Err(Status::NotSupported)
+        self.core.close().await
+    }
+}
+
+impl Drop for Vfs {
+    fn drop(&mut self) {
+        self.core.shut();
     }
 }
 

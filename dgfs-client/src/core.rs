@@ -1,0 +1,158 @@
+//! One mount's parts in one place, and what all of them need.
+//!
+//! Never decides: each operation has its own file. The facade [`crate::vfs::Vfs`] and the background tasks share it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::VolumeInfo;
+
+use crate::budget::Budget;
+use crate::cache::attrs::AttrCache;
+use crate::cache::blocks::BlockCache;
+use crate::cache::entries::EntryCache;
+use crate::config::VfsConfig;
+use crate::grants::Grants;
+use crate::handles::{Files, Handles};
+use crate::locks::LockWaits;
+use crate::meta_link::MetaLink;
+use crate::metrics::Counters;
+use crate::operation::Op;
+use crate::stores::Stores;
+use crate::vfs::{CacheTtl, KernelCache};
+use crate::writer::DirtyFiles;
+
+/// A mount.
+pub(crate) struct Core {
+    pub(crate) config: VfsConfig,
+    pub(crate) volume: VolumeInfo,
+    pub(crate) link: MetaLink,
+    pub(crate) stores: Stores,
+    pub(crate) grants: Grants,
+    pub(crate) budget: Budget,
+    pub(crate) handles: Handles,
+    pub(crate) files: Files,
+    pub(crate) attrs: AttrCache,
+    pub(crate) entries: EntryCache,
+    pub(crate) blocks: BlockCache,
+    pub(crate) pages: crate::file::open::KernelPages,
+    pub(crate) dirty: DirtyFiles,
+    pub(crate) lock_waits: LockWaits,
+    pub(crate) kernel: OnceLock<Arc<dyn KernelCache>>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) prefetches: Arc<tokio::sync::Semaphore>,
+    closing: AtomicBool,
+    closed: Notify,
+}
+
+/// What [`Core::new`] joins.
+pub(crate) struct CoreParts {
+    pub(crate) config: VfsConfig,
+    pub(crate) volume: VolumeInfo,
+    pub(crate) link: MetaLink,
+    pub(crate) stores: Stores,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Blocks fetched ahead at once, in all files together.
+const PREFETCHES_MAX: usize = 64;
+
+impl Core {
+    pub(crate) fn new(parts: CoreParts) -> Self {
+        let budget = Budget::new(parts.config.write_back_bytes.max(crate::config::WRITE_BACK_BYTES_MIN));
+        let blocks = BlockCache::new(parts.config.read_cache_bytes);
+        Self {
+            config: parts.config,
+            volume: parts.volume,
+            link: parts.link,
+            stores: parts.stores,
+            grants: Grants::default(),
+            budget,
+            handles: Handles::new(),
+            files: Files::new(),
+            attrs: AttrCache::new(),
+            entries: EntryCache::new(),
+            blocks,
+            pages: crate::file::open::KernelPages::new(),
+            dirty: DirtyFiles::default(),
+            lock_waits: LockWaits::default(),
+            kernel: OnceLock::new(),
+            runtime: tokio::runtime::Handle::current(),
+            counters: parts.counters,
+            prefetches: Arc::new(tokio::sync::Semaphore::new(PREFETCHES_MAX)),
+            closing: AtomicBool::new(false),
+            closed: Notify::new(),
+        }
+    }
+
+    /// The patience of a kernel operation that begins now.
+    pub(crate) fn op(&self) -> Op {
+        Op::within(self.config.deadline, self.config.soft)
+    }
+
+    /// The patience of work nobody waits for.
+    pub(crate) fn background_op(&self) -> Op {
+        Op::within(self.config.deadline, false)
+    }
+
+    pub(crate) const fn chunk_bytes(&self) -> u32 {
+        self.volume.chunk_bytes
+    }
+
+    /// Answers may be kept: no other session exists, and asking is not as cheap as remembering.
+    pub(crate) fn may_cache(&self) -> bool {
+        !self.config.local && self.link.sole()
+    }
+
+    /// Other sessions may change what this one knows.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.link.sole()
+    }
+
+    pub(crate) fn cache_ttl(&self) -> CacheTtl {
+        let ttl = if self.is_shared() { Duration::ZERO } else { self.config.ttl_sole };
+        CacheTtl { attr: ttl, entry: ttl }
+    }
+
+    pub(crate) fn forget_in_kernel(&self, ino: Ino) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.forget_inode(ino);
+        }
+    }
+
+    /// Background tasks end from now on.
+    pub(crate) fn shut(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.closed.notify_waiters();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Waits for `step`, or until the mount closes.
+    pub(crate) async fn unless_closing<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        let closed = self.closed.notified();
+        tokio::pin!(closed);
+        closed.as_mut().enable();
+        if self.is_closing() {
+            return None;
+        }
+        tokio::select! {
+            () = closed => None,
+            done = step => Some(done),
+        }
+    }
+}
+
+/// The time by this machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+}

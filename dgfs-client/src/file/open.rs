@@ -1,0 +1,265 @@
+//! Opens, creates, flushes on close, releases.
+//!
+//! Never asks twice for what one call answers: an open brings attributes and the first page of content.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{LockFamily, MetaReply, Mutation, NewNode, OpenMode};
+use dgfs_proto::status::Status;
+
+use crate::cache::shards::Shards;
+use crate::core::{Core, now};
+use crate::file::flush::Which;
+use crate::file::read_ahead::ReadAhead;
+use crate::file::slots::Slots;
+use crate::file::state::{Content, FileState, content_of};
+use crate::handles::OpenFile;
+use crate::meta_link::attr_of;
+use crate::operation::Op;
+use crate::vfs::{Create, Handle, OpenFlags, Opened};
+
+const PAGES_MAX: usize = 64 << 10;
+/// Access times older than this are moved by any read (relatime).
+const ATIME_AGE_MAX_SECS: i64 = 24 * 3600;
+
+/// The content version this mount last saw of each inode: the kernel's pages are of it.
+#[derive(Debug)]
+pub(crate) struct KernelPages {
+    last: Shards<Ino, Attr>,
+}
+
+impl KernelPages {
+    pub(crate) fn new() -> Self {
+        Self { last: Shards::new(PAGES_MAX) }
+    }
+
+    pub(crate) fn get(&self, ino: Ino) -> Option<Attr> {
+        self.last.get(&ino)
+    }
+
+    /// This mount changed the content, or opened it: these are the attributes since.
+    pub(crate) fn own_change(&self, attr: &Attr) {
+        let newer = |known: Option<&Attr>| known.is_none_or(|known| known.data_version <= attr.data_version);
+        self.last.put_if(attr.ino, attr.clone(), newer);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.last.clear();
+    }
+}
+
+impl Core {
+    /// Opens a regular file.
+    pub(crate) async fn open(self: &Arc<Self>, ino: Ino, flags: OpenFlags) -> Result<Opened, Status> {
+        let op = self.op();
+        self.open_with(&op, ino, flags).await
+    }
+
+    async fn open_with(self: &Arc<Self>, op: &Op, ino: Ino, flags: OpenFlags) -> Result<Opened, Status> {
+        let known = if flags.truncate { self.files.get(ino) } else { None };
+        let _changing = match &known {
+            Some(file) => {
+                let guard = self.lock_flush(op, file).await?;
+                self.discard_unsent(file);
+                Some(guard)
+            }
+            None => None,
+        };
+        let mode = match (flags.truncate, flags.write) {
+            (true, _) => OpenMode::Truncate,
+            (false, true) => OpenMode::Write,
+            (false, false) => OpenMode::Read,
+        };
+        let asked = self.attrs.asking(ino);
+        self.link.ledger.add(ino);
+        let (attr, content) = match self.link.mutate(op, Mutation::Open { ino, mode }).await {
+            Ok(MetaReply::Opened { attr, content }) => (attr, content),
+            Ok(_) => {
+                self.link.ledger.take_back(ino);
+                return Err(Status::Malformed);
+            }
+            Err(status) => {
+                self.link.ledger.take_back(ino);
+                return Err(status);
+            }
+        };
+        if mode == OpenMode::Truncate {
+            self.attrs.settle(asked, &attr);
+        } else if self.may_cache() {
+            self.attrs.keep(asked, &attr);
+        }
+        let content = content_of(&attr, content, self.chunk_bytes());
+        Ok(self.opened(attr, content, flags))
+    }
+
+    /// A handle for a file whose open is registered.
+    fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags) -> Opened {
+        let keep_cache = self.kernel_pages_hold(&attr, flags.truncate);
+        let atime_due = self.config.atime && flags.read && atime_is_due(&attr);
+        let mut fresh = Some((attr.clone(), content));
+        let chunk_bytes = self.chunk_bytes();
+        let (file, _) = self.files.open(attr.ino, || {
+            let (attr, content) = fresh.take().unwrap_or((attr.clone(), Content::Unknown));
+            FileState::new(attr, content, chunk_bytes)
+        });
+        let error_seen = {
+            let mut inner = file.inner.lock();
+            if let Some((attr, content)) = fresh {
+                inner.learn(attr, content);
+            }
+            inner.error.map_or(0, |error| error.number)
+        };
+        let handle = self.handles.add(OpenFile {
+            file,
+            flags,
+            error_seen: AtomicU64::new(error_seen),
+            read_ahead: Mutex::new(ReadAhead::default()),
+            atime_due: AtomicBool::new(atime_due),
+        });
+        Opened { handle, keep_cache, direct_io: flags.direct || self.is_shared() }
+    }
+
+    /// May the kernel keep its pages? Only if nobody else changed the content since this mount last saw it.
+    fn kernel_pages_hold(&self, attr: &Attr, truncated: bool) -> bool {
+        if self.is_shared() {
+            return false;
+        }
+        let known = self.pages.get(attr.ino);
+        if known.as_ref().is_none_or(|known| known.data_version < attr.data_version) {
+            self.pages.own_change(attr);
+        }
+        // A version that is older than what is known: an own commit was answered meanwhile.
+        !truncated && known.is_some_and(|known| known.data_version >= attr.data_version)
+    }
+
+    /// Makes and opens a file.
+    pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Attr, Opened), Status> {
+        let op = self.op();
+        let Create { parent, name, access, flags, exclusive } = request;
+        let make = Mutation::Make {
+            parent,
+            name: name.clone(),
+            node: NewNode::File,
+            mode: access.mode,
+            umask: access.umask,
+            caller: access.caller,
+            open: true,
+        };
+        let generation = self.link.generation();
+        let key = (parent, name);
+        let (asked, asked_any) = (self.entries.asking(&key), self.attrs.asking_any());
+        let made = self.link.mutate(&op, make).await;
+        let reply = match made {
+            Ok(reply) => reply,
+            Err(Status::Exists) if !exclusive => {
+                self.entries.change(&key);
+                return self.open_existing(&op, parent, key.1, flags).await;
+            }
+            Err(status) => {
+                self.entries.change(&key);
+                self.attrs.change(parent);
+                return Err(status);
+            }
+        };
+        let attr = attr_of(reply)?;
+        self.link.ledger.add(attr.ino);
+        if generation != self.link.generation() {
+            // A meta that took over meanwhile may know the file but not that it is open.
+            drop(self.link.mutate(&op, Mutation::Open { ino: attr.ino, mode: OpenMode::Read }).await);
+        }
+        if self.may_cache() {
+            self.attrs.keep_any(asked_any, &attr);
+            self.entries.settle(asked, key, Some(attr.ino));
+        }
+        self.attrs.change(parent);
+        let inline = attr.flags.has(AttrFlags::INLINE);
+        let content = if inline { Content::Inline(Bytes::new()) } else { Content::Slots(Slots::default()) };
+        self.pages.own_change(&attr);
+        let opened = self.opened(attr.clone(), content, flags);
+        Ok((attr, opened))
+    }
+
+    async fn open_existing(
+        self: &Arc<Self>,
+        op: &Op,
+        parent: Ino,
+        name: dgfs_proto::name::Name,
+        flags: OpenFlags,
+    ) -> Result<(Attr, Opened), Status> {
+        let found = self.lookup_with(op, parent, name).await?;
+        match found.kind {
+            FileKind::File => {}
+            FileKind::Directory => return Err(Status::IsDirectory),
+            // The adapter looks a special file up and lets the kernel open it.
+            FileKind::Symlink | FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+                return Err(Status::Exists);
+            }
+        }
+        let opened = self.open_with(op, found.ino, flags).await?;
+        let open = self.handles.file(opened.handle)?;
+        let attr = open.file.inner.lock().attr.clone();
+        Ok((self.with_unsent(attr), opened))
+    }
+
+    /// close(2) of one descriptor.
+    pub(crate) async fn flush(self: &Arc<Self>, handle: Handle, lock_owner: u64) -> Result<(), Status> {
+        let open = self.handles.file(handle)?;
+        let op = self.op();
+        let nameless = open.file.nameless.load(Ordering::Acquire) && !self.is_shared();
+        // Bytes of a file without a name, that nobody else can open, are sent only when they grow old.
+        let sent = if nameless { Ok(()) } else { self.flush_file(&op, &open.file, Which::All).await };
+        if open.file.posix_locked.load(Ordering::Acquire) {
+            self.unlock_all(&op, open.file.ino, LockFamily::Posix, lock_owner).await;
+        }
+        open.take_error()?;
+        sent
+    }
+
+    /// The last close of a handle.
+    pub(crate) async fn release(self: &Arc<Self>, handle: Handle, lock_owner: Option<u64>) {
+        let Some(open) = self.handles.remove(handle) else { return };
+        let file = &open.file;
+        if let Some(owner) = lock_owner {
+            let op = self.op();
+            self.unlock_all(&op, file.ino, LockFamily::Flock, owner).await;
+        }
+        if file.nameless.load(Ordering::Acquire)
+            && file.opens.load(Ordering::Acquire) == 1
+            && let Ok(_changing) = file.flush.try_lock()
+        {
+            self.discard_unsent(file);
+        }
+        self.files.close(file);
+        if self.link.ledger.release(file.ino) {
+            let core = Arc::clone(self);
+            self.runtime.spawn(async move {
+                let op = core.background_op();
+                core.send_releases(&op).await;
+            });
+        }
+    }
+
+    /// Drops unsent bytes that nobody will read. The caller holds the flush lock.
+    pub(crate) fn discard_unsent(&self, file: &FileState) {
+        let held: u64 = {
+            let mut inner = file.inner.lock();
+            let flying = std::mem::take(&mut inner.flying);
+            let dirty = std::mem::take(&mut inner.dirty);
+            flying.values().map(|sealed| sealed.held).sum::<u64>()
+                + dirty.values().map(|chunk| chunk.held()).sum::<u64>()
+        };
+        self.budget.change(held, 0);
+        self.dirty.settle(file);
+    }
+}
+
+/// Would a read move the access time?
+fn atime_is_due(attr: &Attr) -> bool {
+    attr.atime <= attr.mtime || attr.atime <= attr.ctime || now().secs - attr.atime.secs >= ATIME_AGE_MAX_SECS
+}

@@ -1,0 +1,132 @@
+//! Ids for new chunks and versions, taken from ranges meta grants to this session.
+//!
+//! Never gives a number out twice. Always: a range is asked for before the last one is used up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use dgfs_proto::ids::{ChunkId, ChunkVersion};
+use dgfs_proto::meta::{MetaReply, Mutation};
+use dgfs_proto::status::Status;
+
+use crate::core::Core;
+use crate::operation::Op;
+
+/// Ids per grant: 4 GiB of new chunks of the default size, and a day of small overwrites.
+const CHUNKS: u32 = 1024;
+const VERSIONS: u32 = 4096;
+
+/// The ranges held.
+#[derive(Debug, Default)]
+pub(crate) struct Grants {
+    held: Mutex<Held>,
+    /// Only one asks at a time.
+    asking: tokio::sync::Mutex<()>,
+    ahead: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    chunks: Range,
+    versions: Range,
+    /// The range after this one.
+    more_chunks: Range,
+    more_versions: Range,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Range {
+    next: u64,
+    end: u64,
+}
+
+impl Range {
+    const fn left(self) -> u64 {
+        self.end - self.next
+    }
+
+    fn take(&mut self, spare: &mut Self) -> Option<u64> {
+        if self.next == self.end {
+            *self = std::mem::take(spare);
+        }
+        if self.next == self.end {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+}
+
+impl Core {
+    /// A fresh chunk id.
+    pub(crate) async fn new_chunk(self: &Arc<Self>, op: &Op) -> Result<ChunkId, Status> {
+        loop {
+            let taken = {
+                let mut held = self.grants.held.lock();
+                let Held { chunks, more_chunks, .. } = &mut *held;
+                chunks.take(more_chunks).and_then(ChunkId::new)
+            };
+            match taken {
+                Some(id) => return Ok(id),
+                None => self.ask_for_ids(op).await?,
+            }
+        }
+    }
+
+    /// A fresh version id.
+    pub(crate) async fn new_version(self: &Arc<Self>, op: &Op) -> Result<ChunkVersion, Status> {
+        loop {
+            let (taken, low) = {
+                let mut held = self.grants.held.lock();
+                let Held { versions, more_versions, chunks, more_chunks } = &mut *held;
+                let taken = versions.take(more_versions).and_then(ChunkVersion::new);
+                let low = versions.left() + more_versions.left() < u64::from(VERSIONS) / 4
+                    || chunks.left() + more_chunks.left() < u64::from(CHUNKS) / 4;
+                (taken, low)
+            };
+            let Some(id) = taken else {
+                self.ask_for_ids(op).await?;
+                continue;
+            };
+            if low && !self.config.local && !self.grants.ahead.swap(true, Ordering::AcqRel) {
+                self.ask_ahead();
+            }
+            return Ok(id);
+        }
+    }
+
+    fn ask_ahead(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let op = core.background_op();
+            // A failure shows again, and is answered, when the ids are really needed.
+            let _ = core.ask_for_ids(&op).await;
+            core.grants.ahead.store(false, Ordering::Release);
+        });
+    }
+
+    async fn ask_for_ids(&self, op: &Op) -> Result<(), Status> {
+        let _asking = self.grants.asking.lock().await;
+        {
+            let held = self.grants.held.lock();
+            if held.more_chunks.left() > 0 && held.more_versions.left() > 0 {
+                return Ok(());
+            }
+        }
+        let request = Mutation::Grant { chunks: CHUNKS, versions: VERSIONS };
+        let MetaReply::Granted { chunk, version } = self.link.mutate(op, request).await? else {
+            return Err(Status::Malformed);
+        };
+        let mut held = self.grants.held.lock();
+        // What is left of a range that is replaced stays unused: numbers are plenty, and never used twice.
+        if held.more_chunks.left() == 0 {
+            held.more_chunks = Range { next: chunk.get(), end: chunk.get() + u64::from(CHUNKS) };
+        }
+        if held.more_versions.left() == 0 {
+            held.more_versions = Range { next: version.get(), end: version.get() + u64::from(VERSIONS) };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The tables of open files, open directories and file states.
+//!
+//! Never asks meta. Always: a handle number is never reused; a file state lives while a handle or an unsent byte needs it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use dgfs_proto::ids::Ino;
+use dgfs_proto::status::Status;
+
+use crate::file::read_ahead::ReadAhead;
+use crate::file::state::FileState;
+use crate::vfs::{Handle, OpenFlags};
+
+const SHARDS: u64 = 16;
+
+/// An open file.
+pub(crate) struct OpenFile {
+    pub(crate) file: Arc<FileState>,
+    pub(crate) flags: OpenFlags,
+    /// The number of the last write error reported here.
+    pub(crate) error_seen: AtomicU64,
+    pub(crate) read_ahead: Mutex<ReadAhead>,
+    /// A read through it has to move the access time.
+    pub(crate) atime_due: AtomicBool,
+}
+
+impl OpenFile {
+    /// The file's write error, once per handle.
+    pub(crate) fn take_error(&self) -> Result<(), Status> {
+        let Some(error) = self.file.inner.lock().error else { return Ok(()) };
+        let seen = self.error_seen.fetch_max(error.number, Ordering::AcqRel);
+        if seen < error.number { Err(error.status) } else { Ok(()) }
+    }
+}
+
+/// Handles of files and directories.
+pub(crate) struct Handles {
+    next: AtomicU64,
+    files: Vec<RwLock<HashMap<u64, Arc<OpenFile>>>>,
+    directories: RwLock<HashMap<u64, Ino>>,
+}
+
+impl Handles {
+    pub(crate) fn new() -> Self {
+        Self {
+            next: AtomicU64::new(1),
+            files: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            directories: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, open: OpenFile) -> Handle {
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        if let Some(shard) = self.shard(handle) {
+            shard.write().insert(handle, Arc::new(open));
+        }
+        Handle(handle)
+    }
+
+    pub(crate) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>, Status> {
+        let found = self.shard(handle.0).and_then(|shard| shard.read().get(&handle.0).cloned());
+        found.ok_or(Status::BadHandle)
+    }
+
+    pub(crate) fn remove(&self, handle: Handle) -> Option<Arc<OpenFile>> {
+        self.shard(handle.0)?.write().remove(&handle.0)
+    }
+
+    pub(crate) fn add_directory(&self, ino: Ino) -> Handle {
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        self.directories.write().insert(handle, ino);
+        Handle(handle)
+    }
+
+    pub(crate) fn directory(&self, handle: Handle) -> Result<Ino, Status> {
+        self.directories.read().get(&handle.0).copied().ok_or(Status::BadHandle)
+    }
+
+    pub(crate) fn remove_directory(&self, handle: Handle) {
+        self.directories.write().remove(&handle.0);
+    }
+
+    fn shard(&self, handle: u64) -> Option<&RwLock<HashMap<u64, Arc<OpenFile>>>> {
+        self.files.get((handle % SHARDS) as usize)
+    }
+}
+
+/// File states by inode.
+pub(crate) struct Files {
+    shards: Vec<Mutex<HashMap<Ino, Arc<FileState>>>>,
+}
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    pub(crate) fn get(&self, ino: Ino) -> Option<Arc<FileState>> {
+        self.shard(ino)?.lock().get(&ino).cloned()
+    }
+
+    /// The state of `ino` with one more open; `make` makes it when there is none. True when it was made.
+    pub(crate) fn open(&self, ino: Ino, make: impl FnOnce() -> FileState) -> (Arc<FileState>, bool) {
+        let Some(shard) = self.shard(ino) else { return (Arc::new(make()), true) };
+        let mut shard = shard.lock();
+        let mut made = false;
+        let file = shard.entry(ino).or_insert_with(|| {
+            made = true;
+            Arc::new(make())
+        });
+        file.opens.fetch_add(1, Ordering::AcqRel);
+        (Arc::clone(file), made)
+    }
+
+    /// One open less.
+    pub(crate) fn close(&self, file: &Arc<FileState>) {
+        let Some(shard) = self.shard(file.ino) else { return };
+        let mut shard = shard.lock();
+        file.opens.fetch_sub(1, Ordering::AcqRel);
+        forget_if_idle(&mut shard, file);
+    }
+
+    /// Forgets a state that nobody needs.
+    pub(crate) fn forget_idle(&self, file: &Arc<FileState>) {
+        if let Some(shard) = self.shard(file.ino) {
+            forget_if_idle(&mut shard.lock(), file);
+        }
+    }
+
+    /// All states.
+    pub(crate) fn all(&self) -> Vec<Arc<FileState>> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn shard(&self, ino: Ino) -> Option<&Mutex<HashMap<Ino, Arc<FileState>>>> {
+        self.shards.get((ino.get() % SHARDS) as usize)
+    }
+}
+
+fn forget_if_idle(shard: &mut HashMap<Ino, Arc<FileState>>, file: &Arc<FileState>) {
+    if file.opens.load(Ordering::Acquire) == 0 && !file.inner.lock().is_dirty() {
+        shard.remove(&file.ino);
+    }
+}

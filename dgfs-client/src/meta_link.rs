@@ -1,0 +1,347 @@
+//! The way to the metadata service: one active server among several addresses, one session.
+//!
+//! Never decides what may be repeated beyond this: reads and waits freely, mutations by their (session, op).
+//! Always: once meta has declared the session dead, every call answers `Stale`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use dgfs_proto::ids::{OpId, SessionId};
+use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS};
+use dgfs_proto::meta::{ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Query, SessionRequest, VolumeInfo};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
+
+use crate::ledger::Ledger;
+use crate::metrics::{Counters, MetaKind, count};
+use crate::op_window::OpWindow;
+use crate::operation::{Backoff, Op};
+
+/// One try of one call. Shorter than the overall deadline so that a standby is asked in time.
+const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
+
+/// The session's connection to whichever metadata server is active.
+pub(crate) struct MetaLink {
+    channels: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    active: AtomicUsize,
+    session: AtomicU64,
+    requests: AtomicU64,
+    /// Grows each time the session is taken up anew.
+    generation: AtomicU64,
+    mending: tokio::sync::Mutex<()>,
+    client: ClientInfo,
+    key: u64,
+    dead: AtomicBool,
+    sole: AtomicBool,
+    rejection: Mutex<Option<String>>,
+    /// Mutations answered so far; starts at 1, so that the first sync is never skipped.
+    answered: AtomicU64,
+    synced: AtomicU64,
+    pub(crate) ops: OpWindow,
+    pub(crate) ledger: Ledger,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// How one try to take up the session ended.
+enum Resumed {
+    Yes(Box<VolumeInfo>),
+    Away,
+    Dead,
+    Refused(Status),
+}
+
+impl MetaLink {
+    pub(crate) fn new(
+        channels: Vec<Arc<dyn Channel<MetaProtocol>>>,
+        client: ClientInfo,
+        key: u64,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            channels,
+            active: AtomicUsize::new(0),
+            session: AtomicU64::new(0),
+            requests: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
+            mending: tokio::sync::Mutex::new(()),
+            client,
+            key,
+            dead: AtomicBool::new(false),
+            sole: AtomicBool::new(false),
+            rejection: Mutex::new(None),
+            answered: AtomicU64::new(1),
+            synced: AtomicU64::new(0),
+            ops: OpWindow::default(),
+            ledger: Ledger::default(),
+            counters,
+        }
+    }
+
+    /// The session, once it is open.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        SessionId::new(self.session.load(Ordering::Acquire))
+    }
+
+    /// A number for one request, for the logs of every part on its way.
+    pub(crate) fn request_id(&self) -> u64 {
+        self.session.load(Ordering::Relaxed) << 40 | self.requests.fetch_add(1, Ordering::Relaxed) & ((1 << 40) - 1)
+    }
+
+    /// No other session exists: what is cached stays true.
+    pub(crate) fn sole(&self) -> bool {
+        self.sole.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_sole(&self, sole: bool) {
+        self.sole.store(sole, Ordering::Release);
+        self.answered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Why the peer refused the connection for good, if it did.
+    pub(crate) fn rejection(&self) -> Option<String> {
+        self.rejection.lock().clone()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// How often the session was taken up.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Ends all calls from now on; true for the first one who says so.
+    pub(crate) fn bury(&self) -> bool {
+        !self.dead.swap(true, Ordering::AcqRel)
+    }
+
+    /// Addresses, for people.
+    pub(crate) fn peers(&self) -> String {
+        self.channels.iter().map(|channel| channel.peer()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Asks a question.
+    pub(crate) async fn query(&self, op: &Op, query: Query) -> Result<MetaReply, Status> {
+        self.call(op, MetaRequest::Query(query), TRY).await
+    }
+
+    /// Changes the truth, exactly once.
+    pub(crate) async fn mutate(&self, op: &Op, mutation: Mutation) -> Result<MetaReply, Status> {
+        let id = self.ops.begin();
+        self.mutate_as(op, id, mutation, TRY).await
+    }
+
+    /// Changes the truth under a number already begun, which is finished here.
+    pub(crate) async fn mutate_as(
+        &self,
+        op: &Op,
+        id: OpId,
+        mutation: Mutation,
+        each_try: Duration,
+    ) -> Result<MetaReply, Status> {
+        let acked = self.ops.acked();
+        let answer = self.call(op, MetaRequest::Mutate { op: id, acked, mutation }, each_try).await;
+        self.ops.finish(id);
+        if answer.is_ok() {
+            self.answered.fetch_add(1, Ordering::AcqRel);
+        }
+        answer
+    }
+
+    /// Makes everything answered before durable; skipped when nothing was answered since the last time.
+    pub(crate) async fn sync(&self, op: &Op) -> Result<(), Status> {
+        let until = self.answered.load(Ordering::Acquire);
+        if self.sole() && self.synced.load(Ordering::Acquire) >= until {
+            return if self.is_dead() { Err(Status::Stale) } else { Ok(()) };
+        }
+        let _ = self.call(op, MetaRequest::Sync, TRY).await?;
+        self.synced.fetch_max(until, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Waits for a notice.
+    pub(crate) async fn poll(&self, op: &Op, done: u64) -> Result<MetaReply, Status> {
+        let patience = Duration::from_millis(POLL_MS) + TRY;
+        self.call(op, MetaRequest::Session(SessionRequest::Poll { done }), patience).await
+    }
+
+    /// Sends any request until it is answered, refused, or the operation's time is up.
+    pub(crate) async fn call(&self, op: &Op, request: MetaRequest, each_try: Duration) -> Result<MetaReply, Status> {
+        if self.is_dead() {
+            return Err(Status::Stale);
+        }
+        let seen = self.generation();
+        let answer = self.attempt(op, request.clone(), each_try).await;
+        match answer {
+            Ok(MetaReply::Refused(status)) if !wants_insisting(status) => Err(status),
+            Ok(MetaReply::Refused(_)) | Err(_) => {
+                // The way through trouble is long; boxed, it does not make every request's future larger.
+                Box::pin(self.insist(op, request, each_try, seen, answer)).await
+            }
+            Ok(reply) => Ok(reply),
+        }
+    }
+
+    /// Repeats a request whose first `answer` was no answer: asks the next server, takes the session up there, pauses.
+    async fn insist(
+        &self,
+        op: &Op,
+        request: MetaRequest,
+        each_try: Duration,
+        mut seen: u64,
+        mut answer: Result<MetaReply, CallError>,
+    ) -> Result<MetaReply, Status> {
+        let mut backoff = Backoff::new();
+        let mut tries = 0_usize;
+        loop {
+            tries += 1;
+            let away = match answer {
+                Ok(MetaReply::Refused(Status::Stale)) => return Err(self.judge_stale(op).await),
+                Ok(MetaReply::Refused(Status::NotActive)) => true,
+                Ok(MetaReply::Refused(status)) if !wants_insisting(status) => return Err(status),
+                Ok(MetaReply::Refused(_)) => false,
+                Ok(reply) => return Ok(reply),
+                Err(CallError::Rejected { .. }) => return Err(Status::Io),
+                Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => true,
+            };
+            if op.expired() || (op.soft && tries > self.channels.len()) {
+                return Err(Status::Unavailable);
+            }
+            if away {
+                self.mend(op, seen).await?;
+                if tries > 1 {
+                    backoff.pause(op).await?;
+                }
+            } else {
+                backoff.pause(op).await?;
+            }
+            if self.is_dead() {
+                return Err(Status::Stale);
+            }
+            seen = self.generation();
+            answer = self.attempt(op, request.clone(), each_try).await;
+        }
+    }
+
+    async fn attempt(&self, op: &Op, request: MetaRequest, each_try: Duration) -> Result<MetaReply, CallError> {
+        self.attempt_on(self.active.load(Ordering::Acquire), op, request, each_try).await
+    }
+
+    async fn attempt_on(
+        &self,
+        at: usize,
+        op: &Op,
+        request: MetaRequest,
+        each_try: Duration,
+    ) -> Result<MetaReply, CallError> {
+        let Some(channel) = self.channels.get(at) else {
+            return Err(CallError::Unreachable { peer: String::new(), reason: "no such address".to_owned() });
+        };
+        self.counters.meta(MetaKind::of(&request));
+        let call = MetaCall { request_id: self.request_id(), session: self.session(), request };
+        let answer = channel.call(call, Bytes::new(), Some(op.left(each_try))).await;
+        if let Err(error @ CallError::Rejected { .. }) = &answer {
+            self.note_rejection(error);
+        }
+        answer.map(|(reply, _)| reply)
+    }
+
+    fn note_rejection(&self, error: &CallError) {
+        let mut known = self.rejection.lock();
+        if known.is_none() {
+            tracing::error!(%error, "the metadata server refused this client for good");
+            *known = Some(error.to_string());
+        }
+    }
+
+    /// `Stale` may mean an inode that is gone or this session's end: a heartbeat tells.
+    async fn judge_stale(&self, op: &Op) -> Status {
+        let beat = MetaRequest::Session(SessionRequest::Beat);
+        if let Ok(MetaReply::Refused(Status::Stale)) = self.attempt(op, beat, TRY).await {
+            self.declare_dead();
+        }
+        Status::Stale
+    }
+
+    fn declare_dead(&self) {
+        if self.bury() {
+            let session = self.session().map_or(0, SessionId::get);
+            tracing::error!(
+                session,
+                "the metadata service has ended this session: nothing can be changed or read through this mount any \
+                 more; unmount it and mount it again"
+            );
+        }
+    }
+
+    /// Finds the active server and takes the session up there, unless somebody did since `seen`.
+    pub(crate) async fn mend(&self, op: &Op, seen: u64) -> Result<Option<Box<VolumeInfo>>, Status> {
+        let patience = op.left(Duration::from_secs(3600));
+        let Ok(_mending) = tokio::time::timeout(patience, self.mending.lock()).await else {
+            return Err(Status::Unavailable);
+        };
+        if self.generation() != seen {
+            return Ok(None);
+        }
+        let mut backoff = Backoff::new();
+        loop {
+            for _ in 0..self.channels.len() {
+                match self.resume(op).await {
+                    Resumed::Yes(volume) => return Ok(Some(volume)),
+                    Resumed::Dead => return Err(Status::Stale),
+                    Resumed::Refused(status) => return Err(status),
+                    Resumed::Away => {
+                        let next = (self.active.load(Ordering::Acquire) + 1) % self.channels.len().max(1);
+                        self.active.store(next, Ordering::Release);
+                    }
+                }
+            }
+            backoff.pause(op).await?;
+        }
+    }
+
+    async fn resume(&self, op: &Op) -> Resumed {
+        let resume = self.session();
+        let opens = if resume.is_some() { self.ledger.opens() } else { Vec::new() };
+        let request = SessionRequest::Open { client: self.client.clone(), key: self.key, resume, opens };
+        match self.attempt(op, MetaRequest::Session(request), TRY).await {
+            Ok(MetaReply::Session { id, sole, volume }) => {
+                if resume.is_some() {
+                    count(&self.counters.resumes);
+                    tracing::info!(session = id.get(), "the session goes on");
+                }
+                self.session.store(id.get(), Ordering::Release);
+                self.set_sole(sole);
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                Resumed::Yes(Box::new(volume))
+            }
+            Ok(MetaReply::Refused(Status::Stale)) if resume.is_some() => {
+                self.declare_dead();
+                Resumed::Dead
+            }
+            Ok(MetaReply::Refused(Status::NotActive | Status::Busy | Status::Unavailable)) => Resumed::Away,
+            Ok(MetaReply::Refused(status)) => Resumed::Refused(status),
+            Ok(_) => Resumed::Refused(Status::Malformed),
+            Err(CallError::Rejected { .. }) => Resumed::Refused(Status::Io),
+            Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => Resumed::Away,
+        }
+    }
+}
+
+/// Refusals that end by themselves, or (`Stale`) that need a second look.
+const fn wants_insisting(status: Status) -> bool {
+    matches!(status, Status::Stale | Status::NotActive | Status::Busy | Status::Unavailable)
+}
+
+/// The attributes in an answer.
+pub(crate) fn attr_of(reply: MetaReply) -> Result<dgfs_proto::attr::Attr, Status> {
+    match reply {
+        MetaReply::Attr(attr) | MetaReply::Opened { attr, .. } => Ok(attr),
+        _ => Err(Status::Malformed),
+    }
+}

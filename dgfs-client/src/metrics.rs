@@ -1,0 +1,221 @@
+//! Counts what a mount asked of its peers and what its caches did.
+//!
+//! Never decides anything by its numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dgfs_proto::chunk::ChunkRequest;
+use dgfs_proto::meta::{MetaRequest, Mutation, Query, SessionRequest};
+
+macro_rules! kinds {
+    ($(#[$doc:meta])* $name:ident { $($kind:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $(#[doc = $text] $kind),+
+        }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// Its name, for metrics.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$kind => $text),+ }
+            }
+        }
+    };
+}
+
+kinds!(
+    /// Kinds of calls to the metadata service.
+    MetaKind {
+        Session = "session", Lookup = "lookup", GetAttr = "getattr", ReadDir = "readdir", ReadLink = "readlink",
+        Content = "content", Xattr = "xattr", OtherQuery = "query", Make = "make", Link = "link",
+        Remove = "remove", Rename = "rename", SetAttr = "setattr", Commit = "commit", SetXattr = "setxattr",
+        CopyChunks = "copy_chunks", Open = "open", Release = "release", Lock = "lock", Grant = "grant",
+        Sync = "sync", Map = "map", Other = "other",
+    }
+);
+
+kinds!(
+    /// Kinds of calls to storage servers.
+    ChunkKind { Put = "put", Get = "get", Extents = "extents", Sync = "sync", Other = "other" }
+);
+
+impl MetaKind {
+    pub(crate) const fn of(request: &MetaRequest) -> Self {
+        match request {
+            MetaRequest::Session(
+                SessionRequest::Open { .. }
+                | SessionRequest::Beat
+                | SessionRequest::Poll { .. }
+                | SessionRequest::Close,
+            ) => Self::Session,
+            MetaRequest::Query(query) => Self::of_query(query),
+            MetaRequest::Mutate { mutation, .. } => Self::of_mutation(mutation),
+            MetaRequest::Sync => Self::Sync,
+            MetaRequest::GetMap(_) => Self::Map,
+            MetaRequest::CancelWait(_) | MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => {
+                Self::Other
+            }
+        }
+    }
+
+    const fn of_query(query: &Query) -> Self {
+        match query {
+            Query::Lookup { .. } => Self::Lookup,
+            Query::GetAttr(_) | Query::GetAttrs(_) => Self::GetAttr,
+            Query::ReadDir { .. } => Self::ReadDir,
+            Query::ReadLink(_) => Self::ReadLink,
+            Query::Content { .. } | Query::NextChunk { .. } => Self::Content,
+            Query::GetXattr { .. } | Query::ListXattr(_) => Self::Xattr,
+            Query::TreeStat(_) | Query::TestLock { .. } | Query::StatFs | Query::PathOf(_) => Self::OtherQuery,
+        }
+    }
+
+    const fn of_mutation(mutation: &Mutation) -> Self {
+        match mutation {
+            Mutation::Make { .. } => Self::Make,
+            Mutation::Link { .. } => Self::Link,
+            Mutation::Remove { .. } => Self::Remove,
+            Mutation::Rename { .. } => Self::Rename,
+            Mutation::SetAttr { .. } => Self::SetAttr,
+            Mutation::Commit(_) => Self::Commit,
+            Mutation::SetXattr { .. } | Mutation::RemoveXattr { .. } => Self::SetXattr,
+            Mutation::CopyChunks { .. } => Self::CopyChunks,
+            Mutation::Open { .. } => Self::Open,
+            Mutation::Release { .. } => Self::Release,
+            Mutation::Lock { .. } | Mutation::UnlockOwner { .. } => Self::Lock,
+            Mutation::Grant { .. } => Self::Grant,
+        }
+    }
+}
+
+impl ChunkKind {
+    pub(crate) const fn of(request: &ChunkRequest) -> Self {
+        match request {
+            ChunkRequest::Put(_) => Self::Put,
+            ChunkRequest::Get { .. } => Self::Get,
+            ChunkRequest::Extents(_) => Self::Extents,
+            ChunkRequest::Sync => Self::Sync,
+            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status => Self::Other,
+        }
+    }
+}
+
+/// What happened since the mount began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundTrips {
+    /// Calls to the metadata service by kind, retries counted too.
+    pub meta: Vec<(MetaKind, u64)>,
+    /// Calls to storage servers by kind.
+    pub chunk: Vec<(ChunkKind, u64)>,
+}
+
+impl RoundTrips {
+    /// Calls of one kind.
+    #[must_use]
+    pub fn meta_calls(&self, kind: MetaKind) -> u64 {
+        self.meta.iter().find(|(of, _)| *of == kind).map_or(0, |(_, calls)| *calls)
+    }
+
+    /// Calls of one kind.
+    #[must_use]
+    pub fn chunk_calls(&self, kind: ChunkKind) -> u64 {
+        self.chunk.iter().find(|(of, _)| *of == kind).map_or(0, |(_, calls)| *calls)
+    }
+
+    /// All calls to meta but heartbeats and polls.
+    #[must_use]
+    pub fn meta_total(&self) -> u64 {
+        self.meta.iter().filter(|(kind, _)| *kind != MetaKind::Session).map(|(_, calls)| calls).sum()
+    }
+}
+
+/// Further numbers of a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientNumbers {
+    /// Bytes of unsent writes now.
+    pub dirty_bytes: u64,
+    /// Writes that waited for room.
+    pub writes_waited: u64,
+    /// Commits repeated because another writer was first.
+    pub conflicts: u64,
+    /// Times the session was taken up again.
+    pub resumes: u64,
+    /// Writes lost to an error that trying again does not mend.
+    pub write_errors: u64,
+    /// Reads answered from the read cache.
+    pub cache_hits: u64,
+    /// Blocks fetched ahead.
+    pub read_ahead: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    meta: [AtomicU64; MetaKind::ALL.len()],
+    chunk: [AtomicU64; ChunkKind::ALL.len()],
+    pub(crate) writes_waited: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) resumes: AtomicU64,
+    pub(crate) write_errors: AtomicU64,
+    pub(crate) cache_hits: AtomicU64,
+    pub(crate) read_ahead: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            meta: [const { AtomicU64::new(0) }; MetaKind::ALL.len()],
+            chunk: [const { AtomicU64::new(0) }; ChunkKind::ALL.len()],
+            writes_waited: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            resumes: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+            cache_hits: AtomicU64::new(0),
+            read_ahead: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn meta(&self, kind: MetaKind) {
+        if let Some(counter) = self.meta.get(kind as usize) {
+            count(counter);
+        }
+    }
+
+    pub(crate) fn chunk(&self, kind: ChunkKind) {
+        if let Some(counter) = self.chunk.get(kind as usize) {
+            count(counter);
+        }
+    }
+
+    pub(crate) fn round_trips(&self) -> RoundTrips {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RoundTrips {
+            meta: MetaKind::ALL.iter().copied().zip(self.meta.iter().map(read)).collect(),
+            chunk: ChunkKind::ALL.iter().copied().zip(self.chunk.iter().map(read)).collect(),
+        }
+    }
+
+    pub(crate) fn numbers(&self, dirty_bytes: u64) -> ClientNumbers {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ClientNumbers {
+            dirty_bytes,
+            writes_waited: read(&self.writes_waited),
+            conflicts: read(&self.conflicts),
+            resumes: read(&self.resumes),
+            write_errors: read(&self.write_errors),
+            cache_hits: read(&self.cache_hits),
+            read_ahead: read(&self.read_ahead),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The session's life: it begins, beats, listens for notices, ends.
+//!
+//! Never changes files. Always: a `Shared` notice is acknowledged only after everything cached was dropped here and
+//! in the kernel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, HEARTBEAT_MS, SESSION_LEASE_MS};
+use dgfs_proto::meta::{MetaReply, MetaRequest, Notice, SessionRequest};
+use dgfs_proto::status::Status;
+
+use crate::config::{ConnectError, VfsConfig, VfsDeps};
+use crate::core::{Core, CoreParts};
+use crate::meta_link::MetaLink;
+use crate::metrics::Counters;
+use crate::operation::{Backoff, Op};
+use crate::stores::Stores;
+
+impl Core {
+    /// Opens a session and starts the tasks that keep it.
+    pub(crate) async fn connect(config: VfsConfig, deps: VfsDeps) -> Result<Arc<Self>, ConnectError> {
+        if deps.meta.is_empty() {
+            return Err(ConnectError::NoMeta);
+        }
+        let counters = Arc::new(Counters::default());
+        let link = MetaLink::new(deps.meta, config.client.clone(), random_key(), Arc::clone(&counters));
+        let op = Op::within(config.deadline, config.soft);
+        let volume = match link.mend(&op, 0).await {
+            Ok(Some(volume)) => *volume,
+            Ok(None) | Err(Status::Unavailable) => return Err(ConnectError::Unreachable { peers: link.peers() }),
+            Err(status) => {
+                return Err(link.rejection().map_or(ConnectError::Refused(status), ConnectError::Rejected));
+            }
+        };
+        if !volume.chunk_bytes.is_power_of_two() || !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&volume.chunk_bytes) {
+            return Err(ConnectError::ChunkBytes(volume.chunk_bytes));
+        }
+        let stores = Stores::new(deps.stores);
+        let core = Arc::new(Self::new(CoreParts { config, volume, link, stores, counters }));
+        core.refresh_map(&op).await.map_err(ConnectError::Refused)?;
+        core.runtime.spawn(Arc::clone(&core).beat_task());
+        core.runtime.spawn(Arc::clone(&core).poll_task());
+        core.runtime.spawn(Arc::clone(&core).write_back_task());
+        Ok(core)
+    }
+
+    async fn beat_task(self: Arc<Self>) {
+        let pause = Duration::from_millis(HEARTBEAT_MS);
+        while self.unless_closing(tokio::time::sleep(pause)).await.is_some() && !self.link.is_dead() {
+            let op = Op::within(Duration::from_millis(SESSION_LEASE_MS), false);
+            let beat = MetaRequest::Session(SessionRequest::Beat);
+            let answer = self.unless_closing(self.link.call(&op, beat, pause * 2)).await;
+            if let Some(Err(status)) = answer {
+                tracing::debug!(%status, "a heartbeat was not answered");
+            }
+        }
+    }
+
+    async fn poll_task(self: Arc<Self>) {
+        let mut done = 0;
+        let mut was_sole = self.link.sole();
+        let mut backoff = Backoff::new();
+        loop {
+            let op = Op::endless();
+            let Some(answer) = self.unless_closing(self.link.poll(&op, done)).await else { return };
+            if self.link.is_dead() {
+                return;
+            }
+            match answer {
+                Ok(MetaReply::Notice(Some((number, notice)))) => {
+                    self.carry_out(notice).await;
+                    done = number;
+                    backoff = Backoff::new();
+                }
+                Ok(_) => backoff = Backoff::new(),
+                Err(status) => {
+                    tracing::debug!(%status, "listening for notices failed; trying again");
+                    if self.unless_closing(backoff.pause(&op)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+            if was_sole && !self.link.sole() {
+                self.drop_caches();
+            }
+            was_sole = self.link.sole();
+        }
+    }
+
+    async fn carry_out(self: &Arc<Self>, notice: Notice) {
+        match notice {
+            Notice::Sole => {
+                self.drop_caches();
+                self.link.set_sole(true);
+            }
+            Notice::Shared => {
+                // First no answer may be cached any more; then what the kernel was told before runs out.
+                self.link.set_sole(false);
+                let op = self.background_op();
+                if let Err(status) = self.flush_everything(&op).await {
+                    tracing::warn!(%status, "another mount joined while writes could not be sent; they are kept");
+                }
+                self.drop_caches();
+                tokio::time::sleep(self.config.ttl_sole).await;
+            }
+        }
+    }
+
+    /// Forgets everything that another session may change, in the kernel too.
+    fn drop_caches(&self) {
+        self.attrs.clear();
+        self.entries.clear();
+        self.pages.clear();
+        for file in self.files.all() {
+            file.inner.lock().forget_content();
+            self.forget_in_kernel(file.ino);
+        }
+    }
+
+    /// Tells meta that this session ends.
+    pub(crate) async fn end_session(&self, op: &Op) {
+        let close = MetaRequest::Session(SessionRequest::Close);
+        if let Err(status) = self.link.call(op, close, Duration::from_secs(5)).await {
+            tracing::debug!(%status, "the metadata service did not take the end of the session; it will run out");
+        }
+    }
+}
+
+/// Proves later that the session is this client's.
+fn random_key() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,153 @@
+//! The task that sends unsent writes before they grow old or take too much room, and releases in batches.
+//!
+//! Never drops what could not be sent: it tries again. Always: every file with unsent bytes is in its list.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::Mutation;
+use dgfs_proto::status::Status;
+
+use crate::core::Core;
+use crate::file::flush::Which;
+use crate::file::state::FileState;
+use crate::operation::Op;
+
+/// Looks at the list this often per flush age.
+const LOOKS_PER_AGE: u32 = 4;
+const LOOK_MIN: Duration = Duration::from_millis(10);
+
+/// Files with unsent bytes.
+#[derive(Default)]
+pub(crate) struct DirtyFiles {
+    files: Mutex<HashMap<Ino, Arc<FileState>>>,
+}
+
+impl DirtyFiles {
+    /// The file has unsent bytes.
+    pub(crate) fn add(&self, file: &Arc<FileState>) {
+        if !file.listed.swap(true, Ordering::AcqRel) {
+            self.files.lock().insert(file.ino, Arc::clone(file));
+        }
+    }
+
+    /// Takes the file off the list, if nothing is unsent.
+    pub(crate) fn settle(&self, file: &FileState) {
+        let mut files = self.files.lock();
+        // Unlisted first, looked at second: a write in between is seen here or lists the file again.
+        if !file.listed.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        if file.inner.lock().is_dirty() {
+            file.listed.store(true, Ordering::Release);
+        } else {
+            files.remove(&file.ino);
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<FileState>> {
+        self.files.lock().values().cloned().collect()
+    }
+}
+
+impl Core {
+    /// Runs until the mount closes.
+    pub(crate) async fn write_back_task(self: Arc<Self>) {
+        let look = (self.config.flush_age / LOOKS_PER_AGE).max(LOOK_MIN);
+        loop {
+            let waited = async {
+                tokio::select! {
+                    () = tokio::time::sleep(look) => {}
+                    () = self.budget.pressed.notified() => {}
+                }
+            };
+            if self.unless_closing(waited).await.is_none() || self.link.is_dead() {
+                return;
+            }
+            self.relieve().await;
+            self.send_old().await;
+            let op = self.background_op();
+            self.send_releases(&op).await;
+            self.cancel_renewing(&op).await;
+        }
+    }
+
+    /// While more than half of the budget is used: the file with the oldest bytes first.
+    async fn relieve(self: &Arc<Self>) {
+        if !self.budget.is_pressed() {
+            return;
+        }
+        let mut files: Vec<(Instant, Arc<FileState>)> = self
+            .dirty
+            .all()
+            .into_iter()
+            .filter_map(|file| {
+                let oldest = file.inner.lock().oldest()?;
+                Some((oldest, file))
+            })
+            .collect();
+        files.sort_by_key(|(since, _)| *since);
+        let op = self.background_op();
+        for (_, file) in files {
+            if !self.budget.is_pressed() {
+                return;
+            }
+            self.send_quietly(&op, &file).await;
+        }
+    }
+
+    async fn send_old(self: &Arc<Self>) {
+        let op = self.background_op();
+        for file in self.dirty.all() {
+            let oldest = file.inner.lock().oldest();
+            match oldest {
+                Some(since) if since.elapsed() >= self.config.flush_age => self.send_quietly(&op, &file).await,
+                Some(_) => {}
+                None => self.dirty.settle(&file),
+            }
+        }
+    }
+
+    async fn send_quietly(self: &Arc<Self>, op: &Op, file: &Arc<FileState>) {
+        match self.flush_file(op, file, Which::All).await {
+            Ok(()) => self.files.forget_idle(file),
+            Err(status) if status.is_transient() => {
+                tracing::warn!(ino = file.ino.get(), %status, "writes could not be sent yet; they are kept");
+            }
+            // A lasting error was logged where the bytes were given up.
+            Err(_) => self.files.forget_idle(file),
+        }
+    }
+
+    /// Sends all unsent bytes of all files; the first failure.
+    pub(crate) async fn flush_everything(self: &Arc<Self>, op: &Op) -> Result<(), Status> {
+        let mut failed = None;
+        for file in self.dirty.all() {
+            if let Err(status) = self.flush_file(op, &file, Which::All).await {
+                failed.get_or_insert(status);
+            }
+            self.files.forget_idle(&file);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Sends waiting releases.
+    pub(crate) async fn send_releases(&self, op: &Op) {
+        loop {
+            let opens = self.link.ledger.take_releases();
+            if opens.is_empty() {
+                return;
+            }
+            if let Err(status) = self.link.mutate(op, Mutation::Release { opens }).await {
+                // Meta gives the opens up when the session ends.
+                tracing::warn!(%status, "some closed files could not be reported to the metadata service");
+                return;
+            }
+        }
+    }
+}
