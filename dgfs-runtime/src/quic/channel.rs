@@ -245,20 +245,20 @@ impl Line {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(local, Some(address))
+            .map(Arc::new)
             .map_err(|error| self.unreachable(&format!("no socket to {address} ({error})")))?;
-        let refused = socket.refused();
         // A socket for each connection: the kernel then tells it, and only it, when the peer's port is closed.
         let endpoint =
-            Endpoint::new_with_abstract_socket(self.endpoint.clone(), None, Arc::new(socket), Arc::new(TokioRuntime))
+            Endpoint::new_with_abstract_socket(self.endpoint.clone(), None, socket.clone(), Arc::new(TokioRuntime))
                 .map_err(|error| self.unreachable(&format!("no endpoint ({error})")))?;
         let connecting = endpoint
             .connect_with(self.client.clone(), address, SERVER_NAME)
             .map_err(|error| self.unreachable(&format!("{address} cannot be connected to ({error})")))?;
         let connection = tokio::select! {
             connection = connecting => connection.map_err(|error| call_error(&self.address, self.protocol, &error))?,
-            () = refused.notified() => return Err(not_listening(&self.address)),
+            () = socket.refused() => return Err(not_listening(&self.address)),
         };
-        Link::open(connection, refused, self.address.clone(), self.protocol).await
+        Link::open(connection, socket, self.address.clone(), self.protocol).await
     }
 
     fn unreachable(&self, reason: &str) -> CallError {

@@ -4,24 +4,28 @@
 //! begun gets a frame or the reason why the connection ended.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportErrorCode};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::channel::CallError;
 use crate::quic::frame::{Frame, FrameError, FrameKind};
+use crate::quic::socket::UdpSocket;
 use crate::quic::stream::{
     QUEUE_FRAMES_MAX, ReadFault, SharedReader, WriteFault, read_header, read_only_frame, write_only_frame, write_shared,
 };
 use crate::quic::tls::sentence_of;
 use crate::quic::{CALLS_IN_FLIGHT_MAX, IDLE_TIMEOUT, close_code};
 
+/// How long packets that arrived before the port was closed may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// TLS alerts appear as QUIC error codes from here on (RFC 9001, 4.8).
 const CRYPTO_ERROR_FIRST: u64 = 0x100;
 const CRYPTO_ERROR_LAST: u64 = 0x1ff;
@@ -51,7 +55,7 @@ pub(crate) struct LinkEnd {
 struct Waiting {
     /// Calls without an answer, by number; none once the link has ended.
     calls: Mutex<Option<HashMap<u64, WaitingCall>>>,
-    end: OnceLock<LinkEnd>,
+    end: SetOnce<LinkEnd>,
 }
 
 /// Stays until the answer comes, also when nobody waits for it any more: the server still works on it,
@@ -62,10 +66,10 @@ struct WaitingCall {
 }
 
 impl Link {
-    /// Starts the tasks of a fresh `connection`; `refused` tells that the peer's port is closed.
+    /// Starts the tasks of a fresh `connection`, whose packets go by `socket`.
     pub(crate) async fn open(
         connection: Connection,
-        refused: Arc<Notify>,
+        socket: Arc<UdpSocket>,
         peer: String,
         protocol: &'static str,
     ) -> Result<Arc<Self>, CallError> {
@@ -74,7 +78,7 @@ impl Link {
             Err(error) => return Err(call_error(&peer, protocol, &error)),
         };
         let (shared, queue) = mpsc::channel(QUEUE_FRAMES_MAX);
-        let waiting = Arc::new(Waiting { calls: Mutex::new(Some(HashMap::new())), end: OnceLock::new() });
+        let waiting = Arc::new(Waiting { calls: Mutex::new(Some(HashMap::new())), end: SetOnce::new() });
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
         let link = Arc::new(Self {
             peer,
@@ -87,11 +91,13 @@ impl Link {
         });
         let runtime = Handle::current();
         runtime.spawn(write_requests(send, queue));
-        runtime.spawn(read_shared_replies(connection.clone(), receive, Arc::clone(&waiting)));
-        runtime.spawn(accept_long_replies(connection.clone(), Arc::clone(&waiting)));
+        let short_replies = runtime.spawn(read_shared_replies(connection.clone(), receive, Arc::clone(&waiting)));
+        let long_replies = runtime.spawn(accept_long_replies(connection.clone(), Arc::clone(&waiting)));
         let (peer, opened) = (link.peer.clone(), link.opened);
         runtime.spawn(async move {
-            let error = end_of(&connection, &refused, &peer, protocol).await;
+            let error = end_of(&connection, &socket, &peer, protocol).await;
+            // Replies that arrived before the end are still read; both tasks end with the connection.
+            let _ = tokio::join!(short_replies, long_replies);
             waiting.end(LinkEnd { error, at: Instant::now(), lived: opened.elapsed() });
             calls.close();
         });
@@ -111,7 +117,7 @@ impl Link {
     /// Sends one call and waits for the frame that answers it.
     pub(crate) async fn call(&self, head: Bytes, body: Bytes, deadline_ms: u32) -> Result<Frame, CallError> {
         let Ok(permit) = Arc::clone(&self.calls).acquire_owned().await else {
-            return Err(self.why_ended());
+            return Err(self.ended().await);
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let mut frame = Frame { kind: FrameKind::Call, deadline_ms, number, head, body };
@@ -129,10 +135,7 @@ impl Link {
         let Ok(place) = self.shared.reserve().await else {
             return Err(self.ended().await);
         };
-        match self.waiting.calls.lock().as_mut() {
-            Some(calls) => calls.insert(frame.number, WaitingCall { answer, _permit: permit }),
-            None => return Err(self.why_ended()),
-        };
+        self.waiting.register(frame.number, WaitingCall { answer, _permit: permit });
         place.send(frame);
         match answered.await {
             Ok(frame) => Ok(frame),
@@ -174,23 +177,18 @@ impl Link {
 
     /// The reason, once the connection has ended (it has, or is about to: a stream of it broke).
     async fn ended(&self) -> CallError {
-        let _ = self.connection.closed().await;
-        // The task that records the reason was woken by the same event; it ends by closing the semaphore.
-        while self.calls.acquire().await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-        self.why_ended()
-    }
-
-    fn why_ended(&self) -> CallError {
-        match self.waiting.end.get() {
-            Some(end) => end.error.clone(),
-            None => CallError::Unreachable { peer: self.peer.clone(), reason: "the connection ended".to_owned() },
-        }
+        self.waiting.end.wait().await.error.clone()
     }
 }
 
 impl Waiting {
+    /// After the end the call is dropped, which tells its caller.
+    fn register(&self, number: u64, call: WaitingCall) {
+        if let Some(calls) = self.calls.lock().as_mut() {
+            calls.insert(number, call);
+        }
+    }
+
     /// Hands `frame` to whoever waits for it.
     fn answer(&self, frame: Frame) -> Result<(), FrameError> {
         if !matches!(frame.kind, FrameKind::Reply | FrameKind::Failed | FrameKind::Refused) {
@@ -238,9 +236,15 @@ async fn read_shared_replies(connection: Connection, receive: RecvStream, waitin
 
 /// As many tasks as there may be streams: [`crate::quic::BULK_STREAMS_MAX`].
 async fn accept_long_replies(connection: Connection, waiting: Arc<Waiting>) {
-    while let Ok(mut receive) = connection.accept_uni().await {
+    let mut readers = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            stream = connection.accept_uni() => stream,
+            Some(_) = readers.join_next() => continue,
+        };
+        let Ok(mut receive) = stream else { break };
         let (connection, waiting) = (connection.clone(), Arc::clone(&waiting));
-        tokio::spawn(async move {
+        readers.spawn(async move {
             let header = match read_header(&mut receive).await {
                 Ok(Some(header)) => header,
                 Ok(None) | Err(ReadFault::Broken) => return,
@@ -257,6 +261,7 @@ async fn accept_long_replies(connection: Connection, waiting: Arc<Waiting>) {
             }
         });
     }
+    while readers.join_next().await.is_some() {}
 }
 
 async fn read_reply(receive: &mut RecvStream) -> Result<Frame, ReadFault> {
@@ -270,12 +275,18 @@ fn close_malformed(connection: &Connection, error: FrameError) {
     connection.close(close_code::MALFORMED, error.to_string().as_bytes());
 }
 
-async fn end_of(connection: &Connection, refused: &Notify, peer: &str, protocol: &str) -> CallError {
+async fn end_of(connection: &Connection, socket: &UdpSocket, peer: &str, protocol: &str) -> CallError {
     let error = tokio::select! {
         error = connection.closed() => error,
-        () = refused.notified() => {
-            connection.close(close_code::GONE, b"the port is closed");
-            return not_listening(peer);
+        () = socket.refused() => {
+            // A process that stopped in order said so before; its words may still be on their way through here.
+            match tokio::time::timeout(LAST_WORDS, connection.closed()).await {
+                Ok(error) => error,
+                Err(_) => {
+                    connection.close(close_code::GONE, b"the port is closed");
+                    return not_listening(peer);
+                }
+            }
         }
     };
     call_error(peer, protocol, &error)

@@ -49,11 +49,22 @@ impl From<TlsError> for QuicError {
 
 /// A listening endpoint. Dropping it closes its connections at once; [`Self::close`] does it in order.
 pub struct QuicServer {
-    endpoint: Endpoint,
+    endpoint: Listening,
     identity: Identity,
     shared: Arc<ServerShared>,
     /// Ends when every session and call has dropped its sender.
     running: mpsc::Receiver<()>,
+    /// Ends when the port is free again.
+    open: watch::Receiver<()>,
+}
+
+/// Says good-bye when it is dropped.
+struct Listening(Endpoint);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.close(close_code::DONE, b"the server is stopping");
+    }
 }
 
 struct ServerShared {
@@ -70,7 +81,7 @@ struct Offer {
 }
 
 impl QuicServer {
-    /// Listens at `address` (port 0: any free one). Connections are refused until something is served.
+    /// Listens at `address` (port 0: any free one). Nobody is answered until something is served.
     ///
     /// # Errors
     /// `Bind` when the address is taken or not of this host, `Identity` when TLS cannot be set up with it.
@@ -81,6 +92,7 @@ impl QuicServer {
         let bind_error = |source| QuicError::Bind { address, source };
         let config = endpoint_config(identity)?;
         let socket = UdpSocket::bind(address, None).map_err(bind_error)?;
+        let open = socket.open();
         let endpoint = Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), Arc::new(TokioRuntime))
             .map_err(bind_error)?;
         let (alive, running) = mpsc::channel(1);
@@ -90,7 +102,7 @@ impl QuicServer {
             alive: Mutex::new(Some(alive)),
         });
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared)));
-        Ok(Self { endpoint, identity: identity.clone(), shared, running })
+        Ok(Self { endpoint: Listening(endpoint), identity: identity.clone(), shared, running, open })
     }
 
     /// Serves protocol `P` to peers with one of `roles`, from now on.
@@ -102,7 +114,7 @@ impl QuicServer {
         let mut services = self.shared.services.write();
         services.insert(P::NAME, offer);
         let names: Vec<&str> = services.keys().copied().collect();
-        self.endpoint.set_server_config(Some(server_config(&self.identity, &names)?));
+        self.endpoint.0.set_server_config(Some(server_config(&self.identity, &names)?));
         Ok(())
     }
 
@@ -111,26 +123,24 @@ impl QuicServer {
     /// # Errors
     /// Those of `getsockname`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.endpoint.0.local_addr()
     }
 
-    /// Stops: reads no more calls, gives those that run `grace` to end and be answered, then closes every connection.
+    /// Stops: reads no more calls, gives those that run `grace` to end and be answered, then closes every
+    /// connection and frees the port.
     pub async fn close(mut self, grace: Duration) {
-        self.endpoint.set_server_config(None);
+        self.endpoint.0.set_server_config(None);
         self.shared.stopping.send_replace(true);
         drop(self.shared.alive.lock().take());
         if tokio::time::timeout(grace, self.running.recv()).await.is_err() {
             info!(grace_ms = grace.as_millis(), "calls were still running at the end of the grace time");
         }
-        self.endpoint.close(close_code::DONE, b"the server is stopping");
+        self.endpoint.0.close(close_code::DONE, b"the server is stopping");
         // Peers that are gone do not answer the farewell: they are not waited for.
-        let _ = tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await;
-    }
-}
-
-impl Drop for QuicServer {
-    fn drop(&mut self) {
-        self.endpoint.close(close_code::DONE, b"the server is stopping");
+        let _ = tokio::time::timeout(FAREWELL, self.endpoint.0.wait_idle()).await;
+        drop(self.endpoint);
+        // The port is free when quinn's tasks have let go of the socket, some moments later.
+        let _ = tokio::time::timeout(FAREWELL, self.open.changed()).await;
     }
 }
 

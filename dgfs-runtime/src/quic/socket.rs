@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use crate::quic::MTU_BYTES_MAX;
@@ -35,7 +35,9 @@ static CLAMPED: Once = Once::new();
 pub(crate) struct UdpSocket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
-    refused: Arc<Notify>,
+    refused: Notify,
+    /// Dropped with the socket, when the last task of its endpoint has ended.
+    open: watch::Sender<()>,
 }
 
 impl fmt::Debug for UdpSocket {
@@ -56,12 +58,32 @@ impl UdpSocket {
         state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES)?;
         warn_when_clamped(&socket, &state)?;
         let io = tokio::net::UdpSocket::from_std(socket)?;
-        Ok(Self { io, state, refused: Arc::new(Notify::new()) })
+        Ok(Self { io, state, refused: Notify::new(), open: watch::Sender::new(()) })
     }
 
-    /// Notified when the peer's host answered that the port is closed (its process is gone).
-    pub(crate) fn refused(&self) -> Arc<Notify> {
-        Arc::clone(&self.refused)
+    /// Its sender is dropped when the socket is closed and the port is free again.
+    pub(crate) fn open(&self) -> watch::Receiver<()> {
+        self.open.subscribe()
+    }
+
+    /// Waits until the peer's host answers that the port is closed (its process is gone). One task may wait at a time.
+    pub(crate) async fn refused(&self) {
+        loop {
+            tokio::select! {
+                // Seen while sending or receiving.
+                () = self.refused.notified() => return,
+                ready = self.io.ready(Interest::ERROR) => {
+                    match self.io.take_error() {
+                        Ok(Some(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return,
+                        Ok(_) | Err(_) if ready.is_ok() => {}
+                        // The runtime is going away: nothing will be told any more.
+                        Ok(_) | Err(_) => return std::future::pending().await,
+                    }
+                    // The error was taken: wait for the next one.
+                    let _: io::Result<()> = self.io.try_io(Interest::ERROR, || Err(io::ErrorKind::WouldBlock.into()));
+                }
+            }
+        }
     }
 }
 

@@ -124,7 +124,8 @@ impl SharedReader {
     }
 }
 
-/// Sends what comes by `queue` on the shared stream, many frames at a time, until the queue's senders or the stream are gone.
+/// Sends what comes by `queue` on the shared stream, many frames at a time, until the queue's senders or the stream
+/// are gone; returns when the peer has everything.
 pub(crate) async fn write_shared(mut stream: SendStream, mut queue: mpsc::Receiver<Frame>) {
     let mut batch = BytesMut::new();
     while let Some(frame) = queue.recv().await {
@@ -140,7 +141,9 @@ pub(crate) async fn write_shared(mut stream: SendStream, mut queue: mpsc::Receiv
         }
     }
     // An error says that the connection is gone, and whoever waits for replies hears that from the connection.
-    let _ = stream.finish();
+    if stream.finish().is_ok() {
+        let _ = stream.stopped().await;
+    }
 }
 
 fn append(batch: &mut BytesMut, frame: &Frame) {

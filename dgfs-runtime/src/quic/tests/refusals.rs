@@ -177,7 +177,7 @@ async fn closing_after(pair: &Pair, bytes: &[u8], finish: bool) -> String {
         send.finish().unwrap();
     }
     let error = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await.unwrap();
-    let ConnectionError::ApplicationClosed(close) = error else { panic!("{error}") };
+    let ConnectionError::ApplicationClosed(close) = error else { panic!("{error} after {bytes:x?}") };
     assert_eq!(close.error_code, close_code::MALFORMED);
     String::from_utf8(close.reason.to_vec()).unwrap()
 }
