@@ -44,6 +44,7 @@ use tx::{Step, Stop, Tx};
 
 /// What an attempt came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "answers are by far the most, and move once")]
 pub(crate) enum Outcome {
     /// The answer, to be sent once batch `ticket` is committed (0: at once).
     Answer { reply: MetaReply, ticket: u64 },

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::limits::WRITER_RENEW_MS;
-use dgfs_proto::meta::{Caller, MetaCall, MetaReply};
+use dgfs_proto::meta::{Caller, MetaCall, MetaReply, MetaStatus};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Handler, MetaProtocol, Peer};
 use dgfs_runtime::clock::Clock;
@@ -123,6 +123,15 @@ impl MetaService {
         match state {
             State::Active(active) => active.finish().await,
             State::Standby | State::Closed => Ok(()),
+        }
+    }
+
+    /// Numbers for people and metrics; none from a standby.
+    #[must_use]
+    pub fn status(&self) -> Option<MetaStatus> {
+        match &*self.state.lock() {
+            State::Active(active) if !active.is_dead() => Some(active.status()),
+            State::Active(_) | State::Standby | State::Closed => None,
         }
     }
 

@@ -78,5 +78,5 @@ const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(INLINE_BYTES_MAX < CHUNK_BYTES_MIN);
-const _: () = assert!(CHUNK_BYTES_MIN % CHECKSUM_BLOCK_BYTES == 0);
+const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(CHECKSUM_BLOCK_BYTES));
 const _: () = assert!(READDIR_PAGE_MAX as usize * (NAME_BYTES_MAX + 200) < FRAME_HEAD_BYTES_MAX as usize);

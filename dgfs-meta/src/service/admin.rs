@@ -40,7 +40,7 @@ impl Active {
         }
     }
 
-    fn status(&self) -> MetaStatus {
+    pub(crate) fn status(&self) -> MetaStatus {
         let time = now(&self.options.clock);
         let core = self.core.lock();
         MetaStatus {
