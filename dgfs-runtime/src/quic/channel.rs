@@ -37,7 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A connection that ended sooner counts as a failure.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Reaches the handler of protocol `P` at one address.
+/// Reaches the handler of protocol `P` at one address. When it and the calls it began are gone, the connection is closed.
 pub struct QuicChannel<P: Protocol> {
     line: Arc<Line>,
     protocol: PhantomData<fn() -> P>,
@@ -86,14 +86,6 @@ impl<P: Protocol> QuicChannel<P> {
             state: Mutex::new(LineState { phase: Phase::Idle, failures: 0 }),
         };
         Ok(Self { line: Arc::new(line), protocol: PhantomData })
-    }
-}
-
-impl<P: Protocol> Drop for QuicChannel<P> {
-    fn drop(&mut self) {
-        if let Phase::Connected(link) = &self.line.state.lock().phase {
-            link.close();
-        }
     }
 }
 

@@ -65,6 +65,13 @@ struct WaitingCall {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Drop for Link {
+    /// Nobody is left who could call: its channel is gone and no call is in flight.
+    fn drop(&mut self) {
+        self.connection.close(close_code::DONE, b"the caller is done");
+    }
+}
+
 impl Link {
     /// Starts the tasks of a fresh `connection`, whose packets go by `socket`.
     pub(crate) async fn open(
@@ -107,11 +114,6 @@ impl Link {
     /// How it ended; none while it lives.
     pub(crate) fn end(&self) -> Option<&LinkEnd> {
         self.waiting.end.get()
-    }
-
-    /// Ends it; calls in flight fail.
-    pub(crate) fn close(&self) {
-        self.connection.close(close_code::DONE, b"the caller is done");
     }
 
     /// Sends one call and waits for the frame that answers it.

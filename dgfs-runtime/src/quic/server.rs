@@ -126,6 +126,12 @@ impl QuicServer {
         self.endpoint.0.local_addr()
     }
 
+    /// Connections that are open or being opened, for a metric.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.endpoint.0.open_connections()
+    }
+
     /// Stops: reads no more calls, gives those that run `grace` to end and be answered, then closes every
     /// connection and frees the port.
     pub async fn close(mut self, grace: Duration) {

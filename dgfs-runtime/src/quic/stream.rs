@@ -15,6 +15,8 @@ use crate::quic::frame::{Frame, FrameError, FrameHeader, HEADER_BYTES, SMALL_FRA
 pub(crate) const QUEUE_FRAMES_MAX: usize = 1024;
 /// Bytes of small frames handed to QUIC at once: several packets, and still a short step.
 const BATCH_BYTES: usize = 128 << 10;
+/// Small calls go before the bulk bytes (priority 0) that wait on the same connection.
+const SHARED_PRIORITY: i32 = 1;
 /// Chunks taken from a stream in one step.
 const CHUNKS_PER_READ: usize = 16;
 
@@ -127,6 +129,8 @@ impl SharedReader {
 /// Sends what comes by `queue` on the shared stream, many frames at a time, until the queue's senders or the stream
 /// are gone; returns when the peer has everything.
 pub(crate) async fn write_shared(mut stream: SendStream, mut queue: mpsc::Receiver<Frame>) {
+    // An error says that the stream is gone, which the first write says as well.
+    let _ = stream.set_priority(SHARED_PRIORITY);
     let mut batch = BytesMut::new();
     while let Some(frame) = queue.recv().await {
         append(&mut batch, &frame);

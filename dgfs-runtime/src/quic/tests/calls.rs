@@ -308,6 +308,23 @@ async fn a_host_name_is_resolved() {
     assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_outlives_its_channel_and_then_the_connection_is_closed() {
+    let Pair { server, handler, channel, .. } = Pair::new();
+    let parked = tokio::spawn(channel.call(Ask::Park, Bytes::new(), PATIENCE));
+    while handler.parked.load(Ordering::SeqCst) < 1 {
+        tokio::task::yield_now().await;
+    }
+    drop(channel);
+    handler.gate.add_permits(1);
+    assert_eq!(parked.await.unwrap().unwrap().0, Say::Unparked);
+    let began = Instant::now();
+    while server.open_connections() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(5), "the connection of a dropped channel stays open");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Not a promise, a number to look at: `cargo test --release -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures"]

@@ -162,6 +162,17 @@ async fn connect_as(pair: &Pair, identity: &Identity, config: quinn::ClientConfi
     endpoint.connect_with(config, pair.address, SERVER_NAME).unwrap().await.unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_large_mtu_is_discovered_over_loopback() {
+    let pair = Pair::new();
+    let connection = raw_connection(&pair).await;
+    let began = std::time::Instant::now();
+    while connection.stats().path.current_mtu < crate::quic::MTU_BYTES_MAX {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", connection.stats().path);
+        tokio::task::yield_now().await;
+    }
+}
+
 fn header(kind: FrameKind, head_bytes: u32, body_bytes: u32) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     FrameHeader { kind, head_bytes, body_bytes, deadline_ms: 0, number: 1 }.encode(&mut bytes);
