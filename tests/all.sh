@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All tests, one heavy thing at a time: form, unit and integration tests, then the suites on an embedded mount and on a
+# QUIC + Redis one. DGFS_BIN names the binary; DGFS_LONG=1 takes the long forms.
+set -uo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top" || exit 2
+failed=()
+step() { # NAME COMMAND…
+  local name=$1 start=$SECONDS
+  shift
+  echo "=== $name"
+  if "$@"; then echo "=== $name: ok, $((SECONDS - start)) s"; else
+    echo "=== $name: FAILED, $((SECONDS - start)) s"
+    failed+=("$name")
+  fi
+}
+step format cargo fmt --all --check
+step clippy cargo clippy --quiet --workspace --all-targets --release --locked -- -D warnings
+step tests cargo test --workspace --release --locked --no-fail-fast -- --test-threads=2
+step suites-embedded tests/suites/on-mount.sh embedded
+step suites-cluster tests/suites/on-mount.sh cluster
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
+echo "all steps passed"
