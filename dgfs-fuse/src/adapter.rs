@@ -21,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::runtime::Handle as Runtime;
 
@@ -28,6 +29,7 @@ use dgfs_client::vfs::{Handle, OpenFlags, Vfs};
 use dgfs_proto::attr::{Attr, Timestamp};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{SetAttr, SetTime};
+use dgfs_proto::status::Status;
 
 use crate::adapter::dispatch::{Bound, Dispatcher};
 use crate::adapter::files::{LockedInodes, OpenDirectory, OpenFile, Table};
@@ -50,8 +52,14 @@ pub enum AtimePolicy {
     Never,
 }
 
+/// Answers questions about a mount that no file-system call asks, as extended attributes named `dgfs.*`. They are never listed.
+pub trait Inspect: Send + Sync + 'static {
+    /// The value of `name` (such as `dgfs.info`) on `ino`, JSON; `NoXattr` for a name that is none.
+    fn inspect(&self, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
+}
+
 /// How a mount behaves towards the kernel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct AdapterOptions {
     /// Access times.
     pub atime: AtimePolicy,
@@ -59,8 +67,8 @@ pub struct AdapterOptions {
     pub cache_symlinks: bool,
     /// Requests of all users are answered (`allow_other`), not only of the one who mounted.
     pub all_users: bool,
-    /// What `getxattr(root, "dgfs.mount")` answers: JSON.
-    pub mount_info: String,
+    /// Who answers `dgfs.*` attributes.
+    pub inspector: Option<Arc<dyn Inspect>>,
 }
 
 /// The kernel's view of one [`Vfs`].

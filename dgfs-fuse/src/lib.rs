@@ -2,10 +2,15 @@
 //!
 //! Never holds file-system meaning: `dgfs-client` decides, this crate
 //! translates, mounts, unmounts and starts processes.
-//! A request passes [`adapter`] → `dgfs_client::vfs::Vfs`; a command passes `cli` → [`mount`], wiring and daemons.
+//! A request passes [`adapter`] → `dgfs_client::vfs::Vfs`; a command passes [`cli`] → [`mount`], and [`embedded`] (all in
+//! one process) or [`volume`] and [`daemons`] (a cluster).
 
 pub mod adapter;
+pub mod cli;
+pub mod daemons;
+pub mod embedded;
 pub mod errno;
 pub mod locks;
 pub mod metrics;
 pub mod mount;
+pub mod volume;

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use dgfs_runtime::metrics::MetricSet;
 
 use crate::errno::Errno;
 
@@ -76,33 +78,20 @@ pub struct MountMetrics {
 }
 
 impl MountMetrics {
-    /// Makes the counters and registers them.
-    ///
-    /// # Errors
-    /// A name is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Arc<Self>> {
-        let operations = IntCounterVec::new(Opts::new(OPERATIONS, "requests answered"), &["op"])?;
-        let options = HistogramOpts::new(LATENCY, "seconds from the request to the answer").buckets(BUCKETS.to_vec());
-        let latency = HistogramVec::new(options, &["op"])?;
-        let metrics = Self {
-            operations: Op::ALL
-                .iter()
-                .map(|op| (operations.with_label_values(&[op.label()]), latency.with_label_values(&[op.label()])))
-                .collect(),
-            errors: IntCounterVec::new(Opts::new(ERRORS, "requests refused"), &["errno"])?,
-            waiting: IntGauge::new(WAITING, "requests that wait for something now")?,
-            panics: IntCounter::new(PANICS, "requests that ended in a panic")?,
-            lock_waits: IntGauge::new(LOCK_WAITS, "lock requests that wait now")?,
-            invalidations: IntCounter::new(INVALIDATIONS, "kernel cache entries dropped on purpose")?,
-        };
-        registry.register(Box::new(operations))?;
-        registry.register(Box::new(latency))?;
-        registry.register(Box::new(metrics.errors.clone()))?;
-        registry.register(Box::new(metrics.waiting.clone()))?;
-        registry.register(Box::new(metrics.panics.clone()))?;
-        registry.register(Box::new(metrics.lock_waits.clone()))?;
-        registry.register(Box::new(metrics.invalidations.clone()))?;
-        Ok(Arc::new(metrics))
+    /// Makes the counters in `set`; once for each process.
+    #[must_use]
+    pub fn new(set: &MetricSet) -> Arc<Self> {
+        let operations = set.counters(OPERATIONS, "requests answered", &["op"]);
+        let latency = set.histograms(LATENCY, "seconds from the request to the answer", &["op"], &BUCKETS);
+        let series = |op: &Op| (operations.with_label_values(&[op.label()]), latency.with_label_values(&[op.label()]));
+        Arc::new(Self {
+            operations: Op::ALL.iter().map(series).collect(),
+            errors: set.counters(ERRORS, "requests refused", &["errno"]),
+            waiting: set.gauge(WAITING, "requests that wait for something now"),
+            panics: set.counter(PANICS, "requests that ended in a panic"),
+            lock_waits: set.gauge(LOCK_WAITS, "lock requests that wait now"),
+            invalidations: set.counter(INVALIDATIONS, "kernel cache entries dropped on purpose"),
+        })
     }
 
     /// Notes that a request was answered.
@@ -121,19 +110,16 @@ impl MountMetrics {
 mod tests {
     use std::time::Instant;
 
-    use prometheus::{Encoder, Registry, TextEncoder};
+    use dgfs_runtime::metrics::MetricSet;
 
     use super::{MountMetrics, Op};
     use crate::errno::Errno;
 
     #[test]
     fn an_answer_is_counted_under_its_own_operation() {
-        let registry = Registry::new();
-        let metrics = MountMetrics::new(&registry).unwrap();
-        metrics.answered(Op::Rename, Instant::now(), Some(Errno::NOT_FOUND));
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
+        let set = MetricSet::new();
+        MountMetrics::new(&set).answered(Op::Rename, Instant::now(), Some(Errno::NOT_FOUND));
+        let text = set.render().unwrap();
         assert!(text.contains("dgfs_mount_operations_total{op=\"rename\"} 1"), "{text}");
         assert!(text.contains("dgfs_mount_operations_total{op=\"link\"} 0"), "{text}");
         assert!(text.contains("dgfs_mount_errors_total{errno=\"ENOENT\"} 1"), "{text}");

@@ -149,13 +149,13 @@ impl Drop for Permit {
 mod tests {
     use std::sync::mpsc;
 
-    use prometheus::Registry;
+    use dgfs_runtime::metrics::MetricSet;
 
     use super::{Bound, Dispatcher};
     use crate::metrics::{MountMetrics, Op};
 
     fn dispatcher(runtime: &tokio::runtime::Runtime) -> Dispatcher {
-        Dispatcher::new(runtime.handle().clone(), MountMetrics::new(&Registry::new()).unwrap())
+        Dispatcher::new(runtime.handle().clone(), MountMetrics::new(&MetricSet::new()))
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -325,9 +325,9 @@ impl Filesystem for Adapter {
         let (name, shared) = (name.as_bytes().to_vec(), Arc::clone(&self.shared));
         self.serve(Op::GetXattr, reply, async move {
             let ino = translate::ino(ino)?;
-            let bytes = match name.as_slice() {
-                b"dgfs.mount" => shared.options.mount_info.clone().into_bytes(),
-                _ => shared.vfs.getxattr(ino, name).await?,
+            let bytes = match &shared.options.inspector {
+                Some(inspector) if name.starts_with(b"dgfs.") => inspector.inspect(ino, &name).await?,
+                Some(_) | None => shared.vfs.getxattr(ino, name).await?,
             };
             Ok(XattrAnswer { bytes, room })
         });

@@ -185,17 +185,16 @@ impl KernelCache for KernelForgetter {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Registry;
-
     use dgfs_client::vfs::KernelCache as _;
     use dgfs_proto::ids::Ino;
+    use dgfs_runtime::metrics::MetricSet;
 
     use super::KernelForgetter;
     use crate::metrics::MountMetrics;
 
     #[test]
     fn forgetting_without_a_mount_returns_at_once() {
-        let forgetter = KernelForgetter::new(MountMetrics::new(&Registry::new()).unwrap());
+        let forgetter = KernelForgetter::new(MountMetrics::new(&MetricSet::new()));
         forgetter.forget_inode(Ino::ROOT);
         forgetter.close();
         forgetter.forget_inode(Ino::ROOT);

@@ -1,0 +1,94 @@
+//! The `dgfs` command.
+//!
+//! Never decides what a file system does: each command has a file of its own, which wires parts together and
+//! says in a sentence what went wrong.
+
+mod args;
+mod background;
+mod cluster;
+mod daemon;
+mod files;
+mod fsck;
+mod mount;
+mod paths;
+mod pids;
+mod show;
+mod umount;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::args::{Cli, Command};
+
+/// Why a command failed: a sentence for a person, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// A sentence.
+    pub sentence: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// What `mount(8)` expects of a helper that could not mount.
+const CODE_MOUNT: u8 = 32;
+/// What `fsck(8)` calls an operational error.
+const CODE_OPERATION: u8 = 8;
+
+impl Failure {
+    /// A failure with exit code 1.
+    pub fn new(sentence: impl fmt::Display) -> Self {
+        Self { sentence: sentence.to_string(), code: 1 }
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+/// Runs the command of `arguments` (the first is the program's name).
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let arguments = args::from_mount_helper(arguments);
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = u8::from(error.use_stderr());
+            let _ = error.print();
+            return ExitCode::from(code * 2);
+        }
+    };
+    let outcome = match cli.command {
+        Command::Mount(args) => mount::run(args, &arguments).map_err(|failure| failure.with_code(CODE_MOUNT)),
+        Command::Umount(args) => umount::run(&args),
+        Command::Format(args) => cluster::format(&args),
+        Command::Status(args) => show::status(&args),
+        Command::Info(args) => show::info(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Up(args) => cluster::up(&args),
+        Command::Down(args) => cluster::down(&args),
+        Command::Meta(args) => daemon::meta(&args),
+        Command::Stored(args) => daemon::stored(&args),
+        Command::Index(args) => daemon::index(&args),
+        Command::Fsck(args) => {
+            return match fsck::run(&args) {
+                Ok(code) => ExitCode::from(code),
+                Err(failure) => report(&failure.with_code(CODE_OPERATION)),
+            };
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("dgfs: {}", failure.sentence);
+    ExitCode::from(failure.code)
+}

@@ -1,0 +1,286 @@
+//! The words of the command line.
+//!
+//! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A distributed graph file system.
+#[derive(Debug, Parser)]
+#[command(name = "dgfs", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount a volume on a directory (without options: the embedded volume, made when it is missing)
+    Mount(MountArgs),
+    /// Unmount, and wait until everything is written
+    Umount(UmountArgs),
+    /// Make a volume
+    Format(FormatArgs),
+    /// Show a mount or a cluster
+    Status(StatusArgs),
+    /// Show where a file's bytes are
+    Info(InfoArgs),
+    /// Prepare a cluster
+    Cluster(ClusterArgs),
+    /// Start a cluster of separate daemons on this machine
+    Up(UpArgs),
+    /// End a cluster started by `up`
+    Down(DownArgs),
+    /// Run a metadata service
+    Meta(DaemonArgs),
+    /// Run a storage daemon
+    Stored(DaemonArgs),
+    /// Run an index service
+    Index(DaemonArgs),
+    /// Check a volume: metadata against chunks
+    Fsck(FsckArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MountArgs {
+    /// The directory to mount on
+    pub(crate) path: PathBuf,
+    /// Where the embedded volume lies [default: /var/lib/dgfs for root, else $XDG_DATA_HOME/dgfs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Join the cluster of this file (client.toml)
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    pub(crate) config: Option<PathBuf>,
+    /// Metadata servers of the cluster, instead of those in the file
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', requires = "identity")]
+    pub(crate) meta: Vec<String>,
+    /// Directory with the client's cert.pem, key.pem and ca.pem, instead of the one in the file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Return once the mount answers; the process goes on in the background
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// Fail at the first time-out instead of trying on
+    #[arg(long)]
+    pub(crate) soft: bool,
+    /// Memory for chunk data that was read, MiB
+    #[arg(long, value_name = "MIB")]
+    pub(crate) cache_mb: Option<u64>,
+    /// Memory for writes not yet sent, MiB
+    #[arg(long, value_name = "MIB")]
+    pub(crate) write_back_mb: Option<u64>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) metrics: Option<String>,
+    /// Where the log goes [default: standard error; in the background a file beside the volume]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Set by `--background` for its child
+    #[arg(long, hide = true)]
+    pub(crate) ready_fd: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UmountArgs {
+    /// The mount point
+    pub(crate) path: PathBuf,
+    /// Take it out of the tree even if programs use it
+    #[arg(long)]
+    pub(crate) lazy: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Where the embedded volume (or, with --redis, nothing) lies
+    #[arg(long, value_name = "DIR", required_unless_present = "redis")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Make the volume in this Redis: redis://[:PASSWORD@]HOST:PORT/DB
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// When an answered change is safe in Redis: always, everysec, replicas=N
+    #[arg(long, default_value = "always", value_name = "LEVEL")]
+    pub(crate) durability: String,
+    /// The volume's name
+    #[arg(long, default_value = "main")]
+    pub(crate) name: String,
+    /// Bytes of a chunk, a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = dgfs_proto::limits::CHUNK_BYTES_DEFAULT)]
+    pub(crate) chunk_bytes: u32,
+    /// Storage servers that must have joined before anything is stored
+    #[arg(long, default_value_t = 1)]
+    pub(crate) servers: u32,
+    /// Destroy the volume that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// A mount point, or a path below one
+    #[arg(required_unless_present = "config")]
+    pub(crate) path: Option<PathBuf>,
+    /// Ask the cluster of this file (client.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// A file on a mount
+    pub(crate) path: PathBuf,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    pub(crate) command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make the authority and first certificates
+    Init {
+        /// Where they are written
+        dir: PathBuf,
+        /// Names or addresses the daemons run at
+        #[arg(long, value_delimiter = ',')]
+        host: Vec<String>,
+        /// Days the certificates are valid
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// The cluster's directory
+    pub(crate) dir: PathBuf,
+    /// Storage daemons
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) servers: u32,
+    /// Keep metadata in this Redis (two metadata services, one a standby) instead of the embedded engine
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// When an answered change is safe in Redis: always, everysec, replicas=N
+    #[arg(long, default_value = "always", value_name = "LEVEL")]
+    pub(crate) durability: String,
+    /// The volume's name
+    #[arg(long, default_value = "main")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// The cluster's directory
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArgs {
+    /// Its configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Set by `dgfs up`
+    #[arg(long, hide = true)]
+    pub(crate) ready_fd: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// Where the embedded volume lies; it must not be mounted
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Check the running cluster of this file (client.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mount.dgfs SOURCE PATH [-sfnv] [-t TYPE] [-o OPTIONS]` as `dgfs mount --background …`. SOURCE is a data directory, the word
+/// `embedded` (or `none`, `dgfs`), or a client.toml. Anything else is returned as it is.
+pub(crate) fn from_mount_helper(arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = arguments.first().map(PathBuf::from).and_then(|path| path.file_name().map(OsStr::to_owned));
+    if program.as_deref() != Some(OsStr::new("mount.dgfs")) {
+        return arguments;
+    }
+    let mut turned: Vec<OsString> = ["dgfs", "mount", "--background"].map(OsString::from).to_vec();
+    let mut names = Vec::new();
+    let mut rest = arguments.into_iter().skip(1);
+    while let Some(word) = rest.next() {
+        if word == "-o" {
+            turned.push(word);
+            turned.extend(rest.next());
+        } else if word == "-t" || word == "-N" {
+            let _ = rest.next();
+        } else if !word.to_string_lossy().starts_with('-') {
+            names.push(word);
+        }
+    }
+    let mut names = names.into_iter();
+    let (source, path) = (names.next(), names.next());
+    if let Some(source) = source.filter(|source| !["embedded", "none", "dgfs"].iter().any(|word| source == word)) {
+        let is_file = source.to_string_lossy().ends_with(".toml");
+        turned.push(OsString::from(if is_file { "--config" } else { "--data-dir" }));
+        turned.push(source);
+    }
+    turned.extend(path);
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, Command, from_mount_helper};
+
+    fn helper(words: &[&str]) -> Vec<String> {
+        let turned = from_mount_helper(words.iter().map(OsString::from).collect());
+        turned.into_iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_mount_helper_is_dgfs_mount_in_the_background() {
+        assert_eq!(
+            helper(&["/sbin/mount.dgfs", "embedded", "/mnt/g", "-n", "-o", "rw,noatime"]),
+            ["dgfs", "mount", "--background", "-o", "rw,noatime", "/mnt/g"]
+        );
+        assert_eq!(
+            helper(&["mount.dgfs", "/etc/dgfs/client.toml", "/mnt/g"]),
+            ["dgfs", "mount", "--background", "--config", "/etc/dgfs/client.toml", "/mnt/g"]
+        );
+        assert_eq!(
+            helper(&["mount.dgfs", "/srv/v", "/mnt/g", "-t", "dgfs"]),
+            ["dgfs", "mount", "--background", "--data-dir", "/srv/v", "/mnt/g"]
+        );
+        assert_eq!(helper(&["dgfs", "status", "/mnt"]), ["dgfs", "status", "/mnt"]);
+    }
+
+    #[test]
+    fn mount_takes_options_of_both_kinds() {
+        let words = ["dgfs", "mount", "-o", "ro,noatime", "-o", "soft", "--cache-mb", "64", "/mnt/g"];
+        let Command::Mount(args) = Cli::try_parse_from(words).unwrap().command else { panic!("not mount") };
+        assert_eq!(args.options, ["ro,noatime", "soft"]);
+        assert_eq!(args.cache_mb, Some(64));
+        assert!(Cli::try_parse_from(["dgfs", "mount", "--data-dir", "a", "--config", "b", "/m"]).is_err());
+    }
+}

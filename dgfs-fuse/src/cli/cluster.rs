@@ -1,0 +1,285 @@
+//! `dgfs format`, `dgfs cluster init`, `dgfs up`, `dgfs down`: clusters are made, started and ended.
+//!
+//! Never watches what it started: each daemon is a process of its own and keeps its own line in `DIR/pids`. A
+//! cluster's directory holds `ca/`, `certs/NAME/`, a file `ROLE.toml` for each daemon, `client.toml` and `pids`.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dgfs_index::daemon::IndexConfig;
+use dgfs_meta::daemon::{EngineConfig, MetaConfig, open_engine};
+use dgfs_meta::engine::fjall::FjallEngine;
+use dgfs_meta::format::{erase_volume, format_volume};
+use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
+use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
+use dgfs_runtime::channel::Role;
+use dgfs_runtime::disk::{create_dir_durably, write_atomically};
+use dgfs_runtime::lifecycle::build_runtime;
+use dgfs_runtime::pki::ClusterAuthority;
+use dgfs_runtime::telemetry::LogConfig;
+
+use crate::cli::Failure;
+use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs};
+use crate::cli::background::start;
+use crate::cli::files::{ClientFile, StoredFile, write_file};
+use crate::cli::pids::{PidFile, lives};
+use crate::embedded::{Embedded, NewVolume};
+
+/// Days certificates of `dgfs up` are valid.
+const CERTIFICATE_DAYS: u32 = 3650;
+/// How long a daemon may take to write what is left when it is asked to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes a volume.
+pub(crate) fn format(args: &FormatArgs) -> Result<(), Failure> {
+    let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
+    if !args.chunk_bytes.is_power_of_two() || !sizes.contains(&args.chunk_bytes) {
+        return Err(Failure::new(format!(
+            "--chunk-bytes must be a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
+        )));
+    }
+    let volume = NewVolume { name: args.name.clone(), chunk_bytes: args.chunk_bytes, servers: args.servers.max(1) };
+    let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
+    runtime.block_on(async {
+        if let Some(url) = &args.redis {
+            let rows = redis_rows(url, &args.name, &args.durability);
+            return format_redis(&rows, &volume, args.force).await;
+        }
+        let Some(directory) = &args.data_dir else { return Err(Failure::new("give --data-dir or --redis")) };
+        if args.force {
+            remove_embedded(directory)?;
+        }
+        Embedded::format(directory, &volume).await.map_err(Failure::new)
+    })?;
+    println!("volume {} is ready", args.name);
+    Ok(())
+}
+
+fn remove_embedded(directory: &Path) -> Result<(), Failure> {
+    // Whoever has it mounted holds this lock.
+    create_dir_durably(directory).map_err(Failure::new)?;
+    let _lock = dgfs_runtime::disk::DirectoryLock::acquire(directory, "being formatted").map_err(Failure::new)?;
+    for part in ["meta", "chunks"] {
+        let path = directory.join(part);
+        if path.exists() {
+            std::fs::remove_dir_all(&path)
+                .map_err(|error| Failure::new(format!("remove {}: {error}", path.display())))?;
+        }
+    }
+    Ok(())
+}
+
+fn redis_rows(url: &str, volume: &str, durability: &str) -> EngineConfig {
+    EngineConfig::Redis { url: url.to_owned(), volume: volume.to_owned(), durability: durability.to_owned() }
+}
+
+async fn format_redis(rows: &EngineConfig, volume: &NewVolume, force: bool) -> Result<(), Failure> {
+    let engine = open_engine(rows).await.map_err(Failure::new)?;
+    if force {
+        erase_volume(engine.as_ref()).await.map_err(Failure::new)?;
+    }
+    let facts = volume.facts().map_err(Failure::new)?;
+    format_volume(engine.as_ref(), &facts).await.map_err(Failure::new)
+}
+
+/// Makes an authority and one identity for each role.
+pub(crate) fn run(args: &ClusterArgs) -> Result<(), Failure> {
+    let ClusterCommand::Init { dir, host, days } = &args.command;
+    let authority = ClusterAuthority::create(&dir.join("ca")).map_err(Failure::new)?;
+    for (role, name) in
+        [(Role::Meta, "meta"), (Role::Stored, "stored"), (Role::Index, "index"), (Role::Client, "client")]
+    {
+        let identity = authority.issue(role, name, host, *days).map_err(Failure::new)?;
+        identity.write(&dir.join("certs").join(name)).map_err(Failure::new)?;
+    }
+    println!(
+        "cluster {}: authority in {1}/ca (keep ca.key safe), certificates in {1}/certs",
+        authority.cluster(),
+        dir.display()
+    );
+    Ok(())
+}
+
+/// Starts a cluster, made first when the directory holds none.
+pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
+    create_dir_durably(&args.dir).map_err(|error| Failure::new(format!("make {}: {error}", args.dir.display())))?;
+    let directory = args.dir.canonicalize().map_err(Failure::new)?;
+    if !directory.join("client.toml").exists() {
+        make(&directory, args)?;
+    }
+    let pids = PidFile::new(directory.join("pids"));
+    let running = pids.read().map_err(Failure::new)?;
+    let mut started = 0;
+    for role in roles(&directory)? {
+        let lives_already = running.iter().any(|(name, pid)| *name == role && lives(*pid));
+        if lives_already {
+            continue;
+        }
+        let kind = role.split('-').next().unwrap_or_default();
+        let config = directory.join(format!("{role}.toml"));
+        let words = [OsString::from(kind), OsString::from("--config"), config.into_os_string()];
+        let log = directory.join(format!("{role}.log"));
+        start(&words, &log).map_err(|failure| {
+            Failure::new(format!("{role} did not start: {} (log in {})", failure.sentence, log.display()))
+        })?;
+        started += 1;
+    }
+    println!("{started} daemons started; mount with: dgfs mount --config {}/client.toml PATH", directory.display());
+    Ok(())
+}
+
+/// Ends a cluster: mounts first lose nothing, because storage outlives metadata.
+pub(crate) fn down(args: &DownArgs) -> Result<(), Failure> {
+    let pids = PidFile::new(args.dir.join("pids"));
+    let mut running =
+        pids.read().map_err(|error| Failure::new(format!("read {}/pids: {error}", args.dir.display())))?;
+    if running.is_empty() && !args.dir.join("client.toml").exists() {
+        return Err(Failure::new(format!("{} holds no cluster", args.dir.display())));
+    }
+    // "index" and "meta" sort before "stored".
+    running.sort();
+    for (role, pid) in running {
+        if lives(pid) {
+            stop(&role, pid)?;
+        }
+        pids.set(&role, None).map_err(Failure::new)?;
+    }
+    Ok(())
+}
+
+fn stop(role: &str, pid: u32) -> Result<(), Failure> {
+    let number = i32::try_from(pid).map_err(Failure::new)?;
+    // SAFETY: kill takes two numbers; `lives` has just seen that this is one of our daemons.
+    if unsafe { libc::kill(number, libc::SIGTERM) } != 0 {
+        return Err(Failure::new(format!("stop {role} ({pid}): {}", std::io::Error::last_os_error())));
+    }
+    let until = Instant::now() + STOP_PATIENCE;
+    while lives(pid) {
+        if Instant::now() >= until {
+            return Err(Failure::new(format!(
+                "{role} ({pid}) has not ended after {} s: see its log",
+                STOP_PATIENCE.as_secs()
+            )));
+        }
+        // Another process's end can only be looked for.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Daemons of a cluster in the order they start: metadata, storage, index.
+fn roles(directory: &Path) -> Result<Vec<String>, Failure> {
+    let entries = std::fs::read_dir(directory).map_err(Failure::new)?;
+    let mut roles: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_string_lossy().strip_suffix(".toml").map(str::to_owned))
+        .filter(|role| role.starts_with("meta-") || role.starts_with("stored-") || role.starts_with("index-"))
+        .collect();
+    let rank = |role: &str| ["meta-", "stored-", "index-"].iter().position(|kind| role.starts_with(kind));
+    roles.sort_by_key(|role| (rank(role), role.clone()));
+    Ok(roles)
+}
+
+fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
+    let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
+    let volume = NewVolume { name: args.name.clone(), servers: args.servers, ..NewVolume::default() };
+    let rows = match &args.redis {
+        Some(url) => {
+            let rows = redis_rows(url, &args.name, &args.durability);
+            runtime.block_on(format_redis(&rows, &volume, false))?;
+            rows
+        }
+        None => {
+            let facts = volume.facts().map_err(Failure::new)?;
+            let engine = FjallEngine::create(&directory.join("meta-1")).map_err(Failure::new)?;
+            runtime.block_on(format_volume(&engine, &facts)).map_err(Failure::new)?;
+            EngineConfig::Embedded { dir: "meta-1".into() }
+        }
+    };
+    let authority = ClusterAuthority::create(&directory.join("ca")).map_err(Failure::new)?;
+    let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let identity = |role: Role, name: &str| -> Result<std::path::PathBuf, Failure> {
+        let identity = authority.issue(role, name, &hosts, CERTIFICATE_DAYS).map_err(Failure::new)?;
+        identity.write(&directory.join("certs").join(name)).map_err(Failure::new)?;
+        Ok(Path::new("certs").join(name))
+    };
+    let metas = if args.redis.is_some() { 2 } else { 1 };
+    let mut addresses = free_addresses(metas + args.servers as usize)?.into_iter();
+    let listens: Vec<SocketAddr> = addresses.by_ref().take(metas).collect();
+    let meta: Vec<String> = listens.iter().map(SocketAddr::to_string).collect();
+    // SAFETY: getuid and getgid have no arguments and cannot fail.
+    let (root_uid, root_gid) = unsafe { (libc::getuid(), libc::getgid()) };
+    for (number, listen) in (1..).zip(listens) {
+        let role = format!("meta-{number}");
+        let file = MetaConfig {
+            listen,
+            identity: identity(Role::Meta, &role)?,
+            engine: rows.clone(),
+            memory_mib: MEMORY_BYTES_DEFAULT >> 20,
+            root_uid,
+            root_gid,
+            metrics_listen: None,
+            log: LogConfig::default(),
+        };
+        write_file(&directory.join(format!("{role}.toml")), &file)?;
+    }
+    for (number, listen) in (1..).zip(addresses) {
+        let role = format!("stored-{number}");
+        let file = StoredFile {
+            listen,
+            advertise: None,
+            identity: identity(Role::Stored, &role)?,
+            dir: role.clone().into(),
+            meta: meta.clone(),
+            label: role.clone(),
+            metrics_listen: None,
+            log: LogConfig::default(),
+        };
+        write_file(&directory.join(format!("{role}.toml")), &file)?;
+    }
+    let index = IndexConfig {
+        dir: "index-1".into(),
+        meta: meta.clone(),
+        identity: identity(Role::Index, "index-1")?,
+        metrics_listen: None,
+        log: LogConfig::default(),
+    };
+    write_file(&directory.join("index-1.toml"), &index)?;
+    write_atomically(&directory.join("pids"), b"").map_err(Failure::new)?;
+    let identity = identity(Role::Client, "client")?;
+    let client = ClientFile { meta, identity, soft: false, cache_mb: None, write_back_mb: None, deadline_s: None };
+    // Last: a cluster is made when this file is there.
+    write_file(&directory.join("client.toml"), &client)
+}
+
+/// Free ports of this machine. Another program may take one before its daemon does; that daemon then says so.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Failure> {
+    let bound: Result<Vec<_>, _> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
+    let sockets = bound.map_err(|error| Failure::new(format!("find a free port: {error}")))?;
+    sockets.iter().map(|socket| socket.local_addr().map_err(Failure::new)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{free_addresses, roles};
+
+    #[test]
+    fn each_daemon_gets_a_port_of_its_own() {
+        let addresses: BTreeSet<_> = free_addresses(8).unwrap().into_iter().collect();
+        assert_eq!(addresses.len(), 8);
+    }
+
+    #[test]
+    fn metadata_starts_before_storage() {
+        let directory = std::env::temp_dir().join(format!("dgfs-roles-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        for name in ["stored-1.toml", "meta-2.toml", "client.toml", "meta-1.toml", "pids"] {
+            std::fs::write(directory.join(name), "").unwrap();
+        }
+        assert_eq!(roles(&directory).unwrap(), ["meta-1", "meta-2", "stored-1"]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

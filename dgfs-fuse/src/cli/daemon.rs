@@ -1,0 +1,158 @@
+//! `dgfs meta`, `dgfs stored`, `dgfs index`: the daemons, each by its configuration file.
+//!
+//! Never starts another process. A daemon whose configuration lies beside a file `pids` (a cluster of `dgfs up`) keeps
+//! its line there, however it was started; it says when it is ready, and ends in order on SIGTERM and SIGINT.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dgfs_index::daemon::IndexConfig;
+use dgfs_meta::daemon::{EngineConfig, MetaConfig};
+use dgfs_runtime::channel::{ChunkProtocol, Role};
+use dgfs_runtime::clock::Clock;
+use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::pki::Identity;
+use dgfs_runtime::quic::server::QuicServer;
+use dgfs_runtime::telemetry::{self, LogConfig};
+use dgfs_stored::service::StoreService;
+use dgfs_stored::store::{Store, StoreOptions};
+
+use crate::cli::args::DaemonArgs;
+use crate::cli::background::Ready;
+use crate::cli::files::{ClientFile, StoredFile, read_file};
+use crate::cli::pids::PidFile;
+use crate::cli::{Failure, paths};
+use crate::daemons::Member;
+use crate::volume::VolumeLink;
+
+/// What calls that run get to end when a daemon stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Channels to the cluster of a `client.toml`. Must be called inside a tokio runtime.
+pub(crate) fn link_to(config: &Path) -> Result<VolumeLink, Failure> {
+    let (file, base) = read_file::<ClientFile>(config)?;
+    let identity = read_identity(&base.join(&file.identity))?;
+    VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)
+}
+
+/// An identity that is valid now.
+pub(crate) fn read_identity(directory: &Path) -> Result<Identity, Failure> {
+    let identity = Identity::read(directory).map_err(Failure::new)?;
+    identity.check_time(&Clock::real()).map_err(Failure::new)?;
+    Ok(identity)
+}
+
+/// Runs a metadata service.
+pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
+    let (mut config, base) = read_file::<MetaConfig>(&args.config)?;
+    config.identity = base.join(&config.identity);
+    if let EngineConfig::Embedded { dir } = &mut config.engine {
+        *dir = base.join(&*dir);
+    }
+    let log = config.log.clone();
+    run(args, &log, async move |process| {
+        let shutdown = process.shutdown.clone();
+        let outcome = dgfs_meta::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        outcome.map_err(Failure::new)
+    })
+}
+
+/// Runs an index service.
+pub(crate) fn index(args: &DaemonArgs) -> Result<(), Failure> {
+    let (mut config, base) = read_file::<IndexConfig>(&args.config)?;
+    config.identity = base.join(&config.identity);
+    config.dir = base.join(&config.dir);
+    let log = config.log.clone();
+    run(args, &log, async move |process| {
+        // It is never waited for: nothing needs it to begin.
+        process.serving();
+        dgfs_index::daemon::run(config, process.shutdown.clone()).await.map_err(Failure::new)
+    })
+}
+
+/// Runs a storage daemon.
+pub(crate) fn stored(args: &DaemonArgs) -> Result<(), Failure> {
+    let (file, base) = read_file::<StoredFile>(&args.config)?;
+    let log = file.log.clone();
+    run(args, &log, async move |process| {
+        let identity = read_identity(&base.join(&file.identity))?;
+        let server = QuicServer::bind(file.listen, &identity).map_err(Failure::new)?;
+        let options = StoreOptions::new(base.join(&file.dir));
+        // Recovery reads the disk: not on a runtime thread.
+        let store = tokio::task::spawn_blocking(move || Store::open(options)).await;
+        let store = store.map_err(|_| Failure::new("opening the chunk store panicked"))?.map_err(Failure::new)?;
+        let service = StoreService::new(Arc::clone(&store));
+        server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored]).map_err(Failure::new)?;
+        let _metrics = match file.metrics_listen {
+            Some(at) => Some(MetricsServer::start(at, MetricSet::new(), Arc::new(|| Ok(()))).await),
+            None => None,
+        }
+        .transpose()
+        .map_err(|error| Failure::new(format!("serve metrics: {error}")))?;
+        let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?;
+        let reached_at = file.advertise.clone().unwrap_or_else(|| file.listen.to_string());
+        let member = Member::join(Arc::clone(&store), link.metas, reached_at, file.label.clone()).await;
+        let member = member.map_err(Failure::new)?;
+        process.serving();
+        process.shutdown.asked().await;
+        member.leave().await;
+        server.close(GRACE).await;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        closed.map_err(|_| Failure::new("closing the chunk store panicked"))
+    })
+}
+
+/// A daemon's process.
+struct Process<'a> {
+    ready: &'a mut Ready,
+    shutdown: Shutdown,
+    /// Where its line is, and the line's role.
+    line: Option<(PidFile, String)>,
+}
+
+impl Process<'_> {
+    /// Everything is up.
+    fn serving(&mut self) {
+        self.note(Some(std::process::id()));
+        self.ready.ready();
+    }
+
+    fn note(&self, pid: Option<u32>) {
+        let Some((pids, role)) = &self.line else { return };
+        if let Err(error) = pids.set(role, pid) {
+            tracing::warn!(%error, "the pids file cannot be kept true");
+        }
+    }
+}
+
+/// The line of a daemon in a cluster of `dgfs up`.
+fn line_of(config: &Path) -> Option<(PidFile, String)> {
+    let role = config.file_stem()?.to_str()?.to_owned();
+    let pids: PathBuf = std::path::absolute(config).ok()?.with_file_name("pids");
+    pids.exists().then(|| (PidFile::new(pids), role))
+}
+
+fn run<F>(args: &DaemonArgs, log: &LogConfig, body: F) -> Result<(), Failure>
+where
+    F: AsyncFnOnce(&mut Process<'_>) -> Result<(), Failure>,
+{
+    let mut ready = Ready::from_option(args.ready_fd)?;
+    telemetry::init(log, paths::log_level().as_deref()).map_err(Failure::new)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = build_runtime("dgfs", (cores / 2).max(1)).map_err(Failure::new)?;
+    let outcome = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.ask_on_signals().map_err(Failure::new)?;
+        let mut process = Process { ready: &mut ready, shutdown, line: line_of(&args.config) };
+        let outcome = body(&mut process).await;
+        process.note(None);
+        outcome
+    });
+    runtime.shutdown_timeout(GRACE);
+    if let Err(failure) = &outcome {
+        ready.failed(&failure.sentence);
+    }
+    outcome
+}

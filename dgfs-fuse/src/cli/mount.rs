@@ -1,0 +1,315 @@
+//! `dgfs mount`.
+//!
+//! Never leaves anything unwritten behind on an orderly end: unmounted, asked to stop by a signal, or the connection
+//! broken, it sends and syncs everything before the process ends.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dgfs_client::config::{VfsConfig, VfsDeps};
+use dgfs_client::vfs::Vfs;
+use dgfs_proto::meta::{Caller, ClientInfo};
+use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::telemetry::{self, LogConfig};
+
+use crate::adapter::notify::KernelForgetter;
+use crate::adapter::session::{Serving, serve};
+use crate::adapter::{Adapter, AdapterOptions};
+use crate::cli::args::MountArgs;
+use crate::cli::background::{Ready, start};
+use crate::cli::daemon::read_identity;
+use crate::cli::files::{ClientFile, MountFacts, read_file};
+use crate::cli::{Failure, paths};
+use crate::embedded::Embedded;
+use crate::metrics::MountMetrics;
+use crate::mount::checks::{is_root, prepare};
+use crate::mount::device;
+use crate::mount::options::MountOptions;
+use crate::mount::table::raise_read_ahead;
+use crate::mount::unmount::{How, unmount};
+use crate::volume::{MountInspector, VolumeLink};
+
+/// How long the process waits for its kernel threads after the mount is gone.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the volume is.
+enum Source {
+    /// In a directory of this machine, run by this process.
+    Embedded(PathBuf),
+    /// A cluster.
+    Cluster { file: ClientFile, base: PathBuf },
+}
+
+/// Runs the command; `arguments` is the whole command line, for the child of `--background`.
+pub(crate) fn run(args: MountArgs, arguments: &[OsString]) -> Result<(), Failure> {
+    let options = options_of(&args)?;
+    let source = source_of(&args, &options)?;
+    if args.background {
+        let log = log_of(&args, &options, &source)?;
+        let words: Vec<_> = arguments.iter().skip(1).filter(|word| *word != "--background").cloned().collect();
+        let pid = start(&words, &log)?;
+        println!("mounted at {} by process {pid}, log in {}", args.path.display(), log.display());
+        return Ok(());
+    }
+    let mut ready = Ready::from_option(args.ready_fd)?;
+    let outcome = foreground(&args, &options, source, &mut ready);
+    if let Err(failure) = &outcome {
+        ready.failed(&failure.sentence);
+    }
+    outcome
+}
+
+fn options_of(args: &MountArgs) -> Result<MountOptions, Failure> {
+    let mut options = MountOptions::parse(&args.options, is_root()).map_err(Failure::new)?;
+    options.soft |= args.soft;
+    if let Some(metrics) = &args.metrics {
+        options.metrics = Some(metrics.clone());
+    }
+    Ok(options)
+}
+
+fn source_of(args: &MountArgs, options: &MountOptions) -> Result<Source, Failure> {
+    if args.config.is_none() && args.meta.is_empty() {
+        let given = args.data_dir.clone().or_else(|| options.data_dir.clone().map(PathBuf::from));
+        let directory = given.map_or_else(paths::default_data_dir, Ok)?;
+        return Ok(Source::Embedded(std::path::absolute(directory).map_err(Failure::new)?));
+    }
+    let (mut file, base) = match &args.config {
+        Some(config) => read_file::<ClientFile>(config)?,
+        None => {
+            let identity = args.identity.clone().ok_or_else(|| Failure::new("--meta needs --identity or --config"))?;
+            let base = std::env::current_dir().map_err(Failure::new)?;
+            let file = ClientFile {
+                meta: Vec::new(),
+                identity,
+                soft: false,
+                cache_mb: None,
+                write_back_mb: None,
+                deadline_s: None,
+            };
+            (file, base)
+        }
+    };
+    if !args.meta.is_empty() {
+        file.meta.clone_from(&args.meta);
+    }
+    if let Some(identity) = &args.identity {
+        file.identity = std::path::absolute(identity).map_err(Failure::new)?;
+    }
+    Ok(Source::Cluster { file, base })
+}
+
+fn log_of(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<PathBuf, Failure> {
+    if let Some(log) = args.log_file.clone().or_else(|| options.log_file.clone().map(PathBuf::from)) {
+        return Ok(log);
+    }
+    match source {
+        Source::Embedded(directory) => {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| Failure::new(format!("make {}: {error}", directory.display())))?;
+            Ok(directory.join("mount.log"))
+        }
+        Source::Cluster { base, .. } => {
+            // One log for each mount point: a cluster may be mounted many times.
+            let at = std::path::absolute(&args.path).map_err(Failure::new)?;
+            let name = at.as_os_str().as_bytes().escape_ascii().to_string().replace('/', "-");
+            Ok(base.join(format!("mount{name}.log")))
+        }
+    }
+}
+
+fn foreground(args: &MountArgs, options: &MountOptions, source: Source, ready: &mut Ready) -> Result<(), Failure> {
+    // In the background standard error is the log file already.
+    let file = if args.ready_fd.is_some() { None } else { args.log_file.clone() };
+    telemetry::init(&LogConfig { file, ..LogConfig::default() }, paths::log_level().as_deref())
+        .map_err(Failure::new)?;
+    let path = prepare(&args.path, options.nonempty).map_err(Failure::new)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // More workers make small calls slower; an embedded volume has a second one because writes may block a moment.
+    let workers = if matches!(source, Source::Embedded(_)) { 2 } else { (cores / 4).max(1) };
+    let runtime = build_runtime("dgfs", workers).map_err(Failure::new)?;
+    let outcome = runtime.block_on(async {
+        let volume = open(args, options, source, &path).await?;
+        let served = answer(&path, options, &volume, ready).await;
+        let closed = volume.close().await;
+        served.and(closed)
+    });
+    runtime.shutdown_timeout(KERNEL_PATIENCE);
+    outcome
+}
+
+/// An open volume with this mount's session.
+struct Volume {
+    vfs: Arc<Vfs>,
+    link: VolumeLink,
+    /// What `mount` and `df` show.
+    shown: String,
+    facts: MountFacts,
+    embedded: Option<Embedded>,
+}
+
+async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &Path) -> Result<Volume, Failure> {
+    let host = paths::host();
+    let client = ClientInfo {
+        host: host.clone(),
+        pid: std::process::id(),
+        mount_point: path.to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let (link, mut config, place, embedded) = match source {
+        Source::Embedded(directory) => {
+            let use_of_it = format!("mounted at {}", path.display());
+            let volume = Embedded::open(&directory, &use_of_it, &host, owner()).await.map_err(Failure::new)?;
+            let place = format!("embedded in {}", directory.display());
+            (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume))
+        }
+        Source::Cluster { file, base } => {
+            let identity = read_identity(&base.join(&file.identity))?;
+            let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?;
+            let mut config = VfsConfig::cluster(client);
+            config.soft = file.soft;
+            config.read_cache_bytes = file.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
+            config.write_back_bytes = file.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
+            config.deadline = file.deadline_s.map_or(config.deadline, Duration::from_secs);
+            (link, config, format!("cluster at {}", file.meta.join(", ")), None)
+        }
+    };
+    config.soft |= options.soft;
+    config.read_cache_bytes = args.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
+    config.write_back_bytes = args.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
+    // The adapter moves access times: it knows O_NOATIME and directories, and does so after the reply.
+    config.atime = false;
+    let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
+    let vfs = match Vfs::connect(config, deps).await {
+        Ok(vfs) => vfs,
+        Err(error) => {
+            if let Some(volume) = embedded {
+                let _ = volume.close().await;
+            }
+            return Err(Failure::new(error));
+        }
+    };
+    let facts = MountFacts {
+        pid: std::process::id(),
+        host,
+        mount_point: path.to_string_lossy().into_owned(),
+        volume: place,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let shown = format!("dgfs:{}", vfs.volume().name);
+    Ok(Volume { vfs, link, shown, facts, embedded })
+}
+
+impl Volume {
+    async fn close(self) -> Result<(), Failure> {
+        let session = self.vfs.close().await;
+        let parts = match self.embedded {
+            Some(volume) => volume.close().await,
+            None => Ok(()),
+        };
+        session.map_err(|status| {
+            Failure::new(format!("the last writes could not be made durable: {status}; the log says which"))
+        })?;
+        parts.map_err(Failure::new)
+    }
+}
+
+fn owner() -> Caller {
+    // SAFETY: getuid and getgid have no arguments and cannot fail.
+    unsafe { Caller { uid: libc::getuid(), gid: libc::getgid() } }
+}
+
+/// Mounts, answers until the end, and leaves no mount behind.
+async fn answer(path: &Path, options: &MountOptions, volume: &Volume, ready: &mut Ready) -> Result<(), Failure> {
+    let set = MetricSet::new();
+    let metrics = MountMetrics::new(&set);
+    let _server = serve_metrics(options, set, &volume.vfs).await?;
+    let shutdown = Shutdown::new();
+    shutdown.ask_on_signals().map_err(Failure::new)?;
+    let forgetter = KernelForgetter::new(Arc::clone(&metrics));
+    volume.vfs.set_kernel_cache(forgetter.clone());
+    let mount = serde_json::to_vec(&volume.facts).map_err(Failure::new)?;
+    let adapter_options = AdapterOptions {
+        atime: options.atime(),
+        cache_symlinks: volume.embedded.is_some(),
+        all_users: options.all_users,
+        inspector: Some(Arc::new(MountInspector { link: volume.link.clone(), mount })),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let adapter =
+        Adapter::new(Arc::clone(&volume.vfs), runtime, &forgetter, adapter_options, metrics).map_err(Failure::new)?;
+    let device = device::mount(path, &volume.shown, options).map_err(Failure::new)?;
+    let serving = match serve(adapter, &forgetter, device) {
+        Ok(serving) => serving,
+        Err(error) => {
+            let _ = unmount(path, How::Lazy);
+            return Err(Failure::new(format!("the kernel and this program do not agree on FUSE: {error}")));
+        }
+    };
+    if is_root()
+        && let Err(error) = raise_read_ahead(path)
+    {
+        tracing::debug!(%error, "kernel read-ahead stays at its default");
+    }
+    tracing::info!(path = %path.display(), volume = %volume.facts.volume, "mounted");
+    ready.ready();
+    wait_for_end(path, serving, &shutdown).await
+}
+
+async fn serve_metrics(
+    options: &MountOptions,
+    set: MetricSet,
+    vfs: &Arc<Vfs>,
+) -> Result<Option<MetricsServer>, Failure> {
+    let Some(address) = &options.metrics else { return Ok(None) };
+    let refused = |error: String| Failure::new(format!("serve metrics at {address}: {error}"));
+    let at = address.parse().map_err(|_| refused("give HOST:PORT with a numeric host".to_owned()))?;
+    let vfs = Arc::clone(vfs);
+    let readiness = Arc::new(move || {
+        if vfs.is_fenced() {
+            Err("the session was ended by the metadata service: mount again".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    MetricsServer::start(at, set, readiness).await.map(Some).map_err(|error| refused(error.to_string()))
+}
+
+async fn wait_for_end(path: &Path, serving: Serving, shutdown: &Shutdown) -> Result<(), Failure> {
+    let mut ended = serving.ended;
+    tokio::select! {
+        outcome = &mut ended => return ended_by_itself(path, outcome.unwrap_or(Ok(()))),
+        () = shutdown.asked() => {}
+    }
+    match unmount(path, How::WhenIdle) {
+        Ok(()) => {
+            if tokio::time::timeout(KERNEL_PATIENCE, ended).await.is_err() {
+                tracing::warn!("the kernel has not ended the mount in time; going on");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the mount is in use: taking it out of the tree; its users get errors from now on");
+            unmount(path, How::Lazy).map_err(|error| Failure::new(format!("unmount {}: {error}", path.display())))?;
+        }
+    }
+    Ok(())
+}
+
+fn ended_by_itself(path: &Path, outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "unmounted");
+            Ok(())
+        }
+        // Somebody aborted the connection; what is dirty is still sent.
+        Err(error) => {
+            let _ = unmount(path, How::Lazy);
+            Err(Failure::new(format!("the connection to the kernel ended: {error}")))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `dgfs status` and `dgfs info`.
+//!
+//! Never changes anything. What a mount knows is asked through the mount (`dgfs.*` attributes), so that an embedded
+//! volume needs no socket.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use dgfs_runtime::lifecycle::build_runtime;
+
+use crate::cli::Failure;
+use crate::cli::args::{InfoArgs, StatusArgs};
+use crate::cli::daemon::link_to;
+use crate::cli::files::read_attribute;
+
+/// Shows a mount, or the cluster of a file.
+pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let value = match (&args.path, &args.config) {
+        (_, Some(config)) => {
+            let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
+            runtime.block_on(async { link_to(config)?.describe().await.map_err(Failure::new) })?
+        }
+        (Some(path), None) => {
+            let mut value = ask(path, "dgfs.status")?;
+            if let Some(object) = value.as_object_mut() {
+                object.insert("mount".to_owned(), ask(path, "dgfs.mount")?);
+            }
+            value
+        }
+        (None, None) => return Err(Failure::new("name a mount point or --config")),
+    };
+    if args.json {
+        println!("{value}");
+    } else {
+        print!("{}", status_text(&value));
+    }
+    Ok(())
+}
+
+/// Shows where a file's bytes are.
+pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
+    let value = ask(&args.path, "dgfs.info")?;
+    if args.json {
+        println!("{value}");
+    } else {
+        print!("{}", info_text(&value));
+    }
+    Ok(())
+}
+
+fn ask(path: &Path, name: &str) -> Result<Value, Failure> {
+    let at = path.display();
+    let bytes = read_attribute(path, name).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODATA | libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),
+        Some(libc::ENOTCONN) => {
+            Failure::new(format!("the mount at {at} is dead, its process is gone: mount again, or dgfs umount {at}"))
+        }
+        _ => Failure::new(format!("{at}: {error}")),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("{at} answered something odd: {error}")))
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+fn mebibytes(value: &Value, pointer: &str) -> String {
+    let bytes = value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn status_text(value: &Value) -> String {
+    let mut lines = Vec::new();
+    if value.get("mount").is_some() {
+        lines.push(format!(
+            "mount      {} by process {} on {} ({})",
+            text(value, "/mount/mount_point"),
+            text(value, "/mount/pid"),
+            text(value, "/mount/host"),
+            text(value, "/mount/volume")
+        ));
+    }
+    lines.push(format!("volume     {} {}", text(value, "/meta/volume/name"), text(value, "/meta/volume/uuid")));
+    lines.push(format!(
+        "metadata   {}, epoch {}, seq {}, {} mutations in {} commits",
+        text(value, "/meta/engine"),
+        text(value, "/meta/epoch"),
+        text(value, "/meta/seq"),
+        text(value, "/meta/mutations"),
+        text(value, "/meta/commits")
+    ));
+    lines.push(format!(
+        "usage      {} inodes, {} in files; {} free of {}",
+        text(value, "/meta/usage/inodes"),
+        mebibytes(value, "/meta/usage/allocated_bytes"),
+        mebibytes(value, "/meta/usage/free_bytes"),
+        mebibytes(value, "/meta/usage/capacity_bytes")
+    ));
+    for session in items(value, "/meta/sessions") {
+        lines.push(format!(
+            "session    {} {} at {}, process {} of {}",
+            text(session, "/id"),
+            text(session, "/client/host"),
+            text(session, "/client/mount_point"),
+            text(session, "/client/pid"),
+            text(session, "/client/version")
+        ));
+    }
+    for server in items(value, "/meta/map/servers") {
+        let up = if server.get("up") == Some(&json!(true)) { "up" } else { "DOWN" };
+        lines.push(format!(
+            "storage    {} {} {up}, {} used, {} free",
+            text(server, "/id"),
+            text(server, "/label"),
+            mebibytes(server, "/used_bytes"),
+            mebibytes(server, "/free_bytes")
+        ));
+    }
+    for store in items(value, "/stores") {
+        if let Some(error) = store.get("error") {
+            lines.push(format!("           {} does not answer: {error}", text(store, "/server")));
+        }
+        for lost in items(store, "/lost") {
+            lines.push(format!("           {} lost: {lost}", text(store, "/server")));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn info_text(value: &Value) -> String {
+    let mut lines = vec![
+        format!("inode      {}", text(value, "/ino")),
+        format!("size       {} bytes, {} allocated", text(value, "/size"), text(value, "/allocated")),
+        format!("version    {}", text(value, "/data_version")),
+    ];
+    if value.get("inline") == Some(&json!(true)) {
+        lines.push("content    in the metadata (a small file)".to_owned());
+    }
+    for chunk in items(value, "/chunks") {
+        let servers: Vec<_> = items(chunk, "/servers").iter().map(|server| text(server, "")).collect();
+        lines.push(format!(
+            "chunk      [{}] {} version {}, {} bytes on {}",
+            text(chunk, "/index"),
+            text(chunk, "/chunk"),
+            text(chunk, "/version"),
+            text(chunk, "/len"),
+            servers.join(", ")
+        ));
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{info_text, status_text};
+
+    #[test]
+    fn a_file_is_shown_with_its_chunks_and_servers() {
+        let value = json!({ "ino": 5, "size": 9, "allocated": 9, "data_version": 2, "inline": false,
+            "chunks": [{ "index": 0, "chunk": 7, "version": 8, "len": 9, "servers": ["1 (a)", "2 (b)"] }] });
+        assert!(info_text(&value).contains("[0] 7 version 8, 9 bytes on 1 (a), 2 (b)"), "{}", info_text(&value));
+    }
+
+    #[test]
+    fn a_server_that_is_down_stands_out() {
+        let value = json!({ "meta": { "map": { "servers": [{ "id": 1, "label": "a", "up": false }] } } });
+        assert!(status_text(&value).contains("1 a DOWN"), "{}", status_text(&value));
+    }
+}

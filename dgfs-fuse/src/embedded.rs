@@ -1,0 +1,173 @@
+//! A whole volume inside one process: metadata, storage, and the channels between them.
+//!
+//! Never opens a socket. Owns the data directory (`meta/`, `chunks/`) while it lives; a second process is told who has it.
+//! The order of the end matters: the mount's session first, then metadata, then storage.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+
+use dgfs_client::stores::OneStore;
+use dgfs_meta::engine::fjall::FjallEngine;
+use dgfs_meta::format::{FORMAT, format_volume};
+use dgfs_meta::service::{LocalData, MEMORY_BYTES_DEFAULT, MetaOptions, MetaService};
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::chunk::VersionId;
+use dgfs_proto::ids::Uuid;
+use dgfs_proto::limits::{CHUNK_BYTES_DEFAULT, INLINE_BYTES_MAX};
+use dgfs_proto::meta::{Caller, VolumeInfo};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, Role};
+use dgfs_runtime::clock::Clock;
+use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably};
+use dgfs_runtime::random;
+use dgfs_stored::service::StoreService;
+use dgfs_stored::store::{Store, StoreOptions};
+
+use crate::daemons::Member;
+use crate::volume::VolumeLink;
+
+/// What a new volume is like.
+#[derive(Clone, Debug)]
+pub struct NewVolume {
+    /// For people.
+    pub name: String,
+    /// A power of two.
+    pub chunk_bytes: u32,
+    /// Storage servers that must join before anything is stored.
+    pub servers: u32,
+}
+
+impl Default for NewVolume {
+    fn default() -> Self {
+        Self { name: "main".to_owned(), chunk_bytes: CHUNK_BYTES_DEFAULT, servers: 1 }
+    }
+}
+
+impl NewVolume {
+    /// The volume's facts, with a fresh id.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn facts(&self) -> Result<VolumeInfo, String> {
+        let mut uuid = [0_u8; 16];
+        random::fill(&mut uuid).map_err(|error| format!("make a volume id: {error}"))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(VolumeInfo {
+            uuid: Uuid(uuid),
+            name: self.name.clone(),
+            chunk_bytes: self.chunk_bytes,
+            inline_bytes_max: INLINE_BYTES_MAX,
+            format: FORMAT,
+            created: Timestamp { secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() },
+            initial_servers: self.servers,
+        })
+    }
+}
+
+/// A volume that runs in this process.
+pub struct Embedded {
+    /// Reaches its parts.
+    pub link: VolumeLink,
+    meta: Arc<MetaService>,
+    store: Arc<Store>,
+    member: Member,
+    _lock: DirectoryLock,
+}
+
+impl Embedded {
+    /// Makes a volume in `data_dir`, which must hold none.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn format(data_dir: &Path, volume: &NewVolume) -> Result<(), String> {
+        create_dir_durably(data_dir).map_err(|error| format!("make {}: {error}", data_dir.display()))?;
+        let engine = FjallEngine::create(&data_dir.join("meta")).map_err(|error| error.to_string())?;
+        format_volume(&engine, &volume.facts()?).await.map_err(|error| error.to_string())
+    }
+
+    /// Opens the volume in `data_dir`, made when there is none. `use_of_it` says for what, to whoever comes second:
+    /// `mounted at /mnt/graph`.
+    ///
+    /// # Errors
+    /// A sentence: somebody has it, it is of a newer format, or the disk refuses.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn open(data_dir: &Path, use_of_it: &str, host: &str, owner: Caller) -> Result<Self, String> {
+        create_dir_durably(data_dir).map_err(|error| format!("make {}: {error}", data_dir.display()))?;
+        let lock = lock(data_dir, use_of_it, host)?;
+        if !data_dir.join("meta").exists() {
+            Self::format(data_dir, &NewVolume::default()).await?;
+            tracing::info!(directory = %data_dir.display(), "made a new volume");
+        }
+        let engine = FjallEngine::open(&data_dir.join("meta")).map_err(|error| error.to_string())?;
+        let options = StoreOptions::new(data_dir.join("chunks"));
+        // Recovery reads the disk: not on a runtime thread.
+        let store = tokio::task::spawn_blocking(move || Store::open(options))
+            .await
+            .map_err(|_| "opening the chunk store panicked: see the log".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let options = MetaOptions {
+            holder: format!("{host}, process {}", std::process::id()),
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            exclusive: true,
+            data: Some(Arc::new(StoreData(Arc::clone(&store)))),
+            root_owner: owner,
+            clock: Clock::real(),
+        };
+        let meta = MetaService::start(Arc::new(engine), options).await.map_err(|error| error.to_string())?;
+        let to_meta = |role| -> Arc<dyn Channel<MetaProtocol>> {
+            Arc::new(LocalChannel::<MetaProtocol>::new(Arc::<MetaService>::clone(&meta), role))
+        };
+        let member =
+            Member::join(Arc::clone(&store), vec![to_meta(Role::Stored)], String::new(), "embedded".to_owned()).await?;
+        let service = StoreService::new(Arc::clone(&store));
+        let chunks: Arc<dyn Channel<ChunkProtocol>> = Arc::new(LocalChannel::new(service, Role::Client));
+        let link = VolumeLink { metas: vec![to_meta(Role::Client)], stores: Arc::new(OneStore(chunks)) };
+        Ok(Self { link, meta, store, member, _lock: lock })
+    }
+
+    /// Ends metadata and storage; everything is synced when this returns.
+    ///
+    /// # Errors
+    /// A sentence: the last sync failed.
+    pub async fn close(self) -> Result<(), String> {
+        self.member.leave().await;
+        let meta = self.meta.shutdown().await.map_err(|error| format!("end the metadata service: {error}"));
+        let store = self.store;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        meta.and(closed.map_err(|_| "closing the chunk store panicked: see the log".to_owned()))
+    }
+}
+
+fn lock(data_dir: &Path, use_of_it: &str, host: &str) -> Result<DirectoryLock, String> {
+    let holder = format!("{use_of_it} by pid {} on host {host}", std::process::id());
+    DirectoryLock::acquire(data_dir, &holder).map_err(|error| match error {
+        LockError::Held { directory, holder } => {
+            let holder = holder.split(" (process ").next().unwrap_or_default().to_owned();
+            format!(
+                "the volume in {} is {holder}: use that mount, unmount it first, or give another --data-dir",
+                directory.display()
+            )
+        }
+        LockError::Io { .. } => error.to_string(),
+    })
+}
+
+/// The chunk store, as far as the metadata service must know of it.
+struct StoreData(Arc<Store>);
+
+impl LocalData for StoreData {
+    fn sync(&self) -> BoxFuture<'static, Result<(), Status>> {
+        let store = Arc::clone(&self.0);
+        Box::pin(async move { store.sync().await })
+    }
+
+    fn lost(&self, versions: Vec<VersionId>) -> BoxFuture<'static, Vec<VersionId>> {
+        let store = Arc::clone(&self.0);
+        Box::pin(async move { versions.into_iter().filter(|id| !store.has(*id)).collect() })
+    }
+}

@@ -1,0 +1,227 @@
+//! Reaches the parts of a volume, wherever they run, for mounts and tools alike.
+//!
+//! Never keeps state of a volume and never retries for long: a tool says what failed. Opening a mount's session is the client library's work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use dgfs_client::stores::{ChunkDirectory, StoresByAddress};
+use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
+use dgfs_proto::ids::{Epoch, Ino};
+use dgfs_proto::map::{ClusterMap, ServerInfo};
+use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
+use dgfs_runtime::pki::Identity;
+use dgfs_runtime::quic::channel::QuicChannel;
+use dgfs_runtime::telemetry::fresh_request_id;
+
+use crate::adapter::Inspect;
+
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Channels to a volume's metadata services and storage servers. Cheap to clone.
+#[derive(Clone)]
+pub struct VolumeLink {
+    /// Metadata services, the likely active one first.
+    pub metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    /// Storage servers.
+    pub stores: Arc<dyn ChunkDirectory>,
+}
+
+impl VolumeLink {
+    /// Channels to a cluster.
+    ///
+    /// # Errors
+    /// The identity's files do not fit together.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn to_cluster(metas: &[String], identity: &Identity) -> Result<Self, String> {
+        let meta = |address: &String| -> Result<Arc<dyn Channel<MetaProtocol>>, String> {
+            let channel = QuicChannel::<MetaProtocol>::new(address.clone(), identity, Role::Meta);
+            channel
+                .map(|channel| Arc::new(channel) as Arc<dyn Channel<MetaProtocol>>)
+                .map_err(|error| error.to_string())
+        };
+        let metas = metas.iter().map(meta).collect::<Result<_, _>>()?;
+        let identity = identity.clone();
+        let make = move |address: &str| -> Arc<dyn Channel<ChunkProtocol>> {
+            match QuicChannel::<ChunkProtocol>::new(address.to_owned(), &identity, Role::Stored) {
+                Ok(channel) => Arc::new(channel),
+                Err(error) => Arc::new(Unusable { reason: error.to_string() }),
+            }
+        };
+        Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)) })
+    }
+
+    /// Asks the active metadata service.
+    ///
+    /// # Errors
+    /// A sentence: nobody is active, nobody answers, or the answer is a refusal.
+    pub async fn ask(&self, request: MetaRequest) -> Result<MetaReply, String> {
+        let mut last = "no metadata server was named".to_owned();
+        for meta in &self.metas {
+            let call = MetaCall { request_id: fresh_request_id(), session: None, request: request.clone() };
+            match meta.call(call, Bytes::new(), Some(QUESTION)).await {
+                Ok((MetaReply::Refused(Status::NotActive), _)) => last = format!("{} is a standby", meta.peer()),
+                Ok((MetaReply::Refused(status), _)) => return Err(format!("{} refused: {status}", meta.peer())),
+                Ok((reply, _)) => return Ok(reply),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+
+    /// The metadata service's numbers.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn status(&self) -> Result<MetaStatus, String> {
+        match self.ask(MetaRequest::Admin(AdminRequest::Status)).await? {
+            MetaReply::Status(status) => Ok(status),
+            _ => Err("the metadata service answered something else than its status".to_owned()),
+        }
+    }
+
+    /// The cluster map.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn map(&self) -> Result<ClusterMap, String> {
+        match self.ask(MetaRequest::GetMap(Epoch(0))).await? {
+            MetaReply::Map(map) => Ok(map.unwrap_or_default()),
+            _ => Err("the metadata service answered something else than a map".to_owned()),
+        }
+    }
+
+    /// A page of inodes with their chunks, behind `after`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn inodes(&self, after: Option<Ino>, limit: u32) -> Result<Vec<InodeChunks>, String> {
+        match self.ask(MetaRequest::Admin(AdminRequest::Inodes { after, limit })).await? {
+            MetaReply::Inodes(page) => Ok(page),
+            _ => Err("the metadata service answered something else than inodes".to_owned()),
+        }
+    }
+
+    /// Asks one storage server.
+    ///
+    /// # Errors
+    /// A sentence: it does not answer.
+    pub async fn ask_store(
+        &self,
+        server: &ServerInfo,
+        epoch: Epoch,
+        request: ChunkRequest,
+    ) -> Result<ChunkReply, String> {
+        let call = ChunkCall { request_id: fresh_request_id(), map_epoch: epoch, session: None, request };
+        let answer = self.stores.channel(server).call(call, Bytes::new(), Some(QUESTION)).await;
+        answer.map(|(reply, _)| reply).map_err(|error| error.to_string())
+    }
+
+    /// Everything `dgfs status` shows, as JSON.
+    ///
+    /// # Errors
+    /// The metadata service does not answer; a silent storage server is told in the answer.
+    pub async fn describe(&self) -> Result<Value, String> {
+        let status = self.status().await?;
+        let mut stores = Vec::new();
+        for server in &status.map.servers {
+            stores.push(match self.ask_store(server, status.map.epoch, ChunkRequest::Status).await {
+                Ok(ChunkReply::Status(status)) => json!(status),
+                Ok(_) => json!({ "server": server.id, "error": "refused to tell its status" }),
+                Err(error) => json!({ "server": server.id, "error": error }),
+            });
+        }
+        let mut value = json!({ "meta": status, "stores": stores });
+        // The table of 4,096 partitions is for programs that ask for the map itself.
+        if let Some(map) = value.pointer_mut("/meta/map").and_then(Value::as_object_mut) {
+            map.remove("assignment");
+        }
+        if let Some(uuid) = value.pointer_mut("/meta/volume/uuid") {
+            *uuid = json!(status.volume.uuid.to_string());
+        }
+        Ok(value)
+    }
+
+    /// What `dgfs info` shows of one inode, as JSON.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; the inode is gone.
+    pub async fn describe_inode(&self, ino: Ino) -> Result<Value, String> {
+        let page = self.inodes(Ino::new(ino.get() - 1), 1).await?;
+        let found = page.into_iter().find(|inode| inode.attr.ino == ino).ok_or("the inode is gone")?;
+        let map = self.map().await?;
+        let chunk = |(index, chunk): &(u64, dgfs_proto::chunk::ChunkRef)| {
+            let servers: Vec<_> = map
+                .replicas(chunk.chunk.partition())
+                .iter()
+                .map(|id| map.server(*id).map_or_else(|| id.to_string(), |server| format!("{id} ({})", server.label)))
+                .collect();
+            json!({ "index": index, "chunk": chunk.chunk, "version": chunk.version, "len": chunk.len,
+                    "allocated": chunk.allocated, "servers": servers })
+        };
+        let chunks: Vec<_> = found.chunks.iter().map(chunk).collect();
+        let inline = found.attr.flags.has(dgfs_proto::attr::AttrFlags::INLINE);
+        Ok(json!({ "ino": ino, "size": found.attr.size, "allocated": found.attr.allocated, "nlink": found.attr.nlink,
+                   "data_version": found.attr.data_version, "inline": inline, "chunks": chunks }))
+    }
+}
+
+/// A channel that could not be made.
+struct Unusable {
+    reason: String,
+}
+
+impl Channel<ChunkProtocol> for Unusable {
+    fn call(
+        &self,
+        _: ChunkCall,
+        _: Bytes,
+        _: Option<Duration>,
+    ) -> BoxFuture<'static, Result<(ChunkReply, Bytes), dgfs_runtime::channel::CallError>> {
+        let reason = self.reason.clone();
+        let error = dgfs_runtime::channel::CallError::Rejected { peer: "a storage server".to_owned(), reason };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn peer(&self) -> &str {
+        "a storage server"
+    }
+}
+
+/// Answers `dgfs.*` attributes of a mount.
+pub struct MountInspector {
+    /// The volume.
+    pub link: VolumeLink,
+    /// What `dgfs.mount` answers.
+    pub mount: Vec<u8>,
+}
+
+impl Inspect for MountInspector {
+    fn inspect(&self, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>> {
+        let (link, mount, name) = (self.link.clone(), self.mount.clone(), name.to_vec());
+        Box::pin(async move {
+            let answer = match name.as_slice() {
+                b"dgfs.mount" => return Ok(mount),
+                b"dgfs.info" => link.describe_inode(ino).await,
+                b"dgfs.status" => link.describe().await,
+                _ => return Err(Status::NoXattr),
+            };
+            match answer {
+                Ok(value) => Ok(value.to_string().into_bytes()),
+                Err(error) => {
+                    tracing::warn!(%error, "a question about the mount was not answered");
+                    Err(Status::Io)
+                }
+            }
+        })
+    }
+}
