@@ -89,6 +89,17 @@ impl<P: Protocol> QuicChannel<P> {
     }
 }
 
+#[cfg(test)]
+impl<P: Protocol> QuicChannel<P> {
+    /// Numbers of the path that its connection sends on.
+    pub(crate) fn path_stats(&self) -> quinn::PathStats {
+        match &self.line.state.lock().phase {
+            Phase::Connected(link) => link.path_stats(),
+            Phase::Idle | Phase::Connecting(_) | Phase::Pausing { .. } => panic!("no connection"),
+        }
+    }
+}
+
 impl<P: Protocol> Channel<P> for QuicChannel<P> {
     fn call(
         &self,

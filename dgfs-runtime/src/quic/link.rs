@@ -116,6 +116,11 @@ impl Link {
         self.waiting.end.get()
     }
 
+    #[cfg(test)]
+    pub(crate) fn path_stats(&self) -> quinn::PathStats {
+        self.connection.stats().path
+    }
+
     /// Sends one call and waits for the frame that answers it.
     pub(crate) async fn call(&self, head: Bytes, body: Bytes, deadline_ms: u32) -> Result<Frame, CallError> {
         let Ok(permit) = Arc::clone(&self.calls).acquire_owned().await else {
