@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::{OpId, SessionId};
-use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS};
+use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS, SESSION_LEASE_MS};
 use dgfs_proto::meta::{ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Query, SessionRequest, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
@@ -23,6 +23,9 @@ use crate::operation::{Backoff, Op};
 
 /// One try of one call. Shorter than the overall deadline so that a standby is asked in time.
 const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
+
+/// An open waits until the other sessions dropped their caches, or the lease of a dead one ran out.
+const OPEN_TRY: Duration = Duration::from_millis(SESSION_LEASE_MS + CALL_DEADLINE_MS / 3);
 
 /// The session's connection to whichever metadata server is active.
 pub(crate) struct MetaLink {
@@ -309,7 +312,8 @@ impl MetaLink {
         let resume = self.session();
         let opens = if resume.is_some() { self.ledger.opens() } else { Vec::new() };
         let request = SessionRequest::Open { client: self.client.clone(), key: self.key, resume, opens };
-        match self.attempt(op, MetaRequest::Session(request), TRY).await {
+        let patience = if resume.is_some() { TRY } else { OPEN_TRY };
+        match self.attempt(op, MetaRequest::Session(request), patience).await {
             Ok(MetaReply::Session { id, sole, volume }) => {
                 if resume.is_some() {
                     count(&self.counters.resumes);

@@ -18,7 +18,7 @@ use crate::core::{Core, now};
 use crate::file::flush::Which;
 use crate::file::read_ahead::ReadAhead;
 use crate::file::slots::Slots;
-use crate::file::state::{Content, FileState, content_of};
+use crate::file::state::{Answered, Content, FileState, content_of};
 use crate::handles::OpenFile;
 use crate::meta_link::attr_of;
 use crate::operation::Op;
@@ -94,7 +94,7 @@ impl Core {
         } else if self.may_cache() {
             self.attrs.keep(asked, &attr);
         }
-        let content = content_of(&attr, content, self.chunk_bytes());
+        let content = content_of(&attr, content, self.chunk_bytes(), Answered::Head);
         Ok(self.opened(attr, content, flags))
     }
 

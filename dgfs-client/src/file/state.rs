@@ -97,11 +97,27 @@ impl FileState {
     }
 }
 
+/// How much an answer about content says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// To an open: slots it did not bring may hold something.
+    Head,
+    /// To a question for a page: slots it did not bring are holes.
+    Page,
+}
+
 /// Content as meta tells it.
-pub(crate) fn content_of(attr: &Attr, content: meta::Content, chunk_bytes: u32) -> Content {
+pub(crate) fn content_of(attr: &Attr, content: meta::Content, chunk_bytes: u32, answered: Answered) -> Content {
     match content {
         meta::Content::Inline(bytes) => Content::Inline(Bytes::from(bytes)),
-        meta::Content::Slots { first, slots } => Content::Slots(Slots::of(attr.size, chunk_bytes, first, slots)),
+        meta::Content::Slots { first, slots } => {
+            let mut known = Slots::of(attr.size, chunk_bytes);
+            match answered {
+                Answered::Head => known.add_head(slots),
+                Answered::Page => known.add_page(first, slots),
+            }
+            Content::Slots(known)
+        }
     }
 }
 
@@ -137,7 +153,7 @@ impl Inner {
             let committed = attr.size;
             let mine = self.size();
             attr.size = if attr.data_version > self.attr.data_version { committed.max(mine) } else { mine };
-            attr.mtime = attr.mtime.max(self.written_at);
+            attr.mtime = self.written_at;
             attr.ctime = attr.ctime.max(self.written_at);
             attr.allocated = attr.allocated.max(self.unsent_allocated(attr.allocated, attr.size));
         }
@@ -198,7 +214,7 @@ impl Inner {
                 known.add_page(first, slots);
             }
             (content, _) => {
-                let content = content_of(&attr, content, self.chunk_bytes);
+                let content = content_of(&attr, content, self.chunk_bytes, Answered::Page);
                 self.learn(attr, content);
             }
         }
