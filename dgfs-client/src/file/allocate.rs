@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use dgfs_proto::chunk::{ChunkRef, Patch, PatchKind};
-use dgfs_proto::limits::{EDITS_MAX, FILE_BYTES_MAX};
+use dgfs_proto::limits::{CHUNK_BYTES_MIN, EDITS_MAX, FILE_BYTES_MAX};
 use dgfs_proto::meta::{Commit, MetaReply, NewContent, Query, SetAttr, SlotEdit};
 use dgfs_proto::status::Status;
 
@@ -23,6 +23,9 @@ use crate::vfs::{Fallocate, Handle};
 
 /// How often a hole is tried again because another writer was first.
 const REBASES_MAX: usize = 16;
+
+/// A slot that no file reaches, and whose offset is still a number.
+const INDEX_PAST_ALL: u64 = FILE_BYTES_MAX / CHUNK_BYTES_MIN as u64 + 1;
 
 /// Bytes to be zeros, not empty.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +193,7 @@ impl Core {
                     let MetaReply::NextChunk(found) = self.link.query(op, next).await? else {
                         return Err(Status::Malformed);
                     };
-                    return Ok(found.map_or((u64::MAX - 1, None), |(at, held)| (at, Some(held))));
+                    return Ok(found.map_or((INDEX_PAST_ALL, None), |(at, held)| (at, Some(held))));
                 }
                 Slot::Known(held) => return Ok((index, held)),
                 Slot::Unknown(page) => self.load_page(op, file, page).await?,

@@ -1,0 +1,228 @@
+//! What the client library promises beyond plain data: sharing, fencing, budgets, errors, round trips.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use dgfs_proto::attr::Timestamp;
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{RemoveKind, SetAttr, SetTime};
+use dgfs_proto::status::Status;
+
+use crate::config::VfsConfig;
+use crate::metrics::MetaKind;
+use crate::testing::fake_meta::CHUNK;
+use crate::testing::mounts::{Cluster, READ_WRITE, create, name, read_all};
+use crate::vfs::{OpenFlags, Vfs};
+
+const APPEND: OpenFlags = OpenFlags { append: true, ..READ_WRITE };
+
+async fn append_records(vfs: Arc<Vfs>, ino: Ino, who: u8, records: u32) {
+    let handle = vfs.open(ino, APPEND).await.unwrap().handle;
+    for number in 0..records {
+        // Records of many lengths, so that some cross chunk borders.
+        let mut record = vec![who; 200 + (number as usize * 37) % 3000];
+        record[0] = b'[';
+        *record.last_mut().unwrap() = b']';
+        let len = record.len() as u32;
+        assert_eq!(vfs.write(handle, 0, Bytes::from(record)).await, Ok(len));
+    }
+    vfs.flush(handle, 1).await.unwrap();
+    vfs.release(handle, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appends_of_two_mounts_lose_no_record() {
+    let cluster = Cluster::new(1);
+    let (one, two) = (cluster.mount(|_| {}).await, cluster.mount(|_| {}).await);
+    let (ino, handle) = create(&one, "log").await;
+    let tasks = [
+        tokio::spawn(append_records(Arc::clone(&one), ino, b'a', 150)),
+        tokio::spawn(append_records(Arc::clone(&two), ino, b'b', 150)),
+    ];
+    for task in tasks {
+        task.await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let bytes = read_all(&one, handle).await;
+    let expected: usize = (0..150).map(|number| 200 + (number * 37) % 3000).sum();
+    assert_eq!(bytes.len(), 2 * expected);
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'[').count(), 300);
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == b']').unwrap();
+        assert_eq!(rest[0], b'[');
+        assert!(rest[1..end].iter().all(|byte| *byte == rest[1]), "a record is torn");
+        rest = &rest[end + 1..];
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_closed_on_one_mount_is_read_by_an_open_on_another() {
+    let cluster = Cluster::new(1);
+    let one = cluster.mount(|_| {}).await;
+    let (ino, writer) = create(&one, "file").await;
+    assert_eq!(one.write(writer, 0, Bytes::from(vec![1; 100_000])).await, Ok(100_000));
+    // The second mount makes the first one send everything and drop its caches.
+    let two = cluster.mount(|_| {}).await;
+    let reader = two.open(ino, READ_WRITE).await.unwrap();
+    assert!(reader.direct_io && !reader.keep_cache);
+    assert_eq!(read_all(&two, reader.handle).await, vec![1; 100_000]);
+    assert_eq!(one.write(writer, 5, Bytes::from_static(b"new")).await, Ok(3));
+    one.flush(writer, 1).await.unwrap();
+    let again = two.open(ino, READ_WRITE).await.unwrap().handle;
+    assert_eq!(&two.read(again, 4, 5).await.unwrap()[..], b"\x01new\x01");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_one_chunk_from_two_mounts_keep_each_others_bytes() {
+    let cluster = Cluster::new(1);
+    let (one, two) = (cluster.mount(|_| {}).await, cluster.mount(|_| {}).await);
+    let (ino, first) = create(&one, "file").await;
+    assert_eq!(one.write(first, 0, Bytes::from(vec![9; 3 * CHUNK as usize])).await, Ok(3 * CHUNK));
+    one.flush(first, 1).await.unwrap();
+    let second = two.open(ino, READ_WRITE).await.unwrap().handle;
+    let write = |vfs: Arc<Vfs>, handle, who: u8| async move {
+        for at in 0..60_u64 {
+            let offset = at * 500 + u64::from(who) * 250;
+            assert_eq!(vfs.write(handle, offset, Bytes::from(vec![who; 250])).await, Ok(250));
+            vfs.flush(handle, 1).await.unwrap();
+        }
+    };
+    let tasks = [tokio::spawn(write(Arc::clone(&one), first, 0)), tokio::spawn(write(Arc::clone(&two), second, 1))];
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let reader = two.open(ino, READ_WRITE).await.unwrap().handle;
+    let bytes = read_all(&two, reader).await;
+    for at in 0..60 {
+        assert!(bytes[at * 500..at * 500 + 250].iter().all(|byte| *byte == 0));
+        assert!(bytes[at * 500 + 250..at * 500 + 500].iter().all(|byte| *byte == 1));
+    }
+    assert!(bytes[30_000..].iter().all(|byte| *byte == 9));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fenced_mount_answers_stale_for_everything() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from_static(b"lost")).await, Ok(4));
+    cluster.meta.end_sessions();
+    assert_eq!(vfs.fsync(handle, false).await, Err(Status::Stale));
+    assert_eq!(vfs.write_now(handle, 0, b"more"), Some(Err(Status::Stale)));
+    assert_eq!(vfs.getattr(ino).await, Err(Status::Stale));
+    assert!(vfs.is_fenced());
+    assert_eq!(vfs.numbers().dirty_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_error_is_reported_once_by_each_handle() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, first) = create(&vfs, "file").await;
+    let second = vfs.open(ino, READ_WRITE).await.unwrap().handle;
+    *cluster.store.full.lock() = true;
+    assert_eq!(vfs.write(first, 0, Bytes::from(vec![1; 10_000])).await, Ok(10_000));
+    assert_eq!(vfs.fsync(first, false).await, Err(Status::NoSpace));
+    assert_eq!(vfs.fsync(first, false).await, Ok(()));
+    assert_eq!(vfs.flush(second, 1).await, Err(Status::NoSpace));
+    assert_eq!(vfs.flush(second, 1).await, Ok(()));
+    assert_eq!(vfs.getattr(ino).await.unwrap().size, 0);
+    *cluster.store.full.lock() = false;
+    assert_eq!(vfs.write(first, 0, Bytes::from(vec![1; 10_000])).await, Ok(10_000));
+    assert_eq!(vfs.fsync(first, false).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_survive_an_outage_on_a_hard_mount_and_fail_at_once_on_a_soft_one() {
+    let cluster = Cluster::new(1);
+    let hard = cluster.mount(|_| {}).await;
+    let (ino, handle) = create(&hard, "file").await;
+    assert_eq!(hard.write(handle, 0, Bytes::from(vec![3; 50_000])).await, Ok(50_000));
+    cluster.meta_faults.down.store(true, Ordering::Release);
+    let waiting = {
+        let hard = Arc::clone(&hard);
+        tokio::spawn(async move { hard.fsync(handle, false).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished());
+    // What is not sent yet stays readable.
+    assert_eq!(hard.read(handle, 0, 10).await.unwrap(), vec![3; 10]);
+    cluster.meta_faults.down.store(false, Ordering::Release);
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    let soft = cluster.mount(|config| config.soft = true).await;
+    let handle = soft.open(ino, READ_WRITE).await.unwrap().handle;
+    assert_eq!(soft.write(handle, 0, Bytes::from(vec![4; 10])).await, Ok(10));
+    cluster.meta_faults.down.store(true, Ordering::Release);
+    assert_eq!(soft.fsync(handle, false).await, Err(Status::Unavailable));
+    cluster.meta_faults.down.store(false, Ordering::Release);
+    assert_eq!(soft.fsync(handle, false).await, Ok(()));
+    assert_eq!(soft.read(handle, 0, 11).await.unwrap(), [vec![4; 10], vec![3]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sequential_writes_stay_within_the_budget() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|config| config.write_back_bytes = 9 << 20).await;
+    let (_, handle) = create(&vfs, "file").await;
+    let part = Bytes::from(vec![5; 1 << 20]);
+    for at in 0..64_u64 {
+        assert_eq!(vfs.write(handle, at << 20, part.clone()).await, Ok(1 << 20));
+        assert!(vfs.numbers().dirty_bytes <= 11 << 20);
+    }
+    vfs.fsync(handle, false).await.unwrap();
+    assert_eq!(vfs.numbers().dirty_bytes, 0);
+    assert!(read_all(&vfs, handle).await.iter().all(|byte| *byte == 5));
+}
+
+#[tokio::test]
+async fn in_process_operations_are_ready_at_the_first_poll() {
+    let cluster = Cluster::new(1);
+    let embedded = |config: &mut VfsConfig| *config = VfsConfig::embedded(config.client.clone());
+    let vfs = cluster.mount(embedded).await;
+    let (ino, handle) = create(&vfs, "file").now_or_never().unwrap();
+    assert_eq!(vfs.write_now(handle, 0, &[1; 100_000]), Some(Ok(100_000)));
+    assert_eq!(vfs.getattr(ino).now_or_never().unwrap().unwrap().size, 100_000);
+    assert_eq!(vfs.flush(handle, 1).now_or_never(), Some(Ok(())));
+    assert_eq!(vfs.read(handle, 0, 100_000).now_or_never().unwrap().unwrap().len(), 100_000);
+    let set = SetAttr { size: Some(70_000), ..SetAttr::default() };
+    assert_eq!(vfs.setattr(ino, set).now_or_never().unwrap().unwrap().size, 70_000);
+    assert_eq!(vfs.release(handle, None).now_or_never(), Some(()));
+    let opened = vfs.open(ino, READ_WRITE).now_or_never().unwrap().unwrap();
+    assert!(opened.keep_cache && !opened.direct_io);
+    assert_eq!(vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).now_or_never(), Some(Ok(())));
+    assert_eq!(vfs.fsync(opened.handle, false).now_or_never(), Some(Ok(())));
+}
+
+#[tokio::test]
+async fn a_small_file_is_created_written_and_closed_in_two_round_trips() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let before = vfs.round_trips();
+    let (_, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from(vec![1; 4096])).await, Ok(4096));
+    vfs.flush(handle, 1).await.unwrap();
+    let after = vfs.round_trips();
+    assert_eq!(after.meta_total() - before.meta_total(), 2);
+    assert_eq!((after.meta_calls(MetaKind::Make), after.meta_calls(MetaKind::Commit)), (1, 1));
+    assert!(after.chunk.iter().all(|(_, calls)| *calls == 0));
+    assert_eq!(vfs.lookup(Ino::ROOT, name("file")).await.unwrap().size, 4096);
+    assert_eq!(vfs.round_trips().meta_total(), after.meta_total());
+}
+
+#[tokio::test]
+async fn a_time_set_after_a_write_outlives_the_flush() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from(vec![1; 9000])).await, Ok(9000));
+    let time = Timestamp { secs: 77, nanos: 5 };
+    let set = SetAttr { mtime: Some(SetTime::At(time)), ..SetAttr::default() };
+    assert_eq!(vfs.setattr(ino, set).await.unwrap().mtime, time);
+    vfs.flush(handle, 1).await.unwrap();
+    assert_eq!(vfs.getattr(ino).await.unwrap().mtime, time);
+}
