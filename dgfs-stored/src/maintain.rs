@@ -99,6 +99,11 @@ impl Maintenance {
         self.wake.condvar.notify_all();
     }
 
+    /// Has the index failed since the start?
+    pub(crate) fn index_has_failed(&self) -> bool {
+        self.index_failed.load(Ordering::Acquire)
+    }
+
     /// Bytes on the disk, as of the last survey and what was written since.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
@@ -193,7 +198,7 @@ impl Store {
     }
 
     fn checkpoint_alone(&self) -> Result<(), String> {
-        if self.maintenance.index_failed.load(Ordering::Acquire) {
+        if self.maintenance.index_has_failed() {
             return Err("the chunk index failed; restart the daemon, it will rebuild it".to_owned());
         }
         let (position, dropped) = {
@@ -281,8 +286,9 @@ impl Store {
     /// A sentence; nothing is lost.
     pub fn compact(&self) -> Result<(), String> {
         let _one = self.maintenance.running.lock();
+        // Only what lies below the mark may be moved, and what was dropped must be marked so before a file goes.
+        self.checkpoint_alone()?;
         for segment in self.survey()? {
-            self.checkpoint_alone()?;
             self.compact_segment(segment).map_err(|fault| format!("compact segment {segment:08}: {fault:?}"))?;
         }
         Ok(())

@@ -86,7 +86,7 @@ impl Handler<ChunkProtocol> for StoreService {
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
         Box::pin(async move {
-            if matches!(call.request, ChunkRequest::Put(_)) && peer.role != Role::Client {
+            if matches!(call.request, ChunkRequest::Put(_)) && !matches!(peer.role, Role::Client | Role::Stored) {
                 return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
             }
             let request_id = call.request_id;

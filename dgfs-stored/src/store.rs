@@ -452,6 +452,20 @@ impl Store {
         }
     }
 
+    /// Does it take puts? The error says why not and what to do.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn check_writable(&self) -> Result<(), String> {
+        if self.sync.has_failed() {
+            return Err("a disk sync failed: look at the disk, then restart the daemon".to_owned());
+        }
+        if self.maintenance.index_has_failed() {
+            return Err("the chunk index failed: restart the daemon, it will rebuild it".to_owned());
+        }
+        Ok(())
+    }
+
     /// Use of every counted chunk (at most [`crate::counters::CHUNKS_MAX`]), in no order.
     #[must_use]
     pub fn chunk_uses(&self) -> Vec<(ChunkId, ChunkUse)> {

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod member;
 mod model;
 mod room;
 
@@ -16,7 +17,9 @@ use dgfs_proto::chunk::{Patch, PatchKind, Put, PutBase, PutDurability, VersionId
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 
-use crate::store::{Store, StoreOptions};
+use dgfs_runtime::disk::LockError;
+
+use crate::store::{OpenError, Store, StoreOptions};
 
 static DIRECTORIES: AtomicU64 = AtomicU64::new(0);
 
@@ -79,8 +82,16 @@ fn options(directory: &Path) -> StoreOptions {
     StoreOptions { segment_bytes: 1 << 20, maintain: false, reserve_bytes: Some(0), ..StoreOptions::new(directory) }
 }
 
+/// Opens the store of `directory`. A process that another test is starting has, between fork and exec, the
+/// descriptor of a lock that was just given back; so a held lock is tried again.
 fn open(directory: &Path) -> Arc<Store> {
-    Store::open(options(directory)).unwrap()
+    for _ in 0..1000 {
+        match Store::open(options(directory)) {
+            Err(OpenError::Lock(LockError::Held { .. })) => std::thread::sleep(std::time::Duration::from_millis(2)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", directory.display());
 }
 
 fn id(chunk: u64, version: u64) -> VersionId {

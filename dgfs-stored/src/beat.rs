@@ -1,0 +1,343 @@
+//! Membership in the cluster: join, heartbeats, garbage, orphans.
+//!
+//! Never decides that a version is garbage: meta does. Always: it tries for ever,
+//! with growing pauses, until it is told to stop; what was dropped is reported
+//! until meta has heard it.
+//!
+//! *Orphans* are versions put and never committed, or dropped and brought back by a
+//! crash before the next checkpoint. After the start, and every [`PASS`], the held
+//! versions older than [`AGE_S`] that were not asked about before are shown to meta.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use dgfs_proto::chunk::VersionId;
+use dgfs_proto::ids::ServerId;
+use dgfs_proto::limits::HEARTBEAT_MS;
+use dgfs_proto::meta::{LiveQuery, MetaCall, MetaReply, MetaRequest, ServerRequest};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{Channel, MetaProtocol};
+use dgfs_runtime::telemetry::fresh_request_id;
+
+use crate::store::{Held, Store};
+
+/// How long one call to meta may take.
+const CALL: Duration = Duration::from_secs(5);
+/// How long the first join is tried before the caller hears of it.
+const JOIN: Duration = Duration::from_secs(60);
+/// Pauses between failed attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Pause between heartbeats while meta has garbage to hand out.
+const PAUSE_BUSY: Duration = Duration::from_millis(50);
+/// A version is asked about when it is older: a commit follows its put within seconds.
+const AGE_S: u64 = 300;
+/// How often the held versions are gone through.
+const PASS: Duration = Duration::from_secs(3600);
+/// Every so many passes ask about all versions again, also those once called live: a session that lived then may be gone.
+const FULL_PASS: u64 = 24;
+/// Questions in one call.
+const QUESTIONS_MAX: usize = 256;
+/// Entries looked at for the questions of one heartbeat.
+const SCAN_MAX: usize = 16 * 1024;
+const PAGE: usize = 1024;
+
+/// A storage daemon that joined, and beats until it leaves.
+pub struct Member {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Member {
+    /// Joins the cluster under `address` (empty in process), and beats from then on. `metas` are tried in turn.
+    ///
+    /// # Errors
+    /// A sentence: refused, or no metadata service took it in within a minute.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn join(
+        store: Arc<Store>,
+        metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+        address: String,
+        label: String,
+    ) -> Result<Self, String> {
+        let link = Link { store, metas, address, label };
+        let until = Instant::now() + JOIN;
+        let mut pause = PAUSE_MIN;
+        let id = loop {
+            match link.join().await {
+                Ok(id) => break id,
+                Err(Failure::Final(reason)) => return Err(reason),
+                Err(failure) if Instant::now() >= until => {
+                    return Err(format!("join the cluster: {}", failure.reason()));
+                }
+                Err(failure) => tracing::debug!(reason = failure.reason(), "not joined yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        };
+        let (stop, stopped) = watch::channel(false);
+        let beating = Beating { link, id, collected: Vec::new(), orphans: Orphans::default() };
+        let task = tokio::spawn(beating.run(stopped));
+        Ok(Self { stop, task })
+    }
+
+    /// Stops beating.
+    pub async fn leave(self) {
+        self.stop.send_replace(true);
+        // A panic in it has been printed; there is nothing left to do.
+        let _ = self.task.await;
+    }
+}
+
+enum Failure {
+    /// Trying again may help.
+    Later(String),
+    /// Meta does not know this server (any more).
+    Unknown,
+    /// It will never be taken in like this.
+    Final(String),
+}
+
+impl Failure {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Later(reason) | Self::Final(reason) => reason,
+            Self::Unknown => "the metadata service does not know this server",
+        }
+    }
+}
+
+/// The way to meta.
+struct Link {
+    store: Arc<Store>,
+    metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    address: String,
+    label: String,
+}
+
+impl Link {
+    async fn ask(&self, request: ServerRequest) -> Result<MetaReply, Failure> {
+        let mut last = "no metadata server is named in the configuration".to_owned();
+        for meta in &self.metas {
+            let request = MetaRequest::Server(request.clone());
+            let call = MetaCall { request_id: fresh_request_id(), session: None, request };
+            match meta.call(call, Bytes::new(), Some(CALL)).await {
+                Ok((MetaReply::Refused(Status::Stale), _)) => return Err(Failure::Unknown),
+                Ok((MetaReply::Refused(Status::Forbidden), _)) => {
+                    return Err(Failure::Final(format!(
+                        "{} does not take this server in: its directory belongs to another cluster, or its certificate has another role; use an empty directory or the right certificate",
+                        meta.peer()
+                    )));
+                }
+                Ok((MetaReply::Refused(status), _)) => last = format!("{} refused: {status}", meta.peer()),
+                Ok((reply, _)) => return Ok(reply),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(Failure::Later(last))
+    }
+
+    async fn join(&self) -> Result<ServerId, Failure> {
+        let status = self.store.status();
+        let request = ServerRequest::Join {
+            identity: self.store.uuid(),
+            id: self.store.server(),
+            address: self.address.clone(),
+            label: self.label.clone(),
+            capacity_bytes: status.capacity_bytes,
+            used_bytes: status.used_bytes,
+            free_bytes: status.free_bytes,
+        };
+        match self.ask(request).await? {
+            MetaReply::Joined { id, .. } => {
+                self.blocking(move |store| store.set_server(id).map_err(|error| error.to_string())).await?;
+                tracing::info!(server = %id, "joined the cluster");
+                Ok(id)
+            }
+            _ => Err(Failure::Later("the metadata service answered a join with something else".to_owned())),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(result) => result.map_err(Failure::Later),
+            Err(_) => Err(Failure::Later("work on the store ended early".to_owned())),
+        }
+    }
+
+    async fn drop_versions(&self, ids: Vec<VersionId>) -> Result<(), Failure> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.blocking(move |store| store.drop_versions(&ids).map_err(|status| format!("drop garbage: {status}"))).await
+    }
+}
+
+struct Beating {
+    link: Link,
+    id: ServerId,
+    /// Numbers of garbage dropped, until meta has heard them.
+    collected: Vec<u64>,
+    orphans: Orphans,
+}
+
+impl Beating {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let period = Duration::from_millis(HEARTBEAT_MS);
+        let mut pause = PAUSE_MIN;
+        let mut away = false;
+        loop {
+            // A beat that was begun is finished: its garbage is dropped and remembered together.
+            let next = match self.beat().await {
+                Ok(more) => {
+                    if std::mem::replace(&mut away, false) {
+                        tracing::info!("the metadata service answers again");
+                    }
+                    pause = PAUSE_MIN;
+                    if more { PAUSE_BUSY } else { period }
+                }
+                Err(failure) => {
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::warn!(reason = failure.reason(), "heartbeats fail; they are tried for ever");
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(next) => {}
+                _ = stopped.changed() => return,
+            }
+        }
+    }
+
+    /// One heartbeat, and what follows from its answer; true when there is more garbage to fetch.
+    async fn beat(&mut self) -> Result<bool, Failure> {
+        let status = self.link.store.status();
+        let request = ServerRequest::Beat {
+            id: self.id,
+            capacity_bytes: status.capacity_bytes,
+            used_bytes: status.used_bytes,
+            free_bytes: status.free_bytes,
+            collected: self.collected.clone(),
+        };
+        let garbage = match self.link.ask(request).await {
+            Ok(MetaReply::Beat { garbage, .. }) => garbage,
+            Ok(_) => return Err(Failure::Later("the metadata service answered a beat with something else".to_owned())),
+            Err(Failure::Unknown) => {
+                self.id = self.link.join().await?;
+                return Ok(true);
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.collected.clear();
+        self.link.drop_versions(garbage.iter().map(|item| item.id).collect()).await?;
+        self.collected = garbage.iter().map(|item| item.number).collect();
+        self.orphans.step(&self.link).await?;
+        Ok(!garbage.is_empty())
+    }
+}
+
+/// The orphan collector: where its pass stands.
+#[derive(Default)]
+struct Orphans {
+    pass: Option<Pass>,
+    passes: u64,
+    last_begun: Option<Instant>,
+    /// Versions put up to then were asked about.
+    asked_to: u64,
+}
+
+/// One way through the held versions.
+struct Pass {
+    after: Option<VersionId>,
+    /// Seconds since 1970 between which the put must lie.
+    from: u64,
+    to: u64,
+}
+
+impl Orphans {
+    /// Asks about some versions, when it is time.
+    async fn step(&mut self, link: &Link) -> Result<(), Failure> {
+        let Some(pass) = self.current(link.store.now()) else { return Ok(()) };
+        let (after, from, to) = (pass.after, pass.from, pass.to);
+        let found = link.blocking(move |store| questions(store, after, from, to)).await?;
+        if !found.questions.is_empty() {
+            let asked = ServerRequest::CheckLive(found.questions.iter().map(question_of).collect());
+            let MetaReply::Live(live) = link.ask(asked).await? else {
+                return Err(Failure::Later("the metadata service answered a question with something else".to_owned()));
+            };
+            if live.len() != found.questions.len() {
+                return Err(Failure::Later("the metadata service answered another number of questions".to_owned()));
+            }
+            let orphans: Vec<VersionId> =
+                found.questions.iter().zip(live).filter(|(_, live)| !live).map(|(held, _)| held.held.id).collect();
+            if !orphans.is_empty() {
+                tracing::info!(count = orphans.len(), "versions that nothing refers to are dropped");
+            }
+            link.drop_versions(orphans).await?;
+        }
+        match found.next {
+            Some(next) => pass.after = Some(next),
+            None => {
+                self.asked_to = to;
+                self.pass = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn current(&mut self, now: u64) -> Option<&mut Pass> {
+        if self.pass.is_none() && self.last_begun.is_none_or(|begun| begun.elapsed() >= PASS) {
+            let from = if self.passes.is_multiple_of(FULL_PASS) { 0 } else { self.asked_to };
+            self.passes += 1;
+            self.last_begun = Some(Instant::now());
+            self.pass = Some(Pass { after: None, from, to: now.saturating_sub(AGE_S) });
+        }
+        self.pass.as_mut()
+    }
+}
+
+struct Found {
+    questions: Vec<Held>,
+    /// Where to go on; none at the end.
+    next: Option<VersionId>,
+}
+
+fn questions(store: &Store, after: Option<VersionId>, from: u64, to: u64) -> Result<Found, String> {
+    let mut questions = Vec::new();
+    let mut next = after;
+    let mut scanned = 0;
+    while scanned < SCAN_MAX {
+        let page = store.list(next, PAGE).map_err(|status| format!("list the held versions: {status}"))?;
+        for held in &page {
+            next = Some(held.held.id);
+            if held.put_at >= from && held.put_at <= to {
+                questions.push(*held);
+                if questions.len() == QUESTIONS_MAX {
+                    return Ok(Found { questions, next });
+                }
+            }
+        }
+        scanned += page.len();
+        if page.len() < PAGE {
+            return Ok(Found { questions, next: None });
+        }
+    }
+    Ok(Found { questions, next })
+}
+
+fn question_of(held: &Held) -> LiveQuery {
+    LiveQuery { id: held.held.id, owner: held.held.owner, index: held.held.index }
+}

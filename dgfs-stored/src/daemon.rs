@@ -1,0 +1,156 @@
+//! The daemon `dgfs-stored`: a store behind QUIC, a member of a cluster.
+//!
+//! Never touches a chunk itself; it wires store, service, transport, membership
+//! and metrics together. [`run`] ends when it is asked to stop, everything synced.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::info;
+
+use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
+use dgfs_runtime::clock::Clock;
+use dgfs_runtime::lifecycle::Shutdown;
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::pki::{Identity, PkiError};
+use dgfs_runtime::quic::channel::QuicChannel;
+use dgfs_runtime::quic::server::{QuicError, QuicServer};
+use dgfs_runtime::telemetry::LogConfig;
+
+use crate::beat::Member;
+use crate::metrics;
+use crate::service::StoreService;
+use crate::store::{OpenError, Store, StoreOptions};
+
+/// How long calls under way may take when the daemon stops.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// The daemon's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredConfig {
+    /// Where the chunks lie; made where missing.
+    pub dir: PathBuf,
+    /// Where clients reach it.
+    pub listen: SocketAddr,
+    /// `HOST:PORT` told to clients, where it is not the address listened at (0.0.0.0, a container).
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// `HOST:PORT` of each metadata service.
+    pub meta: Vec<String>,
+    /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `stored`.
+    pub identity: PathBuf,
+    /// Its name for people; the address where none is given.
+    #[serde(default)]
+    pub label: String,
+    /// MiB of the disk kept back for deletes and compaction; none: 64, or 1 % of the disk where that is less.
+    #[serde(default)]
+    pub reserve_mib: Option<u64>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// What is logged, and where.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Why the daemon did not start or stop well. The sentence says what to do.
+#[derive(Debug, Error)]
+pub enum StoredDaemonError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The certificate.
+    #[error(transparent)]
+    Identity(#[from] PkiError),
+    /// The transport.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// The cluster.
+    #[error("{0}")]
+    Join(String),
+    /// The metrics address.
+    #[error("listen at {address} for metrics: {source}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A bug in the store; the log has more.
+    #[error("the store ended early; see the log")]
+    Panicked,
+}
+
+/// Runs the daemon until `shutdown` is asked for. `started` hears where it listens, once it joined.
+///
+/// # Errors
+/// The directory, the certificate, an address, or the cluster refused.
+pub async fn run(
+    config: StoredConfig,
+    shutdown: Shutdown,
+    started: impl FnOnce(SocketAddr, Option<SocketAddr>),
+) -> Result<(), StoredDaemonError> {
+    let identity = Identity::read(&config.identity)?;
+    identity.check_time(&Clock::real())?;
+    let options =
+        StoreOptions { reserve_bytes: config.reserve_mib.map(|mib| mib << 20), ..StoreOptions::new(&config.dir) };
+    let store = blocking(move || Store::open(options)).await??;
+    let served = serve(&config, &identity, &store, &shutdown, started).await;
+    blocking(move || store.close()).await?;
+    served
+}
+
+async fn serve(
+    config: &StoredConfig,
+    identity: &Identity,
+    store: &Arc<Store>,
+    shutdown: &Shutdown,
+    started: impl FnOnce(SocketAddr, Option<SocketAddr>),
+) -> Result<(), StoredDaemonError> {
+    let server = QuicServer::bind(config.listen, identity)?;
+    server.serve::<ChunkProtocol>(StoreService::new(Arc::clone(store)), &[Role::Client, Role::Stored, Role::Index])?;
+    let listening = server.local_address().unwrap_or(config.listen);
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(serve_metrics(address, store).await?),
+        None => None,
+    };
+    let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
+    let label = if config.label.is_empty() { address.clone() } else { config.label.clone() };
+    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
+    for meta in &config.meta {
+        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
+    }
+    let joining = Member::join(Arc::clone(store), metas, address, label);
+    let member = tokio::select! {
+        member = joining => member.map_err(StoredDaemonError::Join)?,
+        () = shutdown.asked() => {
+            server.close(CLOSE_GRACE).await;
+            return Ok(());
+        }
+    };
+    info!(%listening, "storage daemon listens");
+    started(listening, metrics.as_ref().map(MetricsServer::address));
+    shutdown.asked().await;
+    member.leave().await;
+    server.close(CLOSE_GRACE).await;
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoredDaemonError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoredDaemonError::Panicked)
+}
+
+async fn serve_metrics(address: SocketAddr, store: &Arc<Store>) -> Result<MetricsServer, StoredDaemonError> {
+    let set = MetricSet::new();
+    metrics::register(&set, store);
+    let store = Arc::clone(store);
+    let readiness = move || store.check_writable();
+    MetricsServer::start(address, set, Arc::new(readiness))
+        .await
+        .map_err(|source| StoredDaemonError::Metrics { address, source })
+}
