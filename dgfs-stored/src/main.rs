@@ -1,6 +1,5 @@
 //! `dgfs-stored --config FILE`: the storage daemon as a process of its own.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,31 +8,21 @@ use dgfs_runtime::{config, telemetry};
 use dgfs_stored::daemon::{StoredConfig, run};
 
 fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let [flag, file] = words.as_slice() else { return usage() };
-    if flag != "--config" {
-        return usage();
-    }
-    start(Path::new(file)).map_or_else(
-        |error| {
-            eprintln!("dgfs-stored: {error}");
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
-}
-
-fn usage() -> ExitCode {
-    eprintln!("usage: dgfs-stored --config FILE");
-    ExitCode::from(2)
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let result = match words.as_slice() {
+        [flag, file] if flag == "--config" => start(Path::new(file)),
+        _ => Err("usage: dgfs-stored --config FILE".into()),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("dgfs-stored: {error}");
+    ExitCode::FAILURE
 }
 
 fn start(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let config: StoredConfig = config::load(file)?;
     telemetry::init(&config.log, None)?;
-    build_runtime("dgfs-stored", 2)?.block_on(async move {
-        let shutdown = Shutdown::new();
-        shutdown.ask_on_signals()?;
-        run(config, shutdown, |_, _| {}).await.map_err(Into::into)
-    })
+    let shutdown = Shutdown::new();
+    let runtime = build_runtime("dgfs-stored", 2)?;
+    runtime.block_on(async { shutdown.ask_on_signals() })?;
+    Ok(runtime.block_on(run(config, shutdown, |_, _| {}))?)
 }

@@ -17,7 +17,8 @@ use crate::index::{Entry, Index, IndexError, SledIndex, State};
 use crate::read::{Fault, Shelf};
 use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, decode_header, has_magic};
 use crate::segment::{Position, Segments};
-use crate::store::{OpenError, Usage};
+use crate::space::Usage;
+use crate::store::OpenError;
 use crate::table::Table;
 
 /// Bytes of a segment read at once by a scan.

@@ -1,12 +1,15 @@
-//! Room on the disk, and the part of it kept back for deletes and compaction.
+//! Room: on the disk, with a part kept back for deletes and compaction, and in use by records.
 //!
 //! Never touches a segment. Always: puts are refused before the reserve is used.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use dgfs_runtime::disk::{DiskSpace, disk_space};
+
+use crate::index::{Entry, State};
 
 /// Reserve unless configured: this, or a hundredth of the disk where that is less.
 pub(crate) const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
@@ -49,5 +52,32 @@ impl Space {
     /// Bytes that are free, the reserve included: for compaction.
     pub(crate) fn free_with_reserve(&self) -> u64 {
         disk_space(&self.directory).map_or(0, |room| room.free_bytes)
+    }
+}
+
+/// What the records that are not dead take.
+#[derive(Default)]
+pub(crate) struct Usage {
+    pub(crate) versions: u64,
+    pub(crate) live_bytes: u64,
+    /// Bytes of such records in each segment.
+    pub(crate) segments: HashMap<u32, u64>,
+}
+
+impl Usage {
+    /// Counts an entry's change.
+    pub(crate) fn change(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
+        if let Some(old) = old.filter(|entry| entry.state != State::Dead) {
+            self.versions = self.versions.saturating_sub(u64::from(old.state == State::Live));
+            self.live_bytes = self.live_bytes.saturating_sub(u64::from(old.data_len));
+            if let Some(bytes) = self.segments.get_mut(&old.place.segment) {
+                *bytes = bytes.saturating_sub(u64::from(old.place.total));
+            }
+        }
+        if let Some(new) = new.filter(|entry| entry.state != State::Dead) {
+            self.versions += u64::from(new.state == State::Live);
+            self.live_bytes += u64::from(new.data_len);
+            *self.segments.entry(new.place.segment).or_default() += u64::from(new.place.total);
+        }
     }
 }

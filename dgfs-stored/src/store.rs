@@ -6,7 +6,7 @@
 
 mod put;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::read::{Fault, Shelf};
 use crate::record::Place;
 use crate::recover;
 use crate::segment::{SEGMENT_BYTES, Segments};
-use crate::space::Space;
+use crate::space::{Space, Usage};
 
 /// Locks that order the changes of one chunk.
 const STRIPES: usize = 64;
@@ -119,33 +119,6 @@ pub(crate) struct Numbers {
     pub(crate) put_bytes: AtomicU64,
     pub(crate) get_bytes: AtomicU64,
     pub(crate) checksum_errors: AtomicU64,
-}
-
-/// What the records that are not dead take.
-#[derive(Default)]
-pub(crate) struct Usage {
-    pub(crate) versions: u64,
-    pub(crate) live_bytes: u64,
-    /// Bytes of such records in each segment.
-    pub(crate) segments: HashMap<u32, u64>,
-}
-
-impl Usage {
-    /// Counts an entry's change.
-    pub(crate) fn change(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
-        if let Some(old) = old.filter(|entry| entry.state != State::Dead) {
-            self.versions = self.versions.saturating_sub(u64::from(old.state == State::Live));
-            self.live_bytes = self.live_bytes.saturating_sub(u64::from(old.data_len));
-            if let Some(bytes) = self.segments.get_mut(&old.place.segment) {
-                *bytes = bytes.saturating_sub(u64::from(old.place.total));
-            }
-        }
-        if let Some(new) = new.filter(|entry| entry.state != State::Dead) {
-            self.versions += u64::from(new.state == State::Live);
-            self.live_bytes += u64::from(new.data_len);
-            *self.segments.entry(new.place.segment).or_default() += u64::from(new.place.total);
-        }
-    }
 }
 
 /// Chunk versions in one directory.
@@ -316,8 +289,7 @@ impl Store {
     }
 
     fn live_record(&self, id: VersionId) -> Result<Arc<Record>, Fault> {
-        let record = self.shelf.record(id)?;
-        if record.is_live() { Ok(record) } else { Err(Fault::NoVersion) }
+        self.shelf.record(id).and_then(|record| if record.is_live() { Ok(record) } else { Err(Fault::NoVersion) })
     }
 
     /// Logs and counts a fault, and says what the caller is told.
