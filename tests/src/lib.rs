@@ -1,1 +1,21 @@
-//! The harness of the tests that run real daemons and real mounts.
+//! The harness of the tests: real mounts, real clusters, real faults.
+//!
+//! Never mocks and never skips: what is missing on the machine (`/dev/fuse`, `redis-server`, the right to mount) is a panic
+//! with a sentence. What a test started is gone after it: unmounted, killed and removed, also after a panic; what a killed
+//! test run left is swept by the next one.
+//!
+//! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
+//! cuts ([`power`]), system calls ([`sys`]), randomness ([`rng`]) and the [`ledger`] of what was acknowledged.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "in a test a panic is the report"
+)]
+
+pub mod process;
+pub mod program;
+pub mod rng;
+pub mod scratch;
+pub mod sys;

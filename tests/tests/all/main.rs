@@ -1,0 +1,7 @@
+//! Tests of the whole: the sources' rules first, then real processes, mounts and faults.
+//!
+//! Never mocks: every mount is the kernel's, every daemon a process, every Redis a real one. What a test needs and does not
+//! find on the machine is a failure with a sentence, never a silent pass.
+
+mod layering;
+mod tidy;
