@@ -1,6 +1,10 @@
 //! Dirty extents against a plain array.
 
-use super::*;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{DirtyChunk, EXTENT_OVERHEAD_BYTES, RUNS_MAX, paste};
 use crate::testing::rng::Rng;
 
 const CHUNK: u32 = 4096;

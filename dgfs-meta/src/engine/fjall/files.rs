@@ -4,9 +4,10 @@
 //! its maker goes on.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use dgfs_runtime::disk::sync_dir;
 
 use crate::engine::EngineError;
 
@@ -49,7 +50,7 @@ pub(super) fn sync_parent(dir: &Path) -> Result<(), EngineError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| io_error("sync", parent, &error))
+    sync_dir(parent).map_err(|error| io_error("sync", parent, &error))
 }
 
 /// The journal files, in order of their names.
