@@ -14,6 +14,8 @@
     reason = "in a test a panic is the report"
 )]
 
+pub mod cluster;
+pub mod mount;
 pub mod process;
 pub mod program;
 pub mod rng;

@@ -1,0 +1,169 @@
+//! A cluster of separate daemons on loopback, started by `dgfs up`.
+//!
+//! Never knows what the daemons do. Always: each daemon can be killed by its role, and the dead are started again by
+//! `dgfs up`, as an operator would.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dgfs_meta::engine::testing::RedisServer;
+
+use crate::mount::{Mount, judge};
+use crate::process::{kill9, lives, run, signal, tail};
+use crate::program::dgfs;
+use crate::scratch::Scratch;
+
+/// How long starting or ending all daemons may take.
+const DAEMONS: Duration = Duration::from_secs(120);
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterPlan<'a> {
+    /// Storage daemons.
+    pub servers: u32,
+    /// Where its files lie; none is a scratch directory.
+    pub dir: Option<&'a Path>,
+    /// Where Redis keeps its files; none is a scratch directory.
+    pub redis_dir: Option<&'a Path>,
+}
+
+impl Default for ClusterPlan<'_> {
+    fn default() -> Self {
+        Self { servers: 1, dir: None, redis_dir: None }
+    }
+}
+
+/// A running cluster: a Redis, two metadata services, storage daemons and an index.
+pub struct Cluster {
+    dir: PathBuf,
+    mounted: u32,
+    /// Its Redis; stop, kill and start it as you like.
+    pub redis: RedisServer,
+    // Last: removed after the daemons are gone.
+    scratch: Arc<Scratch>,
+}
+
+impl Cluster {
+    /// Starts one.
+    #[must_use]
+    pub fn start(plan: ClusterPlan<'_>) -> Self {
+        let scratch = Arc::new(Scratch::new("cluster"));
+        let redis_dir = plan.redis_dir.map(|dir| dir.display().to_string());
+        let redis = match &redis_dir {
+            Some(dir) => RedisServer::start(&["--dir", dir]),
+            None => RedisServer::start(&[]),
+        };
+        let dir = plan.dir.map_or_else(|| scratch.join("up"), Path::to_owned);
+        let mut cluster = Self { dir, mounted: 0, redis, scratch };
+        cluster.up(plan.servers);
+        cluster
+    }
+
+    /// `dgfs up`: starts what does not run.
+    #[track_caller]
+    pub fn start_the_dead(&mut self) {
+        // The number counts only when a cluster is made.
+        self.up(1);
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory of mount points and logs.
+    #[must_use]
+    pub fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
+    /// A further mount of it.
+    #[must_use]
+    pub fn mount(&mut self) -> Mount {
+        self.mount_with(&[])
+    }
+
+    /// A further mount with more words.
+    #[must_use]
+    pub fn mount_with(&mut self, more: &[&str]) -> Mount {
+        self.mounted += 1;
+        let mut words: Vec<OsString> = vec!["--config".into(), self.dir.join("client.toml").into()];
+        words.extend(more.iter().map(OsString::from));
+        Mount::with_words(&self.scratch, &format!("mnt{}", self.mounted), words)
+    }
+
+    /// Roles and pids of the daemons that live, as `DIR/pids` tells them.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<(String, u32)> {
+        let text = std::fs::read_to_string(self.dir.join("pids")).expect("read DIR/pids");
+        let parse = |line: &str| line.split_once(' ').map(|(role, pid)| (role.to_owned(), pid.parse().expect("a pid")));
+        text.lines().filter_map(parse).filter(|(_, pid)| lives(*pid)).collect()
+    }
+
+    /// SIGKILL to every daemon whose role begins so; how many there were.
+    pub fn kill9(&self, role: &str) -> usize {
+        let chosen: Vec<_> = self.daemons().into_iter().filter(|(name, _)| name.starts_with(role)).collect();
+        // All at once: the first ones gone must not give the others time.
+        for (_, pid) in &chosen {
+            signal(*pid, rustix::process::Signal::KILL);
+        }
+        for (_, pid) in &chosen {
+            kill9(*pid);
+        }
+        chosen.len()
+    }
+
+    /// `dgfs status --json` of the cluster.
+    #[must_use]
+    pub fn status(&self) -> serde_json::Value {
+        let config = self.dir.join("client.toml");
+        let words = ["status".into(), "--json".into(), "--config".into(), config.into_os_string()];
+        let text = run(dgfs(), &words, DAEMONS).expect_success("dgfs status");
+        serde_json::from_str(&text).expect("dgfs status --json is JSON")
+    }
+
+    /// `dgfs fsck`: clean, or what it found.
+    ///
+    /// # Errors
+    /// Its report.
+    pub fn fsck(&self) -> Result<(), String> {
+        let config = self.dir.join("client.toml");
+        judge(run(dgfs(), &["fsck".into(), "--config".into(), config.into_os_string()], DAEMONS))
+    }
+
+    /// The last lines of every daemon's log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return String::new() };
+        let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        logs.iter().map(|log| format!("--- {}:\n{}\n", log.display(), tail(log, 12))).collect()
+    }
+
+    fn up(&mut self, servers: u32) {
+        let words = [
+            "up".into(),
+            OsString::from(format!("--servers={servers}")),
+            "--redis".into(),
+            self.redis.url().into(),
+            self.dir.clone().into(),
+        ];
+        let outcome = run(dgfs(), &words, DAEMONS);
+        assert!(outcome.status.success(), "dgfs up: {}{}\n{}", outcome.output, outcome.errors, self.logs());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        if self.dir.join("pids").exists() {
+            self.kill9("");
+        }
+    }
+}

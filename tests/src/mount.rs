@@ -1,0 +1,218 @@
+//! A mount by the real program in a process of its own.
+//!
+//! Never shares a process with the test: it can be killed. Always gone after the test: asked to end, killed if it does not, and
+//! taken out of the tree.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::process::{self, Outcome, kill9, log_file, run, spawn, tail};
+use crate::program::dgfs;
+use crate::scratch::{Scratch, mounts_below, unmount_lazily};
+
+/// How long a mount may take to appear. Recovery after a crash is part of it.
+const APPEARS: Duration = Duration::from_secs(60);
+/// How long an orderly end may take.
+const ENDS: Duration = Duration::from_secs(60);
+/// Lines of the log in the report of a failure.
+const LOG_LINES: usize = 30;
+
+/// A volume at a path.
+pub struct Mount {
+    point: PathBuf,
+    words: Vec<OsString>,
+    log: PathBuf,
+    child: Option<Child>,
+    // Last: removed after the mount is gone.
+    _scratch: Arc<Scratch>,
+}
+
+impl Mount {
+    /// A new embedded volume in a directory of its own.
+    #[must_use]
+    pub fn embedded() -> Self {
+        let scratch = Arc::new(Scratch::new("mount"));
+        let data = scratch.join("data");
+        Self::of_data(&scratch, &data, "mnt")
+    }
+
+    /// A new embedded volume with chunks of `chunk_bytes`.
+    #[must_use]
+    pub fn embedded_with_chunks(chunk_bytes: u32) -> Self {
+        let scratch = Arc::new(Scratch::new("mount"));
+        let data = scratch.join("data");
+        format(&data, chunk_bytes);
+        Self::of_data(&scratch, &data, "mnt")
+    }
+
+    /// The embedded volume in `data`, mounted at `name` below the scratch directory.
+    #[must_use]
+    pub fn of_data(scratch: &Arc<Scratch>, data: &Path, name: &str) -> Self {
+        Self::with_words(scratch, name, vec!["--data-dir".into(), data.into()])
+    }
+
+    /// `dgfs mount WORDS POINT`, with POINT at `name` below the scratch directory.
+    #[must_use]
+    pub fn with_words(scratch: &Arc<Scratch>, name: &str, words: Vec<OsString>) -> Self {
+        assert!(
+            Path::new("/dev/fuse").exists(),
+            "/dev/fuse is missing: load the module (modprobe fuse) or pass the device into the container (--device /dev/fuse)"
+        );
+        let point = scratch.dir(name);
+        let log = scratch.join(&format!("{name}.log"));
+        let mut mount = Self { point, words, log, child: None, _scratch: Arc::clone(scratch) };
+        mount.start();
+        mount
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.point
+    }
+
+    /// A path below it.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.point.join(name)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the mount runs").id()
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        tail(&self.log, usize::MAX)
+    }
+
+    /// Mounts again after [`Self::umount`] or [`Self::kill9`], without cleaning anything up first.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "the mount runs already");
+        if let Err(sentence) = self.try_start() {
+            panic!("dgfs mount at {}: {sentence}\n{}", self.point.display(), tail(&self.log, LOG_LINES));
+        }
+    }
+
+    /// As [`Self::start`]; what it said when it does not mount.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn try_start(&mut self) -> Result<(), String> {
+        let mut command = Command::new(dgfs());
+        command.arg("mount").args(&self.words).arg(&self.point).env("RUST_BACKTRACE", "1");
+        command.stdin(Stdio::null()).stdout(log_file(&self.log)).stderr(log_file(&self.log));
+        let mut child = spawn(command).map_err(|error| error.to_string())?;
+        let end = Instant::now() + APPEARS;
+        while !self.answers(child.id()) {
+            if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+                return Err(format!("it ended ({status}): {}", tail(&self.log, 3)));
+            }
+            if Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("it did not appear in {APPEARS:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL to its process. The dead mount stays in the tree, as after any crash.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kill the mount's process");
+            child.wait().expect("wait for the mount's process");
+        }
+    }
+
+    /// Unmounts in an orderly way, which writes everything.
+    #[track_caller]
+    pub fn umount(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let outcome = run(dgfs(), &[OsString::from("umount"), self.point.clone().into()], ENDS);
+        let _ = outcome.expect_success("dgfs umount");
+        let status = process::wait(&mut child, ENDS);
+        let status = status.unwrap_or_else(|| panic!("the mount's process goes on after umount"));
+        assert!(status.success(), "the mount ended with {status}:\n{}", tail(&self.log, LOG_LINES));
+    }
+
+    /// Asks it to end by a signal and waits for its end.
+    #[track_caller]
+    pub fn end_by(&mut self, signal: Signal) {
+        let Some(mut child) = self.child.take() else { return };
+        process::signal(child.id(), signal);
+        let status = process::wait(&mut child, ENDS);
+        let status = status.unwrap_or_else(|| panic!("the mount's process goes on after {signal:?}"));
+        assert!(status.success(), "the mount ended with {status}:\n{}", tail(&self.log, LOG_LINES));
+    }
+
+    /// Unmounts and mounts again.
+    #[track_caller]
+    pub fn remount(&mut self) {
+        self.umount();
+        self.start();
+    }
+
+    /// The mount answers, and it is this process's.
+    fn answers(&self, pid: u32) -> bool {
+        if mounts_below(&self.point).is_empty() {
+            return false;
+        }
+        // A dead mount of an earlier process answers ENOTCONN until the new one took its place.
+        let mut facts = [0_u8; 4096];
+        let Ok(len) = rustix::fs::getxattr(&self.point, "dgfs.mount", &mut facts) else { return false };
+        let facts: serde_json::Value = serde_json::from_slice(&facts[..len]).unwrap_or_default();
+        facts["pid"] == pid
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the mount at {}:\n{}", self.point.display(), tail(&self.log, LOG_LINES));
+        }
+        if let Some(mut child) = self.child.take() {
+            unmount_lazily(&self.point);
+            if process::wait(&mut child, Duration::from_secs(5)).is_none() {
+                kill9(child.id());
+                let _ = child.wait();
+            }
+        }
+        for point in mounts_below(&self.point) {
+            unmount_lazily(&point);
+        }
+    }
+}
+
+/// Makes an embedded volume.
+pub fn format(data: &Path, chunk_bytes: u32) {
+    let words = ["format".into(), "--data-dir".into(), data.into(), OsString::from(format!("--chunk-bytes={chunk_bytes}"))];
+    let _ = run(dgfs(), &words, ENDS).expect_success("dgfs format");
+}
+
+/// `dgfs fsck` of an embedded volume that is not mounted: clean, or what it found.
+///
+/// # Errors
+/// Its report.
+pub fn fsck(data: &Path) -> Result<(), String> {
+    judge(run(dgfs(), &["fsck".into(), "--data-dir".into(), OsString::from(data)], Duration::from_secs(120)))
+}
+
+/// Clean, or what the check found.
+pub(crate) fn judge(outcome: Outcome) -> Result<(), String> {
+    if outcome.status.success() {
+        return Ok(());
+    }
+    Err(format!("dgfs fsck: {}\n{}{}", outcome.status, outcome.output, outcome.errors))
+}
