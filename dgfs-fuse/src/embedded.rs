@@ -23,10 +23,10 @@ use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, 
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably};
 use dgfs_runtime::random;
+use dgfs_stored::beat::Member;
 use dgfs_stored::service::StoreService;
 use dgfs_stored::store::{Store, StoreOptions};
 
-use crate::daemons::Member;
 use crate::volume::VolumeLink;
 
 /// What a new volume is like.

@@ -3,11 +3,10 @@
 //! Never holds file-system meaning: `dgfs-client` decides, this crate
 //! translates, mounts, unmounts and starts processes.
 //! A request passes [`adapter`] → `dgfs_client::vfs::Vfs`; a command passes [`cli`] → [`mount`], and [`embedded`] (all in
-//! one process) or [`volume`] and [`daemons`] (a cluster).
+//! one process) or [`volume`] (a cluster); daemons are those of their crates.
 
 pub mod adapter;
 pub mod cli;
-pub mod daemons;
 pub mod embedded;
 pub mod errno;
 pub mod locks;

@@ -19,11 +19,12 @@ use dgfs_runtime::disk::{create_dir_durably, write_atomically};
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::pki::ClusterAuthority;
 use dgfs_runtime::telemetry::LogConfig;
+use dgfs_stored::daemon::StoredConfig;
 
 use crate::cli::Failure;
 use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs};
 use crate::cli::background::start;
-use crate::cli::files::{ClientFile, StoredFile, write_file};
+use crate::cli::files::{ClientFile, write_file};
 use crate::cli::pids::{PidFile, lives};
 use crate::embedded::{Embedded, NewVolume};
 
@@ -226,13 +227,14 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     }
     for (number, listen) in (1..).zip(addresses) {
         let role = format!("stored-{number}");
-        let file = StoredFile {
+        let file = StoredConfig {
             listen,
             advertise: None,
             identity: identity(Role::Stored, &role)?,
             dir: role.clone().into(),
             meta: meta.clone(),
             label: role.clone(),
+            reserve_mib: None,
             metrics_listen: None,
             log: LogConfig::default(),
         };

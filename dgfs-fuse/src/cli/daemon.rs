@@ -4,27 +4,21 @@
 //! its line there, however it was started; it says when it is ready, and ends in order on SIGTERM and SIGINT.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use dgfs_index::daemon::IndexConfig;
 use dgfs_meta::daemon::{EngineConfig, MetaConfig};
-use dgfs_runtime::channel::{ChunkProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
-use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::pki::Identity;
-use dgfs_runtime::quic::server::QuicServer;
 use dgfs_runtime::telemetry::{self, LogConfig};
-use dgfs_stored::service::StoreService;
-use dgfs_stored::store::{Store, StoreOptions};
+use dgfs_stored::daemon::StoredConfig;
 
 use crate::cli::args::DaemonArgs;
 use crate::cli::background::Ready;
-use crate::cli::files::{ClientFile, StoredFile, read_file};
+use crate::cli::files::{ClientFile, read_file};
 use crate::cli::pids::PidFile;
 use crate::cli::{Failure, paths};
-use crate::daemons::Member;
 use crate::volume::VolumeLink;
 
 /// What calls that run get to end when a daemon stops.
@@ -74,33 +68,14 @@ pub(crate) fn index(args: &DaemonArgs) -> Result<(), Failure> {
 
 /// Runs a storage daemon.
 pub(crate) fn stored(args: &DaemonArgs) -> Result<(), Failure> {
-    let (file, base) = read_file::<StoredFile>(&args.config)?;
-    let log = file.log.clone();
+    let (mut config, base) = read_file::<StoredConfig>(&args.config)?;
+    config.identity = base.join(&config.identity);
+    config.dir = base.join(&config.dir);
+    let log = config.log.clone();
     run(args, &log, async move |process| {
-        let identity = read_identity(&base.join(&file.identity))?;
-        let server = QuicServer::bind(file.listen, &identity).map_err(Failure::new)?;
-        let options = StoreOptions::new(base.join(&file.dir));
-        // Recovery reads the disk: not on a runtime thread.
-        let store = tokio::task::spawn_blocking(move || Store::open(options)).await;
-        let store = store.map_err(|_| Failure::new("opening the chunk store panicked"))?.map_err(Failure::new)?;
-        let service = StoreService::new(Arc::clone(&store));
-        server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored]).map_err(Failure::new)?;
-        let _metrics = match file.metrics_listen {
-            Some(at) => Some(MetricsServer::start(at, MetricSet::new(), Arc::new(|| Ok(()))).await),
-            None => None,
-        }
-        .transpose()
-        .map_err(|error| Failure::new(format!("serve metrics: {error}")))?;
-        let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?;
-        let reached_at = file.advertise.clone().unwrap_or_else(|| file.listen.to_string());
-        let member = Member::join(Arc::clone(&store), link.metas, reached_at, file.label.clone()).await;
-        let member = member.map_err(Failure::new)?;
-        process.serving();
-        process.shutdown.asked().await;
-        member.leave().await;
-        server.close(GRACE).await;
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        closed.map_err(|_| Failure::new("closing the chunk store panicked"))
+        let shutdown = process.shutdown.clone();
+        let outcome = dgfs_stored::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        outcome.map_err(Failure::new)
     })
 }
 

@@ -4,7 +4,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use dgfs_runtime::config::load;
 use dgfs_runtime::disk::write_atomically_with_mode;
-use dgfs_runtime::telemetry::LogConfig;
 
 use crate::cli::Failure;
 
@@ -39,31 +37,6 @@ pub(crate) struct ClientFile {
     /// Seconds one operation tries before it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deadline_s: Option<u64>,
-}
-
-/// `stored-N.toml`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StoredFile {
-    /// Where others reach it.
-    pub(crate) listen: SocketAddr,
-    /// `HOST:PORT` others reach it at; none: where it listens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) advertise: Option<String>,
-    /// Its certificate's directory.
-    pub(crate) identity: PathBuf,
-    /// Its disk.
-    pub(crate) dir: PathBuf,
-    /// `HOST:PORT` of the metadata services.
-    pub(crate) meta: Vec<String>,
-    /// Its name, for people.
-    pub(crate) label: String,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) metrics_listen: Option<SocketAddr>,
-    /// What is logged, and where.
-    #[serde(default)]
-    pub(crate) log: LogConfig,
 }
 
 /// Reads a configuration; the directory its relative paths start from.
@@ -122,22 +95,20 @@ mod tests {
 
     use dgfs_runtime::config::parse;
 
-    use super::{ClientFile, StoredFile};
+    use super::ClientFile;
 
     #[test]
     fn a_file_that_is_written_is_read_back() {
-        let file = StoredFile {
-            listen: "127.0.0.1:4000".parse().unwrap(),
-            advertise: None,
-            identity: "certs/stored-1".into(),
-            dir: "stored-1".into(),
+        let file = ClientFile {
             meta: vec!["127.0.0.1:5000".to_owned()],
-            label: "stored-1".to_owned(),
-            metrics_listen: None,
-            log: dgfs_runtime::telemetry::LogConfig::default(),
+            identity: "certs/client".into(),
+            soft: true,
+            cache_mb: Some(64),
+            write_back_mb: None,
+            deadline_s: None,
         };
         let text = toml::to_string(&file).unwrap();
-        let again: StoredFile = parse(Path::new("stored-1.toml"), &text).unwrap();
+        let again: ClientFile = parse(Path::new("client.toml"), &text).unwrap();
         assert_eq!(toml::to_string(&again).unwrap(), text);
     }
 
