@@ -21,8 +21,13 @@ impl Core {
         let op = self.op();
         let limit = if self.config.local { PAGE_LOCAL } else { PAGE_REMOTE };
         let (asked_attrs, asked_entries) = (self.attrs.asking_any(), self.entries.asking_any());
-        let reply = self.link.query(&op, Query::ReadDir { ino, cookie, limit }).await?;
-        let MetaReply::Entries { mut entries, .. } = reply else { return Err(Status::Malformed) };
+        let mut entries = match self.link.query(&op, Query::ReadDir { ino, cookie, limit }).await {
+            Ok(MetaReply::Entries { entries, .. }) => entries,
+            Ok(_) => return Err(Status::Malformed),
+            // The directory was removed while it was open: it has no entries.
+            Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => return Ok(Vec::new()),
+            Err(status) => return Err(status),
+        };
         for entry in &mut entries {
             if self.may_cache() {
                 self.attrs.keep_any(asked_attrs, &entry.attr);

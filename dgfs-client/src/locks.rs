@@ -90,7 +90,12 @@ impl Core {
         let op = self.op();
         file.inner.lock().forget_content();
         self.load_page(&op, file, 0).await?;
-        self.forget_in_kernel(file.ino);
+        let (core, ino) = (Arc::clone(self), file.ino);
+        // Not on this thread: it serves a request of the same inode.
+        let forgotten = self.runtime.spawn_blocking(move || core.forget_in_kernel(ino)).await;
+        if forgotten.is_err() {
+            tracing::warn!(ino = ino.get(), "the kernel could not be told to forget a file's pages");
+        }
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Core {
                 }
             }
             if was_sole && !self.link.sole() {
-                self.drop_caches();
+                self.drop_caches().await;
             }
             was_sole = self.link.sole();
         }
@@ -91,7 +91,7 @@ impl Core {
     async fn carry_out(self: &Arc<Self>, notice: Notice) {
         match notice {
             Notice::Sole => {
-                self.drop_caches();
+                self.drop_caches().await;
                 self.link.set_sole(true);
             }
             Notice::Shared => {
@@ -101,20 +101,26 @@ impl Core {
                 if let Err(status) = self.flush_everything(&op).await {
                     tracing::warn!(%status, "another mount joined while writes could not be sent; they are kept");
                 }
-                self.drop_caches();
+                self.drop_caches().await;
                 tokio::time::sleep(self.config.ttl_sole).await;
             }
         }
     }
 
     /// Forgets everything that another session may change, in the kernel too.
-    fn drop_caches(&self) {
+    async fn drop_caches(self: &Arc<Self>) {
         self.attrs.clear();
         self.entries.clear();
         self.pages.clear();
-        for file in self.files.all() {
+        let files = self.files.all();
+        for file in &files {
             file.inner.lock().forget_content();
-            self.forget_in_kernel(file.ino);
+        }
+        let core = Arc::clone(self);
+        let told = move || files.iter().for_each(|file| core.forget_in_kernel(file.ino));
+        // The kernel may take its time: not on a runtime thread.
+        if self.runtime.spawn_blocking(told).await.is_err() {
+            tracing::warn!("the kernel could not be told to forget what it caches");
         }
     }
 

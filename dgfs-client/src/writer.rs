@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::Ino;
@@ -21,6 +22,8 @@ use crate::operation::Op;
 /// Looks at the list this often per flush age.
 const LOOKS_PER_AGE: u32 = 4;
 const LOOK_MIN: Duration = Duration::from_millis(10);
+/// Files sent at once in the background.
+const FILES_AT_ONCE: usize = 8;
 
 /// Files with unsent bytes.
 #[derive(Default)]
@@ -93,24 +96,32 @@ impl Core {
             .collect();
         files.sort_by_key(|(since, _)| *since);
         let op = self.background_op();
-        for (_, file) in files {
-            if !self.budget.is_pressed() {
-                return;
+        let send = |(_, file): (Instant, Arc<FileState>)| async move {
+            if self.budget.is_pressed() {
+                self.send_quietly(&op, &file).await;
             }
-            self.send_quietly(&op, &file).await;
-        }
+        };
+        stream::iter(files).for_each_concurrent(self.files_at_once(), send).await;
     }
 
     async fn send_old(self: &Arc<Self>) {
         let op = self.background_op();
+        let mut old = Vec::new();
         for file in self.dirty.all() {
             let oldest = file.inner.lock().oldest();
             match oldest {
-                Some(since) if since.elapsed() >= self.config.flush_age => self.send_quietly(&op, &file).await,
+                Some(since) if since.elapsed() >= self.config.flush_age => old.push(file),
                 Some(_) => {}
                 None => self.dirty.settle(&file),
             }
         }
+        let send = |file: Arc<FileState>| async move { self.send_quietly(&op, &file).await };
+        stream::iter(old).for_each_concurrent(self.files_at_once(), send).await;
+    }
+
+    /// One slow server must not hold back files that lie elsewhere; in process nothing is gained by more than one.
+    const fn files_at_once(&self) -> usize {
+        if self.config.local { 1 } else { FILES_AT_ONCE }
     }
 
     async fn send_quietly(self: &Arc<Self>, op: &Op, file: &Arc<FileState>) {
@@ -126,14 +137,14 @@ impl Core {
 
     /// Sends all unsent bytes of all files; the first failure.
     pub(crate) async fn flush_everything(self: &Arc<Self>, op: &Op) -> Result<(), Status> {
-        let mut failed = None;
-        for file in self.dirty.all() {
-            if let Err(status) = self.flush_file(op, &file, Which::All).await {
-                failed.get_or_insert(status);
-            }
+        let send = |file: Arc<FileState>| async move {
+            let sent = self.flush_file(op, &file, Which::All).await;
             self.files.forget_idle(&file);
-        }
-        failed.map_or(Ok(()), Err)
+            sent.err()
+        };
+        let failures = stream::iter(self.dirty.all()).map(send).buffer_unordered(self.files_at_once());
+        let failed: Vec<Status> = failures.filter_map(std::future::ready).collect().await;
+        failed.first().map_or(Ok(()), |status| Err(*status))
     }
 
     /// Sends waiting releases.

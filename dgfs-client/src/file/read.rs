@@ -52,7 +52,7 @@ impl Core {
         let open = self.handles.file(handle)?;
         let op = self.op();
         if self.is_shared() {
-            self.refresh_if_old(&op, &open.file).await?;
+            self.refresh_if_old(&open.file).await?;
         }
         let sequential = self.read_ahead(&open, offset, size);
         let bytes = self.read_file(&op, &open.file, offset, size, sequential).await?;
@@ -140,13 +140,21 @@ impl Core {
     }
 
     /// Attributes older than a second are asked for again; content of another version is forgotten.
-    async fn refresh_if_old(&self, op: &Op, file: &FileState) -> Result<(), Status> {
+    ///
+    /// While meta is away, open files stay readable as they were last seen.
+    async fn refresh_if_old(&self, file: &FileState) -> Result<(), Status> {
         if file.inner.lock().seen_at.elapsed() < SHARED_AGE_MAX {
             return Ok(());
         }
-        let attr = attr_of(self.link.query(op, Query::GetAttr(file.ino)).await?)?;
-        file.inner.lock().learn_attr(&attr);
-        Ok(())
+        let impatient = Op::within(SHARED_AGE_MAX, true);
+        match self.link.query(&impatient, Query::GetAttr(file.ino)).await.and_then(attr_of) {
+            Ok(attr) => {
+                file.inner.lock().learn_attr(&attr);
+                Ok(())
+            }
+            Err(status) if status.is_transient() => Ok(()),
+            Err(status) => Err(status),
+        }
     }
 
     /// Moves the access time once per handle, by relatime.
