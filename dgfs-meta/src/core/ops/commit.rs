@@ -47,7 +47,8 @@ pub(crate) fn commit(tx: &mut Tx<'_>, commit: &Commit) -> Step<Attr> {
     row.attr.size = change.new_size;
     row.attr.data_version += 1;
     row.attr.mtime = commit.mtime;
-    row.attr.ctime = tx.now;
+    // The change happened when the bytes were written, and was shown so by the writer's mount: sending them later is none.
+    row.attr.ctime = row.attr.ctime.max(commit.mtime.min(tx.now));
     count_size(tx, &row, change.old_size)?;
     let attr = row.attr.clone();
     tx.put_inode(row);

@@ -126,6 +126,25 @@ fn a_repeated_operation_gets_its_first_answer() {
     assert_eq!(send(9, 9), MetaReply::Refused(Status::Malformed), "forgotten after it was acknowledged");
 }
 
+/// `git add` remembers ctime after close; a commit that moved it later made every file look changed.
+#[test]
+fn a_change_happens_when_it_is_written_not_when_it_is_sent() {
+    let mut bench = Bench::new(BIG);
+    let ino = bench.make(Ino::ROOT, "f", NewNode::File).unwrap().ino;
+    bench.write_chunk(ino, 0, 5).unwrap();
+    let written = bench.attr(ino).unwrap().mtime;
+    assert_eq!(bench.attr(ino).unwrap().ctime, written);
+    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    bench.must(&Mutation::SetAttr { ino, set });
+    let changed = bench.attr(ino).unwrap().ctime;
+    let edit = SlotEdit { index: 1, base: None, new: None };
+    let content = NewContent::Slots { inline_base: None, edits: vec![edit] };
+    let commit = Commit { ino, content, size_at_least: CHUNK + 1, size_expected: None, mtime: written };
+    bench.must(&Mutation::Commit(commit));
+    assert!(changed > written);
+    assert_eq!(bench.attr(ino).unwrap().ctime, changed);
+}
+
 #[test]
 fn a_commit_on_an_old_base_is_a_conflict() {
     let mut bench = Bench::new(BIG);
