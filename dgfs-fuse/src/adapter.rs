@@ -32,7 +32,7 @@ use dgfs_proto::meta::{SetAttr, SetTime};
 use dgfs_proto::status::Status;
 
 use crate::adapter::dispatch::{Bound, Dispatcher};
-use crate::adapter::files::{LockedInodes, OpenDirectory, OpenFile, Table};
+use crate::adapter::files::{Executing, LockedInodes, OpenDirectory, OpenFile, Table};
 use crate::adapter::notify::KernelForgetter;
 use crate::errno::Errno;
 use crate::locks::family::Families;
@@ -85,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) files: Table<OpenFile>,
     pub(crate) directories: Table<OpenDirectory>,
     pub(crate) locked: LockedInodes,
+    pub(crate) executing: Executing,
     pub(crate) families: Families,
     pub(crate) options: AdapterOptions,
     pub(crate) metrics: Arc<MountMetrics>,
@@ -113,6 +114,7 @@ impl Adapter {
             files: Table::default(),
             directories: Table::default(),
             locked: LockedInodes::default(),
+            executing: Executing::default(),
             families: Families::default(),
             options,
             metrics: Arc::clone(&metrics),

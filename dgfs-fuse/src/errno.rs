@@ -30,8 +30,8 @@ impl Errno {
     pub const TOO_BIG: Self = Self(libc::E2BIG);
     /// ENOLCK.
     pub const NO_LOCKS: Self = Self(libc::ENOLCK);
-    /// ENOSYS.
-    pub const NOT_IMPLEMENTED: Self = Self(libc::ENOSYS);
+    /// ETXTBSY: the file is being executed.
+    pub const EXECUTING: Self = Self(libc::ETXTBSY);
 
     /// The number, positive.
     #[must_use]
@@ -65,7 +65,7 @@ impl Errno {
             libc::EDEADLK => "EDEADLK",
             libc::ENAMETOOLONG => "ENAMETOOLONG",
             libc::ENOLCK => "ENOLCK",
-            libc::ENOSYS => "ENOSYS",
+            libc::ETXTBSY => "ETXTBSY",
             libc::ENOTEMPTY => "ENOTEMPTY",
             libc::ENODATA => "ENODATA",
             libc::EOPNOTSUPP => "EOPNOTSUPP",

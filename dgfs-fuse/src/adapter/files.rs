@@ -30,6 +30,8 @@ pub(crate) struct OpenFile {
     pub(crate) append: bool,
     /// The next read may have to move atime.
     atime_due: AtomicBool,
+    /// It was opened to be executed.
+    pub(crate) executed: bool,
     /// Owners of `fcntl` locks taken through this handle and not yet given up by a close that was reported:
     /// open-file-description locks, and those of handles opened without reported closes.
     pub(crate) lock_owners: Mutex<BTreeSet<u64>>,
@@ -45,6 +47,7 @@ impl OpenFile {
             ino,
             append,
             atime_due: AtomicBool::new(atime_due),
+            executed: false,
             lock_owners: Mutex::default(),
             twin: OnceCell::new(),
         }
@@ -140,12 +143,48 @@ impl LockedInodes {
     }
 }
 
+/// Inodes that are being executed: their handle stays open as long as a process runs them.
+///
+/// With ATOMIC_O_TRUNC the kernel lets us truncate before it looks whether the file is executed; it does look first when the
+/// file is opened for writing, so only `O_RDONLY | O_TRUNC` has to be refused here.
+#[derive(Default)]
+pub(crate) struct Executing {
+    handles: Mutex<HashMap<Ino, u32>>,
+}
+
+impl Executing {
+    /// The bit the kernel sets in the flags of an open by `execve` (`__FMODE_EXEC`).
+    pub(crate) const OPEN_FLAG: i32 = 0x20;
+
+    /// One more handle executes this inode.
+    pub(crate) fn begin(&self, ino: Ino) {
+        *self.handles.lock().entry(ino).or_insert(0) += 1;
+    }
+
+    /// One handle less does.
+    pub(crate) fn end(&self, ino: Ino) {
+        let mut handles = self.handles.lock();
+        if let Some(count) = handles.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                handles.remove(&ino);
+            }
+        }
+    }
+
+    /// Must this open be refused with ETXTBSY?
+    pub(crate) fn forbids(&self, ino: Ino, raw_flags: i32) -> bool {
+        let read_only = raw_flags & libc::O_ACCMODE == libc::O_RDONLY;
+        read_only && raw_flags & libc::O_TRUNC != 0 && self.handles.lock().contains_key(&ino)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dgfs_client::vfs::Handle;
     use dgfs_proto::ids::Ino;
 
-    use super::{LockedInodes, OpenFile, Table};
+    use super::{Executing, LockedInodes, OpenFile, Table};
     use crate::errno::Errno;
 
     #[test]
@@ -156,6 +195,21 @@ mod tests {
         assert!(!table.get(17).unwrap().take_atime_due(), "atime is asked about once for each open");
         assert!(table.remove(17).is_ok());
         assert_eq!(table.get(17).err(), Some(Errno::BAD_HANDLE));
+    }
+
+    #[test]
+    fn an_executed_file_is_not_truncated_by_an_open_for_reading() {
+        let executing = Executing::default();
+        let truncate = libc::O_RDONLY | libc::O_TRUNC;
+        assert!(!executing.forbids(Ino::ROOT, truncate));
+        executing.begin(Ino::ROOT);
+        executing.begin(Ino::ROOT);
+        executing.end(Ino::ROOT);
+        assert!(executing.forbids(Ino::ROOT, truncate));
+        assert!(!executing.forbids(Ino::ROOT, libc::O_RDONLY));
+        assert!(!executing.forbids(Ino::ROOT, libc::O_WRONLY | libc::O_TRUNC), "the kernel looked already");
+        executing.end(Ino::ROOT);
+        assert!(!executing.forbids(Ino::ROOT, truncate));
     }
 
     #[test]

@@ -196,6 +196,9 @@ impl Filesystem for Adapter {
         let shared = Arc::clone(&self.shared);
         self.serve(Op::Open, reply, async move {
             let (ino, open) = (translate::ino(ino)?, translate::open_flags(flags.0));
+            if shared.executing.forbids(ino, flags.0) {
+                return Err(Errno::EXECUTING);
+            }
             let opened = shared.vfs.open(ino, open).await?;
             Ok((FileHandle(opened.handle.0), shared.remember(ino, &opened, open, flags.0)))
         });

@@ -16,7 +16,7 @@ use dgfs_proto::name::Name;
 
 use crate::adapter::directory::{Listing, list};
 use crate::adapter::dispatch::Bound;
-use crate::adapter::files::OpenFile;
+use crate::adapter::files::{Executing, OpenFile};
 use crate::adapter::respond::{Respond, XattrAnswer, to_fuser};
 use crate::adapter::{Adapter, Shared, translate};
 use crate::errno::Errno;
@@ -130,6 +130,9 @@ impl Adapter {
         let (file, shared) = (self.shared.files.remove(handle.0), Arc::clone(&self.shared));
         self.serve(Op::Release, reply, async move {
             let file = file?;
+            if file.executed {
+                shared.executing.end(file.ino);
+            }
             let left: Vec<u64> = file.lock_owners.lock().iter().copied().collect();
             for posix in left {
                 shared.vfs.unlock_owner(file.ino, LockFamily::Posix, posix).await;
@@ -200,7 +203,11 @@ impl Adapter {
 impl Shared {
     /// Notes an open file; what the kernel may do with it.
     pub(super) fn remember(&self, ino: Ino, opened: &Opened, flags: VfsOpenFlags, raw_flags: i32) -> FopenFlags {
-        let file = OpenFile::new(opened.handle, ino, flags.append, self.wants_atime(raw_flags));
+        let mut file = OpenFile::new(opened.handle, ino, flags.append, self.wants_atime(raw_flags));
+        if raw_flags & Executing::OPEN_FLAG != 0 {
+            file.executed = true;
+            self.executing.begin(ino);
+        }
         self.files.insert(opened.handle, file);
         // The close of a handle that wrote nothing and can hold nobody's locks need not be reported.
         translate::fopen_flags(opened, !flags.write && !self.locked.contains(ino))
