@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use dgfs_client::stores::OneStore;
 use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{FORMAT, format_volume};
-use dgfs_meta::service::{LocalData, MEMORY_BYTES_DEFAULT, MetaOptions, MetaService};
+use dgfs_meta::service::{LocalData, MetaOptions, MetaService};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::ids::Uuid;
@@ -28,6 +28,9 @@ use dgfs_stored::service::StoreService;
 use dgfs_stored::store::{Store, StoreOptions};
 
 use crate::volume::VolumeLink;
+
+/// Metadata rows in memory: a mount shares its machine with the programs that use it.
+const META_MEMORY_BYTES: usize = 96 << 20;
 
 /// What a new volume is like.
 #[derive(Clone, Debug)]
@@ -112,7 +115,7 @@ impl Embedded {
             .map_err(|error| error.to_string())?;
         let options = MetaOptions {
             holder: format!("{host}, process {}", std::process::id()),
-            memory_bytes: MEMORY_BYTES_DEFAULT,
+            memory_bytes: META_MEMORY_BYTES,
             exclusive: true,
             data: Some(Arc::new(StoreData(Arc::clone(&store)))),
             root_owner: owner,

@@ -11,6 +11,7 @@ secs=20
 [ "${DGFS_LONG:-0}" = 1 ] && secs=900
 work=$(mktemp -d "${TMPDIR:-/tmp}/dgfs-suites.XXXXXX")
 a=$work/a b=$work/b
+chmod 755 "$work"
 mkdir "$a" "$b"
 redis=
 cleanup() {

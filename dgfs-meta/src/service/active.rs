@@ -61,8 +61,15 @@ impl Active {
 
     /// Ends this writer: no answer but `NotActive` leaves it from now on.
     pub(crate) fn die(&self, why: &dyn std::fmt::Display) {
-        if !self.dead.swap(true, Ordering::AcqRel) {
+        if !self.is_dead() {
             error!(error = %why, "the metadata service stops writing");
+        }
+        self.retire();
+    }
+
+    /// As [`Self::die`], when it was asked for.
+    pub(crate) fn retire(&self) {
+        if !self.dead.swap(true, Ordering::AcqRel) {
             self.died.send_replace(true);
             self.locks_changed.notify_waiters();
             self.sessions_changed.notify_waiters();

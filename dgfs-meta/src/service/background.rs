@@ -153,7 +153,7 @@ impl Active {
         // The mark itself is one row more.
         let done = done.and(self.sync().await);
         let died = self.is_dead();
-        self.die(&"shut down");
+        self.retire();
         if done.is_err() || died {
             return Err(EngineError::Unavailable("the metadata service had stopped before".to_owned()));
         }

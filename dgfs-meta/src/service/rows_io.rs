@@ -1,5 +1,6 @@
 //! Rows come from the engine and are decoded.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::error;
@@ -7,7 +8,7 @@ use tracing::error;
 use dgfs_proto::status::Status;
 
 use crate::core::{Core, LoadedRange, Need};
-use crate::engine::{RowKey, RowRange};
+use crate::engine::{RowKey, RowRange, Table};
 use crate::rows::{Row, RowError};
 use crate::service::active::Active;
 
@@ -35,10 +36,45 @@ fn refused(error: &RowError) -> Option<Status> {
     Some(Status::Corrupt)
 }
 
+/// Rows of one inode partition.
+const PARTITION_ROWS_MAX: usize = 64;
+/// So many keys at once are a page of a directory: their neighbours will be asked for next.
+const DENSE_MIN: usize = 32;
+
 impl Active {
+    /// Many keys of an embedded engine: whole partitions are read in order instead of single rows at random. Inodes
+    /// made together lie together, so the rest of the directory comes along.
+    async fn load_dense(&self, keys: Vec<RowKey>) -> Result<Loaded, Option<Status>> {
+        let mut wanted: BTreeMap<(Table, u64), BTreeSet<u64>> = BTreeMap::new();
+        for key in &keys {
+            wanted.entry((key.table, key.partition)).or_default().insert(key.sort);
+        }
+        let mut rows = Vec::with_capacity(keys.len());
+        for ((table, partition), mut sorts) in wanted {
+            let (Some(first), Some(last)) = (sorts.first().copied(), sorts.last().copied()) else { continue };
+            let whole = table == Table::Inode;
+            let (from, to) = if whole { (0, u64::MAX) } else { (first, last) };
+            let limit = if whole { PARTITION_ROWS_MAX } else { sorts.len() };
+            let range = RowRange { table, partition, from, to, limit };
+            let found = self.persistently("list metadata", || self.engine.list(range)).await.map_err(|_| None)?;
+            let full = found.len() == limit;
+            for (key, bytes) in found {
+                let row = Row::decode(key, &bytes).map_err(|error| refused(&error))?;
+                sorts.remove(&key.sort);
+                rows.push((key, Some(Arc::new(row))));
+            }
+            // Not found: known not to exist, unless the page ended before it.
+            let reached = rows.last().map_or(0, |(key, _)| key.sort);
+            let absent = sorts.into_iter().filter(|sort| !full || *sort < reached);
+            rows.extend(absent.map(|sort| (RowKey { table, partition, sort }, None)));
+        }
+        Ok(Loaded::Rows(rows))
+    }
+
     /// Loads what an attempt needs. `Err(None)`: this writer is dead.
     pub(crate) async fn load(&self, need: Need) -> Result<Loaded, Option<Status>> {
         match need {
+            Need::Rows(keys) if self.options.exclusive && keys.len() >= DENSE_MIN => self.load_dense(keys).await,
             Need::Rows(keys) => {
                 let bytes = self.persistently("load metadata", || self.engine.load(keys.clone())).await;
                 let bytes = bytes.map_err(|_| None)?;
