@@ -9,6 +9,7 @@ use dgfs_proto::status::Status;
 
 use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
+use crate::core::ops::xattr;
 use crate::core::tx::{LoadedRange, Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome};
 use crate::engine::{RowRange, Table};
@@ -78,6 +79,7 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
         }
         Query::NextChunk { ino, first } => next_chunk(tx, *ino, *first),
         Query::GetXattr { ino, name } => {
+            xattr::check_name(name)?;
             let row = tx.live_inode(*ino)?;
             let all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(*ino)? } else { Default::default() };
             all.get(name).cloned().map(MetaReply::Bytes).ok_or(Status::NoXattr.into())

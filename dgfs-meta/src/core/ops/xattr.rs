@@ -13,7 +13,8 @@ use crate::rows::{InodeRow, Row, key};
 
 const PREFIXES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"dgfs."];
 
-fn check_name(name: &[u8]) -> Result<(), Status> {
+/// Names outside of the namespaces that Linux has are not supported, also when they are only asked for.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), Status> {
     if name.len() > XATTR_NAME_BYTES_MAX {
         return Err(Status::Range);
     }

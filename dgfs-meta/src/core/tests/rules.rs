@@ -286,6 +286,9 @@ fn xattr_modes_and_bounds_are_refused_by_their_status() {
         assert_eq!(set(format!("user.{at}").as_bytes(), 65_536, XattrMode::Any), Ok(()));
     }
     assert_eq!(set(b"user.last", 65_536, XattrMode::Any), Err(Status::NoSpace));
+    let asked = |name: &[u8]| Query::GetXattr { ino, name: name.to_vec() };
+    assert_eq!(bench.query(&asked(b"other.a")), Err(Status::NotSupported));
+    assert_eq!(bench.query(&asked(b"user.none")), Err(Status::NoXattr));
 }
 
 fn held(owner: u64, kind: LockKind, start: u64, end: u64) -> HeldLock {
