@@ -4,4 +4,5 @@
 //! find on the machine is a failure with a sentence, never a silent pass.
 
 mod layering;
+mod model;
 mod tidy;

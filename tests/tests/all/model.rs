@@ -1,0 +1,160 @@
+//! Random operations on a mount and on a local directory must come out alike.
+//!
+//! Never knows what is right: the local file system (ext4, xfs, btrfs…) does. Results, errno, attributes, the movement of time
+//! stamps and contents are compared after each operation, whole trees from time to time and after a remount.
+//!
+//! `DGFS_MODEL_SEED` repeats a run; `DGFS_MODEL_SECS` makes it longer (hours, if you like).
+
+mod op;
+mod side;
+mod tree;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dgfs_tests::cluster::{Cluster, ClusterPlan};
+use dgfs_tests::mount::Mount;
+use dgfs_tests::program::seconds;
+use dgfs_tests::rng::Rng;
+use dgfs_tests::scratch::Scratch;
+use rustix::fs::OFlags;
+
+use self::op::{Chooser, Op, SLOTS, Shape};
+use self::side::{Side, Witness};
+use self::tree::difference;
+
+/// Operations between two comparisons of everything.
+const OPS_PER_TREE: u64 = 400;
+/// Operations between two remounts.
+const OPS_PER_REMOUNT: u64 = 6_000;
+/// Operations told when both sides differ.
+const HISTORY: usize = 40;
+
+#[test]
+fn an_embedded_mount_with_small_chunks_behaves_like_a_local_directory() {
+    let shape = Shape { chunk: 64 << 10, size_max: 1 << 20, write_max: 200 << 10 };
+    let mut mount = Mount::embedded_with_chunks(shape.chunk as u32);
+    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 25, 600));
+}
+
+#[test]
+fn an_embedded_mount_behaves_like_a_local_directory() {
+    let shape = Shape { chunk: 4 << 20, size_max: 9 << 20, write_max: 2 << 20 };
+    let mut mount = Mount::embedded();
+    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 15, 600));
+}
+
+#[test]
+fn a_cluster_mount_behaves_like_a_local_directory() {
+    let shape = Shape { chunk: 4 << 20, size_max: 5 << 20, write_max: 1 << 20 };
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mut mount = cluster.mount();
+    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 20, 600));
+}
+
+fn run(mount: &mut Mount, shape: Shape, time: Duration) {
+    let (rng, seed) = Rng::announced("DGFS_MODEL_SEED");
+    let scratch = Scratch::new("reference");
+    let end = Instant::now() + time;
+    let mut done = 0;
+    let mut chooser = Chooser::new(rng, shape);
+    while Instant::now() < end {
+        let left = mount.join("model");
+        let right = scratch.join("model");
+        for root in [&left, &right] {
+            std::fs::create_dir_all(root).expect("make the root of a side");
+        }
+        let mut pair = Pair::new(&left, &right, seed, done);
+        while Instant::now() < end && pair.done < done + OPS_PER_REMOUNT {
+            pair.step(&mut chooser);
+        }
+        pair.compare();
+        done = pair.done;
+        drop(pair);
+        mount.remount();
+        Pair::new(&left, &right, seed, done).compare();
+    }
+    println!("{done} operations");
+}
+
+/// Both sides and what was done to them.
+struct Pair {
+    mount: Side,
+    reference: Side,
+    seed: u64,
+    done: u64,
+    history: VecDeque<String>,
+}
+
+impl Pair {
+    fn new(mount: &Path, reference: &Path, seed: u64, done: u64) -> Self {
+        Self { mount: Side::new(mount), reference: Side::new(reference), seed, done, history: VecDeque::new() }
+    }
+
+    fn step(&mut self, chooser: &mut Chooser) {
+        let op = {
+            let reference = &self.reference;
+            let size = |slot: usize| Some(rustix::fs::fstat(reference.slot(slot)?).ok()?.st_size as u64);
+            let direct = |slot: usize| reference.flags(slot).is_some_and(|flags| flags.contains(OFlags::DIRECT));
+            chooser.next(&size, &direct)
+        };
+        self.done += 1;
+        let witnesses = witnesses(&op);
+        let before = witnesses.iter().map(|at| (self.mount.look(at), self.reference.look(at))).collect::<Vec<_>>();
+        let (left, right) = (self.mount.apply(&op), self.reference.apply(&op));
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(format!("{}: {op:?} → {right:?}", self.done));
+        if left != right {
+            self.fail(&format!("the mount answers {left:?}\nthe reference    {right:?}{}", first_byte(&left, &right)));
+        }
+        for (witness, before) in witnesses.iter().zip(before) {
+            let after = (self.mount.look(witness), self.reference.look(witness));
+            let views = (after.0.map(|(view, _)| view), after.1.map(|(view, _)| view));
+            if views.0 != views.1 {
+                self.fail(&format!("{witness:?} is {:?} on the mount\nand {:?} on the reference", views.0, views.1));
+            }
+            if op.moves_times_as_it_likes() {
+                continue;
+            }
+            let moved = |before: Option<(_, side::Stamps)>, after: Option<(_, side::Stamps)>| {
+                before.zip(after).and_then(|((_, before), (_, after))| before.moved(after))
+            };
+            let (left, right) = (moved(before.0, after.0), moved(before.1, after.1));
+            if left != right {
+                self.fail(&format!("[mtime, ctime] of {witness:?} moved: {left:?} on the mount, {right:?} on the reference"));
+            }
+        }
+        if left.is_ok() {
+            chooser.learn(&op);
+        }
+        if self.done % OPS_PER_TREE == 0 {
+            self.compare();
+        }
+    }
+
+    fn compare(&self) {
+        if let Some(found) = difference(&self.mount, &self.reference) {
+            self.fail(&found);
+        }
+    }
+
+    fn fail(&self, what: &str) -> ! {
+        let slots: Vec<_> = (0..SLOTS).filter_map(|slot| self.reference.flags(slot).map(|flags| (slot, flags))).collect();
+        let history = self.history.iter().map(String::as_str).collect::<Vec<_>>().join("\n  ");
+        panic!("DGFS_MODEL_SEED={} operation {}: {what}\nopen: {slots:?}\n  {history}", self.seed, self.done)
+    }
+}
+
+fn witnesses(op: &Op) -> Vec<Witness> {
+    let paths = op.paths().into_iter().map(Witness::Path);
+    paths.chain(op.slots().into_iter().map(Witness::Slot)).collect()
+}
+
+fn first_byte(left: &side::Outcome, right: &side::Outcome) -> String {
+    let (Ok(side::Value::Bytes(left)), Ok(side::Value::Bytes(right))) = (left, right) else { return String::new() };
+    let at = left.iter().zip(right).position(|(left, right)| left != right);
+    at.map_or_else(String::new, |at| format!("\nfirst difference at byte {at}: {} for {}", left[at], right[at]))
+}
