@@ -3,12 +3,13 @@
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
 use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::limits::{CHUNK_PAGE_MAX, LIST_MAX};
+use dgfs_proto::log::Change;
 use dgfs_proto::meta::{Content, OpenMode};
 use dgfs_proto::status::Status;
 
 use crate::core::ops::{free, truncate};
 use crate::core::tx::{Step, Stop, Tx};
-use crate::rows::SLOTS_PER_ROW;
+use crate::rows::{InodeRow, SLOTS_PER_ROW};
 
 /// Slots that come with an open: enough for 128 MiB at the default chunk size.
 const OPEN_SLOTS: u32 = 32;
@@ -19,12 +20,8 @@ pub(crate) fn open(tx: &mut Tx<'_>, ino: Ino, mode: OpenMode) -> Step<(Attr, Con
     if row.attr.kind == FileKind::Directory {
         return Err(Status::IsDirectory.into());
     }
-    if mode == OpenMode::Truncate && row.attr.kind == FileKind::File && row.attr.size > 0 {
-        let old_size = row.attr.size;
-        tx.more = !truncate::resize(tx, &mut row, 0)?;
-        truncate::count_size(tx, &row, old_size)?;
-        row.attr.ctime = tx.now;
-        tx.put_inode(row.clone());
+    if mode == OpenMode::Truncate && row.attr.kind == FileKind::File {
+        empty(tx, &mut row)?;
         if tx.more {
             return Ok((row.attr, Content::Inline(Vec::new())));
         }
@@ -32,6 +29,21 @@ pub(crate) fn open(tx: &mut Tx<'_>, ino: Ino, mode: OpenMode) -> Step<(Attr, Con
     let content = content(tx, &row.attr, 0, OPEN_SLOTS)?;
     tx.opened.push(ino);
     Ok((row.attr, content))
+}
+
+/// O_TRUNC. It touches an empty file too: `: > stamp` is how scripts do it.
+fn empty(tx: &mut Tx<'_>, row: &mut InodeRow) -> Step<()> {
+    let old_size = row.attr.size;
+    if old_size > 0 {
+        tx.more = !truncate::resize(tx, row, 0)?;
+        truncate::count_size(tx, row, old_size)?;
+    } else {
+        row.attr.mtime = tx.now;
+        tx.changes.push(Change::AttrSet { ino: row.attr.ino });
+    }
+    row.attr.ctime = tx.now;
+    tx.put_inode(row.clone());
+    Ok(())
 }
 
 /// A page of a file's content.

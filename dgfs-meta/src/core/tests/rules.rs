@@ -126,6 +126,17 @@ fn a_repeated_operation_gets_its_first_answer() {
     assert_eq!(send(9, 9), MetaReply::Refused(Status::Malformed), "forgotten after it was acknowledged");
 }
 
+#[test]
+fn opening_an_empty_file_to_truncate_it_touches_it() {
+    let mut bench = Bench::new(BIG);
+    let made = bench.make(Ino::ROOT, "f", NewNode::File).unwrap();
+    bench.must(&Mutation::Open { ino: made.ino, mode: OpenMode::Truncate });
+    let touched = bench.attr(made.ino).unwrap();
+    assert!(touched.mtime > made.mtime && touched.ctime > made.ctime);
+    bench.must(&Mutation::Open { ino: made.ino, mode: OpenMode::Write });
+    assert_eq!(bench.attr(made.ino).unwrap(), touched);
+}
+
 /// `git add` remembers ctime after close; a commit that moved it later made every file look changed.
 #[test]
 fn a_change_happens_when_it_is_written_not_when_it_is_sent() {
