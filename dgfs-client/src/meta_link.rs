@@ -284,7 +284,8 @@ impl MetaLink {
 
     /// Finds the active server and takes the session up there, unless somebody did since `seen`.
     pub(crate) async fn mend(&self, op: &Op, seen: u64) -> Result<Option<Box<VolumeInfo>>, Status> {
-        let patience = op.left(Duration::from_secs(3600));
+        // Somebody else may be at it, and for longer than a soft operation may take.
+        let patience = if op.soft { Duration::ZERO } else { op.left(Duration::from_secs(3600)) };
         let Ok(_mending) = tokio::time::timeout(patience, self.mending.lock()).await else {
             return Err(Status::Unavailable);
         };

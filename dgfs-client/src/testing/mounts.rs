@@ -53,7 +53,11 @@ impl Cluster {
             meta: vec![Arc::clone(&self.meta_faults) as _],
             stores: Arc::new(OneStore(Arc::clone(&self.store_faults) as _)),
         };
-        Vfs::connect(config, deps).await.unwrap()
+        // A session whose opening was lost would have to run out first; this fake has no leases.
+        let losing = self.meta_faults.one_in.swap(0, Ordering::AcqRel);
+        let vfs = Vfs::connect(config, deps).await.unwrap();
+        self.meta_faults.one_in.store(losing, Ordering::Release);
+        vfs
     }
 }
 
