@@ -7,6 +7,7 @@
 
 pub mod adapter;
 pub mod cli;
+pub mod client_metrics;
 pub mod embedded;
 pub mod errno;
 pub mod locks;

@@ -1,19 +1,14 @@
 //! What the metadata service shows Prometheus.
 //!
-//! Counters of calls live where calls are answered; what `MetaService` knows anyway is
-//! refreshed once a second.
+//! Never counts itself: what `MetaService` knows is read when it is asked for.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use prometheus::IntGauge;
 
 use dgfs_runtime::metrics::MetricSet;
 
 use crate::service::MetaService;
-
-/// How often the gauges are refreshed.
-const REFRESH: Duration = Duration::from_secs(1);
 
 struct Gauges {
     active: IntGauge,
@@ -30,7 +25,7 @@ struct Gauges {
     free_bytes: IntGauge,
 }
 
-/// Registers the gauges and keeps them fresh for as long as the service lives.
+/// Registers the gauges; they are current whenever they are rendered, for as long as the service lives.
 pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
     let gauges = Gauges {
         active: set.gauge("dgfs_meta_active", "1 when this is the active metadata service, 0 for a standby"),
@@ -47,32 +42,26 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
         free_bytes: set.gauge("dgfs_meta_free_bytes", "Bytes the storage servers that are up can still take"),
     };
     let service = Arc::downgrade(service);
-    tokio::spawn(refresh(gauges, service));
+    set.before_render(move || refresh(&gauges, &service));
 }
 
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-async fn refresh(gauges: Gauges, service: Weak<MetaService>) {
-    loop {
-        let Some(service) = service.upgrade() else { return };
-        let status = service.status();
-        gauges.active.set(i64::from(status.is_some()));
-        if let Some(status) = status {
-            gauges.seq.set(gauge(status.seq.0));
-            gauges.mutations.set(gauge(status.mutations));
-            gauges.commits.set(gauge(status.commits));
-            gauges.engine_calls.set(gauge(status.engine_calls));
-            gauges.rows.set(gauge(status.rows_cached));
-            gauges.sessions.set(gauge(status.sessions.len() as u64));
-            gauges.garbage.set(gauge(status.garbage));
-            gauges.orphans.set(gauge(status.orphans));
-            gauges.inodes.set(gauge(status.usage.inodes));
-            gauges.allocated_bytes.set(gauge(status.usage.allocated_bytes));
-            gauges.free_bytes.set(gauge(status.usage.free_bytes));
-        }
-        drop(service);
-        tokio::time::sleep(REFRESH).await;
-    }
+fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
+    let status = service.upgrade().and_then(|service| service.status());
+    gauges.active.set(i64::from(status.is_some()));
+    let Some(status) = status else { return };
+    gauges.seq.set(gauge(status.seq.0));
+    gauges.mutations.set(gauge(status.mutations));
+    gauges.commits.set(gauge(status.commits));
+    gauges.engine_calls.set(gauge(status.engine_calls));
+    gauges.rows.set(gauge(status.rows_cached));
+    gauges.sessions.set(gauge(status.sessions.len() as u64));
+    gauges.garbage.set(gauge(status.garbage));
+    gauges.orphans.set(gauge(status.orphans));
+    gauges.inodes.set(gauge(status.usage.inodes));
+    gauges.allocated_bytes.set(gauge(status.usage.allocated_bytes));
+    gauges.free_bytes.set(gauge(status.usage.free_bytes));
 }

@@ -4,6 +4,7 @@
 //! requests are answered at a time, and one that is slow is dropped.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -36,9 +38,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics of one process. Cheap to clone. A name is registered once; twice is a bug and panics at the start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MetricSet {
     registry: Registry,
+    refreshers: Arc<Mutex<Vec<Refresher>>>,
+}
+
+/// Brings metrics up to date with numbers that are kept elsewhere.
+type Refresher = Box<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for MetricSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricSet").field("registry", &self.registry).finish_non_exhaustive()
+    }
 }
 
 impl MetricSet {
@@ -88,11 +100,19 @@ impl MetricSet {
         self.register(name, HistogramVec::new(options, labels))
     }
 
+    /// Runs `refresh` before each rendering: for numbers that are counted elsewhere. It must be quick.
+    pub fn before_render(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        self.refreshers.lock().push(Box::new(refresh));
+    }
+
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
     /// `InvalidData` when a metric has no help or no name.
     pub fn render(&self) -> io::Result<String> {
+        for refresh in self.refreshers.lock().iter() {
+            refresh();
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(io::Error::other)
     }
 

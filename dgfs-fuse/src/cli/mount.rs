@@ -25,6 +25,7 @@ use crate::cli::background::{Ready, start};
 use crate::cli::daemon::read_identity;
 use crate::cli::files::{ClientFile, MountFacts, read_file};
 use crate::cli::{Failure, paths};
+use crate::client_metrics;
 use crate::embedded::Embedded;
 use crate::metrics::MountMetrics;
 use crate::mount::checks::{is_root, prepare};
@@ -228,6 +229,7 @@ fn owner() -> Caller {
 async fn answer(path: &Path, options: &MountOptions, volume: &Volume, ready: &mut Ready) -> Result<(), Failure> {
     let set = MetricSet::new();
     let metrics = MountMetrics::new(&set);
+    client_metrics::register(&set, &volume.vfs);
     let _server = serve_metrics(options, set, &volume.vfs).await?;
     let shutdown = Shutdown::new();
     shutdown.ask_on_signals().map_err(Failure::new)?;

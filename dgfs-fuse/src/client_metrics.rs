@@ -1,0 +1,64 @@
+//! What the client library counts, for Prometheus: round trips by kind, unsent bytes, caches.
+//!
+//! Never counts itself: `Vfs` does; its numbers are read when they are asked for.
+
+use std::sync::{Arc, Weak};
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use dgfs_client::vfs::Vfs;
+use dgfs_runtime::metrics::MetricSet;
+
+/// Calls to the metadata service, by kind.
+pub const META_CALLS: &str = "dgfs_client_meta_calls_total";
+/// Calls to storage servers, by kind.
+pub const CHUNK_CALLS: &str = "dgfs_client_chunk_calls_total";
+
+struct Numbers {
+    meta: IntCounterVec,
+    chunk: IntCounterVec,
+    dirty_bytes: IntGauge,
+    writes_waited: IntCounter,
+    conflicts: IntCounter,
+    resumes: IntCounter,
+    write_errors: IntCounter,
+    cache_hits: IntCounter,
+}
+
+/// Registers the client's numbers; they are current whenever they are rendered.
+pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
+    let numbers = Numbers {
+        meta: set.counters(META_CALLS, "Calls to the metadata service, by kind", &["kind"]),
+        chunk: set.counters(CHUNK_CALLS, "Calls to storage servers, by kind", &["kind"]),
+        dirty_bytes: set.gauge("dgfs_client_dirty_bytes", "Bytes written and not sent yet"),
+        writes_waited: set.counter("dgfs_client_writes_waited_total", "Writes that waited for room"),
+        conflicts: set.counter("dgfs_client_conflicts_total", "Commits that were rebased on another writer's"),
+        resumes: set.counter("dgfs_client_resumes_total", "Times the session was taken up again"),
+        write_errors: set.counter("dgfs_client_write_errors_total", "Writes that failed after they were accepted"),
+        cache_hits: set.counter("dgfs_client_cache_hits_total", "Reads answered from the memory cache"),
+    };
+    let vfs = Arc::downgrade(vfs);
+    set.before_render(move || refresh(&numbers, &vfs));
+}
+
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
+    let Some(vfs) = vfs.upgrade() else { return };
+    let trips = vfs.round_trips();
+    for (kind, calls) in &trips.meta {
+        raise(&numbers.meta.with_label_values(&[kind.text()]), *calls);
+    }
+    for (kind, calls) in &trips.chunk {
+        raise(&numbers.chunk.with_label_values(&[kind.text()]), *calls);
+    }
+    let now = vfs.numbers();
+    numbers.dirty_bytes.set(i64::try_from(now.dirty_bytes).unwrap_or(i64::MAX));
+    raise(&numbers.writes_waited, now.writes_waited);
+    raise(&numbers.conflicts, now.conflicts);
+    raise(&numbers.resumes, now.resumes);
+    raise(&numbers.write_errors, now.write_errors);
+    raise(&numbers.cache_hits, now.cache_hits);
+}
