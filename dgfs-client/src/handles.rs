@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 
+use crate::dirs::Page;
 use crate::file::read_ahead::ReadAhead;
 use crate::file::state::FileState;
 use crate::vfs::{Handle, OpenFlags};
@@ -37,11 +38,23 @@ impl OpenFile {
     }
 }
 
+/// An open directory, and what is left of the last page that was fetched for it.
+pub(crate) struct OpenDirectory {
+    pub(crate) ino: Ino,
+    pub(crate) page: Mutex<Option<Page>>,
+}
+
+impl OpenDirectory {
+    fn new(ino: Ino) -> Self {
+        Self { ino, page: Mutex::new(None) }
+    }
+}
+
 /// Handles of files and directories.
 pub(crate) struct Handles {
     next: AtomicU64,
     files: Vec<RwLock<HashMap<u64, Arc<OpenFile>>>>,
-    directories: RwLock<HashMap<u64, Ino>>,
+    directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
 }
 
 impl Handles {
@@ -72,12 +85,12 @@ impl Handles {
 
     pub(crate) fn add_directory(&self, ino: Ino) -> Handle {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.directories.write().insert(handle, ino);
+        self.directories.write().insert(handle, Arc::new(OpenDirectory::new(ino)));
         Handle(handle)
     }
 
-    pub(crate) fn directory(&self, handle: Handle) -> Result<Ino, Status> {
-        self.directories.read().get(&handle.0).copied().ok_or(Status::BadHandle)
+    pub(crate) fn directory(&self, handle: Handle) -> Result<Arc<OpenDirectory>, Status> {
+        self.directories.read().get(&handle.0).cloned().ok_or(Status::BadHandle)
     }
 
     pub(crate) fn remove_directory(&self, handle: Handle) {

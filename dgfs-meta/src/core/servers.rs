@@ -74,7 +74,7 @@ impl Core {
         }
     }
 
-    /// Answers a storage daemon; `durable` is the newest batch that a power cut cannot undo.
+    /// Answers a storage daemon; `durable` is the newest batch whose garbage may be dropped.
     pub(crate) fn server_request(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
         match request {
             ServerRequest::Join { .. } => self.join(now, request),

@@ -33,6 +33,9 @@ pub(crate) struct Active {
     pub(crate) committed: AtomicU64,
     /// The newest batch that a power cut cannot undo.
     pub(crate) durable: AtomicU64,
+    /// Garbage of batches up to here may be dropped: neither a power cut nor a late sync of the engine can bring
+    /// back a reference to it.
+    pub(crate) horizon: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) commit_lock: tokio::sync::Mutex<()>,
     pub(crate) sync_lock: tokio::sync::Mutex<()>,
@@ -312,8 +315,8 @@ impl Active {
 
     async fn server(&self, request: &ServerRequest) -> Result<MetaReply, Dead> {
         let time = now(&self.options.clock);
-        let durable = self.durable.load(Ordering::Acquire);
-        self.settle(|core, _| core.server_request(time, request, durable)).await
+        let horizon = self.horizon.load(Ordering::Acquire);
+        self.settle(|core, _| core.server_request(time, request, horizon)).await
     }
 }
 

@@ -61,14 +61,19 @@ impl Active {
 
     async fn tick_until_dead(self: Arc<Self>) {
         let mut last_seq = Seq(0);
+        let mut sampled = 0;
         loop {
             tokio::select! {
                 () = self.died() => return,
                 () = tokio::time::sleep(TICK) => {}
             }
+            // What was committed a whole tick ago is synced by the one that follows, bytes and metadata.
+            let committed = self.committed.load(Ordering::Acquire);
             if self.tick(&mut last_seq).await.is_err() {
                 return;
             }
+            self.horizon.store(sampled, Ordering::Release);
+            sampled = committed;
         }
     }
 
@@ -94,8 +99,9 @@ impl Active {
         if let Some(data) = &self.options.data
             && let Err(status) = data.sync().await
         {
-            warn!(%status, "stored data could not be synced");
-            return Ok(());
+            // The store refuses every write from now on; metadata of bytes that are not on disk must not grow older.
+            self.die(&format_args!("stored data could not be synced: {status}"));
+            return Err(Dead);
         }
         self.sync().await?;
         self.core.lock().set_data_synced(seq);

@@ -41,6 +41,7 @@ pub(crate) async fn activate(
         epoch: lease.epoch,
         committed: AtomicU64::new(lease.last_batch),
         durable: AtomicU64::new(0),
+        horizon: AtomicU64::new(0),
         commits: AtomicU64::new(0),
         commit_lock: tokio::sync::Mutex::new(()),
         sync_lock: tokio::sync::Mutex::new(()),

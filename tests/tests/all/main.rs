@@ -5,4 +5,5 @@
 
 mod layering;
 mod model;
+mod round_trips;
 mod tidy;

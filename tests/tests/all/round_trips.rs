@@ -1,0 +1,136 @@
+//! How many calls an operation costs: counted, not timed, so the machine does not matter.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use dgfs_tests::cluster::{Cluster, ClusterPlan};
+use dgfs_tests::mount::Mount;
+
+/// Each operation is done so many times; sporadic calls (heartbeats, grants) do not hide in a single one.
+const TIMES: u64 = 20;
+/// Calls that belong to no operation: sessions, the map, ids in advance, closes told later.
+const BACKGROUND: [&str; 5] = ["session", "map", "grant", "release", "other"];
+
+/// A mount whose calls can be counted.
+struct Counted {
+    mount: Mount,
+    address: String,
+}
+
+impl Counted {
+    fn of(cluster: &mut Cluster) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let mount = cluster.mount_with(&["--metrics", &address]);
+        Self { mount, address }
+    }
+
+    /// Calls to meta by kind.
+    fn calls(&self) -> BTreeMap<String, u64> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: dgfs\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let line = |line: &str| {
+            let rest = line.strip_prefix("dgfs_client_meta_calls_total{kind=\"")?;
+            let (kind, count) = rest.split_once("\"} ")?;
+            Some((kind.to_owned(), count.trim().parse::<f64>().ok()? as u64))
+        };
+        let calls: BTreeMap<String, u64> = text.lines().filter_map(line).collect();
+        assert!(calls.contains_key("make"), "no call counts in:\n{text}");
+        calls
+    }
+
+    /// What `operation`, done `TIMES` times, called, without the background.
+    fn count(&self, mut operation: impl FnMut(u64)) -> BTreeMap<String, u64> {
+        let before = self.calls();
+        for at in 0..TIMES {
+            operation(at);
+        }
+        let after = self.calls();
+        after
+            .into_iter()
+            .map(|(kind, count)| (kind.clone(), count - before.get(&kind).copied().unwrap_or(0)))
+            .filter(|(kind, count)| *count > 0 && !BACKGROUND.contains(&kind.as_str()))
+            .collect()
+    }
+}
+
+#[track_caller]
+fn assert_costs(what: &str, calls: &BTreeMap<String, u64>, exactly: &[(&str, u64)], at_most: &[(&str, u64)]) {
+    for (kind, each) in exactly {
+        assert_eq!(calls.get(*kind).copied().unwrap_or(0), each * TIMES, "{what}: {kind} in {calls:?}");
+    }
+    for (kind, count) in calls {
+        let allowed = exactly.iter().chain(at_most).find(|(name, _)| name == kind).map_or(0, |(_, each)| each * TIMES);
+        assert!(*count <= allowed, "{what}: {count} {kind} for {TIMES} operations, in {calls:?}");
+    }
+}
+
+#[test]
+fn each_operation_costs_its_round_trips_and_no_more() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let counted = Counted::of(&mut cluster);
+    let dir = counted.mount.join("d");
+    fs::create_dir(&dir).unwrap();
+    let path = |at: u64| dir.join(format!("f{at}"));
+    // The kernel asks for a name before it makes it, and for the directory's attributes after a change.
+    let around = [("lookup", 1), ("getattr", 1)];
+
+    let create = counted.count(|at| drop(File::create_new(path(at)).unwrap()));
+    assert_costs("create", &create, &[("make", 1)], &around);
+
+    let small = counted.count(|at| fs::write(dir.join(format!("small{at}")), [7; 4096]).unwrap());
+    assert_costs("create, 4 KiB, close", &small, &[("make", 1), ("commit", 1)], &around);
+
+    let stat = counted.count(|at| drop(fs::metadata(path(at)).unwrap()));
+    assert_costs("stat of a known file", &stat, &[], &[("lookup", 1), ("getattr", 1)]);
+
+    let open = counted.count(|at| drop(File::open(path(at)).unwrap()));
+    assert_costs("open", &open, &[("open", 1)], &around);
+
+    let read = counted.count(|at| assert_eq!(fs::read(dir.join(format!("small{at}"))).unwrap().len(), 4096));
+    // The first read of a file moves its access time (relatime).
+    assert_costs("open, read 4 KiB, close", &read, &[("open", 1)], &[("lookup", 1), ("getattr", 1), ("setattr", 1)]);
+
+    let overwrite = counted.count(|at| {
+        let mut file = OpenOptions::new().write(true).open(dir.join(format!("small{at}"))).unwrap();
+        file.write_all(b"new").unwrap();
+    });
+    assert_costs("open, write, close", &overwrite, &[("open", 1), ("commit", 1)], &[("lookup", 1), ("getattr", 2)]);
+
+    let rename = counted.count(|at| fs::rename(path(at), dir.join(format!("g{at}"))).unwrap());
+    assert_costs("rename", &rename, &[("rename", 1)], &[("lookup", 2), ("getattr", 2)]);
+
+    let unlink = counted.count(|at| fs::remove_file(dir.join(format!("g{at}"))).unwrap());
+    assert_costs("unlink", &unlink, &[("remove", 1)], &[("lookup", 1), ("getattr", 2)]);
+
+    let list = counted.count(|_| assert_eq!(fs::read_dir(&dir).unwrap().count() as u64, TIMES));
+    assert_costs("readdir", &list, &[], &[("readdir", 2), ("getattr", 1), ("lookup", 1), ("setattr", 1)]);
+}
+
+#[test]
+fn a_commit_group_costs_one_call_to_redis() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mount = cluster.mount();
+    fs::create_dir(mount.join("d")).unwrap();
+    let numbers = |cluster: &Cluster| {
+        let status = cluster.status();
+        let number = |name: &str| status["meta"][name].as_u64().unwrap_or_else(|| panic!("no meta.{name} in {status}"));
+        (number("mutations"), number("commits"), number("engine_calls"))
+    };
+    let began = Instant::now();
+    let before = numbers(&cluster);
+    for at in 0..200 {
+        fs::write(mount.join(format!("d/f{at}")), b"x").unwrap();
+    }
+    let after = numbers(&cluster);
+    let (mutations, commits, calls) = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
+    assert!(mutations >= 400, "{mutations} mutations for 200 files");
+    // Besides: the writer's lease and the tick, a few times a second; nothing is loaded, the directory is new.
+    let aside = 4 * (began.elapsed().as_secs() + 2);
+    assert!(calls <= commits + aside, "{calls} calls for {commits} commit groups ({aside} aside)");
+}
