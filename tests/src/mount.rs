@@ -19,6 +19,8 @@ use crate::scratch::{Scratch, mounts_below, unmount_lazily};
 const APPEARS: Duration = Duration::from_secs(60);
 /// How long an orderly end may take.
 const ENDS: Duration = Duration::from_secs(60);
+/// How long a mount may be in use by processes that are just being started.
+const IDLE: Duration = Duration::from_secs(5);
 /// Lines of the log in the report of a failure.
 const LOG_LINES: usize = 30;
 
@@ -140,11 +142,23 @@ impl Mount {
     #[track_caller]
     pub fn umount(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let outcome = run(dgfs(), &[OsString::from("umount"), self.point.clone().into()], ENDS);
-        let _ = outcome.expect_success("dgfs umount");
+        self.unmount_when_idle();
         let status = process::wait(&mut child, ENDS);
         let status = status.unwrap_or_else(|| panic!("the mount's process goes on after umount"));
         assert!(status.success(), "the mount ended with {status}:\n{}", tail(&self.log, LOG_LINES));
+    }
+
+    /// Between fork and exec a process started by another test holds our descriptors too, so the mount may be in use for a moment.
+    #[track_caller]
+    fn unmount_when_idle(&self) {
+        let end = Instant::now() + IDLE;
+        loop {
+            let outcome = run(dgfs(), &[OsString::from("umount"), self.point.clone().into()], ENDS);
+            if outcome.status.success() || !outcome.errors.contains("is in use") || Instant::now() > end {
+                let _ = outcome.expect_success("dgfs umount");
+                return;
+            }
+        }
     }
 
     /// Asks it to end by a signal and waits for its end.
@@ -197,7 +211,8 @@ impl Drop for Mount {
 
 /// Makes an embedded volume.
 pub fn format(data: &Path, chunk_bytes: u32) {
-    let words = ["format".into(), "--data-dir".into(), data.into(), OsString::from(format!("--chunk-bytes={chunk_bytes}"))];
+    let words =
+        ["format".into(), "--data-dir".into(), data.into(), OsString::from(format!("--chunk-bytes={chunk_bytes}"))];
     let _ = run(dgfs(), &words, ENDS).expect_success("dgfs format");
 }
 

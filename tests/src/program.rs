@@ -32,9 +32,9 @@ pub fn is_long() -> bool {
 /// Seconds from the environment, else the short or the long form's.
 #[must_use]
 pub fn seconds(variable: &str, short: u64, long: u64) -> std::time::Duration {
-    let given = std::env::var(variable).ok().map(|text| {
-        text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number of seconds"))
-    });
+    let given = std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number of seconds")));
     std::time::Duration::from_secs(given.unwrap_or(if is_long() { long } else { short }))
 }
 

@@ -28,6 +28,8 @@ use self::tree::difference;
 const OPS_PER_TREE: u64 = 400;
 /// Operations between two remounts.
 const OPS_PER_REMOUNT: u64 = 6_000;
+/// An operation that takes longer waits for something it should not wait for.
+const SLOW: Duration = Duration::from_secs(10);
 /// Operations told when both sides differ.
 const HISTORY: usize = 40;
 
@@ -102,11 +104,17 @@ impl Pair {
         self.done += 1;
         let witnesses = witnesses(&op);
         let before = witnesses.iter().map(|at| (self.mount.look(at), self.reference.look(at))).collect::<Vec<_>>();
-        let (left, right) = (self.mount.apply(&op), self.reference.apply(&op));
+        let started = Instant::now();
+        let left = self.mount.apply(&op);
+        let took = started.elapsed();
+        let right = self.reference.apply(&op);
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
         self.history.push_back(format!("{}: {op:?} → {right:?}", self.done));
+        if took > SLOW {
+            self.fail(&format!("the mount took {took:?}"));
+        }
         if left != right {
             self.fail(&format!("the mount answers {left:?}\nthe reference    {right:?}{}", first_byte(&left, &right)));
         }
@@ -124,7 +132,9 @@ impl Pair {
             };
             let (left, right) = (moved(before.0, after.0), moved(before.1, after.1));
             if left != right {
-                self.fail(&format!("[mtime, ctime] of {witness:?} moved: {left:?} on the mount, {right:?} on the reference"));
+                self.fail(&format!(
+                    "[mtime, ctime] of {witness:?} moved: {left:?} on the mount, {right:?} on the reference"
+                ));
             }
         }
         if left.is_ok() {
@@ -142,7 +152,8 @@ impl Pair {
     }
 
     fn fail(&self, what: &str) -> ! {
-        let slots: Vec<_> = (0..SLOTS).filter_map(|slot| self.reference.flags(slot).map(|flags| (slot, flags))).collect();
+        let slots: Vec<_> =
+            (0..SLOTS).filter_map(|slot| self.reference.flags(slot).map(|flags| (slot, flags))).collect();
         let history = self.history.iter().map(String::as_str).collect::<Vec<_>>().join("\n  ");
         panic!("DGFS_MODEL_SEED={} operation {}: {what}\nopen: {slots:?}\n  {history}", self.seed, self.done)
     }

@@ -30,9 +30,8 @@ fn production_files_have_at_most_500_lines() {
 #[test]
 fn nothing_is_left_for_later() {
     let later = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"];
-    let found = lines(|source, line| {
-        source.name != "tests/tests/all/tidy.rs" && later.iter().any(|word| names(line, word))
-    });
+    let found =
+        lines(|source, line| source.name != "tests/tests/all/tidy.rs" && later.iter().any(|word| names(line, word)));
     assert_none(found, "finish it, or file an issue and name its number");
 }
 
@@ -47,7 +46,15 @@ fn the_kernel_library_is_named_in_the_adapter_only() {
 
 #[test]
 fn only_the_disk_module_syncs_and_renames() {
-    let calls = [".sync_all()", ".sync_data()", "fs::rename(", "libc::fsync", "libc::fdatasync", "libc::rename", "sync_file_range"];
+    let calls = [
+        ".sync_all()",
+        ".sync_data()",
+        "fs::rename(",
+        "libc::fsync",
+        "libc::fdatasync",
+        "libc::rename",
+        "sync_file_range",
+    ];
     let found = lines(|source, line| {
         source.is_production()
             && !source.name.starts_with("tests/")

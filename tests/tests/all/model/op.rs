@@ -201,7 +201,7 @@ impl Chooser {
         if self.rng.chance(55) {
             let slot = self.rng.index(SLOTS);
             if let Some(size) = size_of(slot) {
-                return self.on_open_file(slot, size, is_direct(slot), size_of);
+                return self.on_open_file(slot, size, is_direct, size_of);
             }
             return self.open(slot);
         }
@@ -235,10 +235,16 @@ impl Chooser {
         Op::Open { slot, path: self.path(), flags, mode }
     }
 
-    fn on_open_file(&mut self, slot: usize, size: u64, direct: bool, size_of: &dyn Fn(usize) -> Option<u64>) -> Op {
+    fn on_open_file(
+        &mut self,
+        slot: usize,
+        size: u64,
+        is_direct: &dyn Fn(usize) -> bool,
+        size_of: &dyn Fn(usize) -> Option<u64>,
+    ) -> Op {
         let offset = self.offset(size);
         let data = self.data();
-        if direct {
+        if is_direct(slot) {
             let page = |number: u64| number & !4095;
             let data = Data { len: (data.len & !4095).max(4096), ..data };
             return match self.rng.below(5) {
@@ -256,13 +262,24 @@ impl Chooser {
             60..66 => self.map_write(slot, size),
             66..73 => Op::SetLen { slot, len: offset },
             73..83 => {
-                let ways = [Allocate::Grow, Allocate::Keep, Allocate::Punch, Allocate::Punch, Allocate::Zero, Allocate::ZeroKeep];
+                let ways = [
+                    Allocate::Grow,
+                    Allocate::Keep,
+                    Allocate::Punch,
+                    Allocate::Punch,
+                    Allocate::Zero,
+                    Allocate::ZeroKeep,
+                ];
                 let how = *self.rng.pick(&ways);
                 let len = (data.len as u64).max(1).min(self.shape.size_max - offset.min(self.shape.size_max - 1));
                 Op::Allocate { slot, how, offset, len }
             }
             83..89 => {
                 let to = self.rng.index(SLOTS);
+                // What O_DIRECT must be aligned to differs.
+                if is_direct(to) {
+                    return Op::SeekEnd { slot };
+                }
                 let to_at = self.offset(size_of(to).unwrap_or(0));
                 Op::Copy { from: slot, from_at: offset, to, to_at, len: data.len * 2 }
             }
@@ -305,14 +322,17 @@ impl Chooser {
             }
             56..60 => Op::Chmod { path, mode },
             60..64 => {
-                let mut id = || self.rng.chance(70).then(|| self.rng.below(3) as u32 * 1000);
-                let (uid, gid) = (id(), id());
+                // One at least: whether a chown of nothing moves ctime is left to the system.
+                let (uid, gid) = *self.rng.pick(&[(true, true), (true, false), (false, true)]);
+                let mut id = || self.rng.below(3) as u32 * 1000;
+                let (uid, gid) = (uid.then(&mut id), gid.then(&mut id));
                 Op::Chown { path, uid, gid, follow: self.rng.chance(50) }
             }
             64..69 => Op::Touch { path, atime: self.time(), mtime: self.time(), follow: self.rng.chance(50) },
             69..74 => Op::Truncate { path, len: self.offset(0) },
             74..80 => {
-                let (create, replace) = (self.rng.chance(15), self.rng.chance(15));
+                let (create, replace) =
+                    *self.rng.pick(&[(false, false), (false, false), (false, false), (true, false), (false, true)]);
                 let value = Data { len: self.rng.index(300), seed: self.rng.next() };
                 Op::SetXattr { path, name: self.xattr(), value, create, replace }
             }

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dgfs_tests::sys::{MapWrite, write_by_map};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps, Uid,
-    XattrFlags,
+    AtFlags, CWD, Dir, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -108,12 +108,16 @@ impl Side {
         self.slots[slot].as_ref().map(|(_, flags)| *flags)
     }
 
-    /// Attributes and time stamps of a path, not followed, or of an open file.
+    /// Attributes and time stamps of a path, not followed, or of an open regular file. (FUSE tells nobody that a FIFO is open, so
+    /// an unnamed one is gone.)
     pub(super) fn look(&self, at: &Witness) -> Option<(View, Stamps)> {
         let stat = match at {
             Witness::Path(path) => rustix::fs::statat(self.root(), &path.0[..], AtFlags::SYMLINK_NOFOLLOW).ok()?,
             Witness::Slot(slot) => rustix::fs::fstat(self.slot(*slot)?).ok()?,
         };
+        if matches!(at, Witness::Slot(_)) && !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return None;
+        }
         let mtime = (stat.st_mtime, stat.st_mtime_nsec as i64);
         let ctime = (stat.st_ctime, stat.st_ctime_nsec as i64);
         Some((View::of(&stat), Stamps { ino: stat.st_ino, mtime, ctime }))
@@ -178,6 +182,8 @@ impl Side {
                 write_by_map(fd(slot)?, &map).map(Value::Bytes).map_err(errno)
             }
             Op::Copy { from, from_at, to, to_at, len } => copy(fd(from)?, *from_at, fd(to)?, *to_at, *len),
+            // The end of a directory is whatever a file system likes.
+            Op::SeekEnd { slot } if self.look(&Witness::Slot(*slot)).is_none() => Ok(Value::Nothing),
             Op::SeekEnd { slot } => Ok(Value::Number(rustix::fs::seek(fd(slot)?, SeekFrom::End(0))?)),
             _ => unreachable!("chosen by apply"),
         }
@@ -199,6 +205,7 @@ impl Side {
             }
             Op::Sync { slot, data_only: true } => rustix::fs::fdatasync(fd(slot)?)?,
             Op::Sync { slot, data_only: false } => rustix::fs::fsync(fd(slot)?)?,
+            Op::ChmodSlot { slot, .. } | Op::TouchSlot { slot, .. } if self.look(&Witness::Slot(*slot)).is_none() => {}
             Op::ChmodSlot { slot, mode } => rustix::fs::fchmod(fd(slot)?, Mode::from_raw_mode(u32::from(*mode)))?,
             Op::TouchSlot { slot, atime, mtime } => {
                 rustix::fs::futimens(fd(slot)?, &times(*atime, *mtime))?;
@@ -262,11 +269,18 @@ impl Side {
                 Ok(times_of(&rustix::fs::statat(root, &path.0[..], flags)?))
             }
             Op::Truncate { path, len } => {
-                let fd = rustix::fs::openat(root, &path.0[..], OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())?;
+                let fd = rustix::fs::openat(
+                    root,
+                    &path.0[..],
+                    OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
                 rustix::fs::ftruncate(fd, *len)?;
                 Ok(Value::Nothing)
             }
-            Op::Stat { path } => Ok(Value::Attributes(View::of(&rustix::fs::statat(root, &path.0[..], AtFlags::empty())?))),
+            Op::Stat { path } => {
+                Ok(Value::Attributes(View::of(&rustix::fs::statat(root, &path.0[..], AtFlags::empty())?)))
+            }
             Op::ReadDir { path } => Ok(Value::Names(names(root, path)?)),
             _ => self.on_xattr(op),
         }
@@ -314,7 +328,8 @@ pub(super) enum Witness {
 
 /// Names with their kinds, sorted, without the dots.
 pub(super) fn names(root: BorrowedFd<'_>, path: &Path) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
-    let fd = rustix::fs::openat(root, &path.0[..], OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    let fd =
+        rustix::fs::openat(root, &path.0[..], OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for entry in Dir::new(fd)? {
         let entry = entry?;

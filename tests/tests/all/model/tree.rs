@@ -3,9 +3,9 @@
 //! Never changes anything but access times.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::op::{Path, SLOTS};
@@ -18,13 +18,25 @@ const PIECE: usize = 1 << 20;
 pub(super) fn difference(mount: &Side, reference: &Side) -> Option<String> {
     let mut inodes = Identities::default();
     for slot in 0..SLOTS {
-        if let (Some(left), Some(right)) = (mount.slot(slot), reference.slot(slot))
-            && let Some(found) = open_files(left, right)
-        {
+        let (Some(left), Some(right)) = (mount.slot(slot), reference.slot(slot)) else { continue };
+        if !rustix::fs::fstat(right).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()) {
+            continue;
+        }
+        let found = match (reopen(left), reopen(right)) {
+            (Ok(left), Ok(right)) => open_files(left.as_fd(), right.as_fd()),
+            (left, right) => Some(format!("opened again: {left:?}, {right:?}")),
+        };
+        if let Some(found) = found {
             return Some(format!("open file {slot}: {found}"));
         }
     }
     directory(mount, reference, &Path(b".".to_vec()), &mut inodes)
+}
+
+/// The same file for reading, also when it has no name any more: the slot may be for writing only, or O_DIRECT.
+fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Which inode of the mount is which of the reference.
@@ -62,7 +74,9 @@ fn directory(mount: &Side, reference: &Side, path: &Path, inodes: &mut Identitie
 
 fn entry(mount: &Side, reference: &Side, path: &Path, kind: FileType, inodes: &mut Identities) -> Option<String> {
     let stat = |side: &Side| rustix::fs::statat(side.root(), &path.0[..], AtFlags::SYMLINK_NOFOLLOW);
-    let (Ok(left), Ok(right)) = (stat(mount), stat(reference)) else { return Some(format!("{path:?} cannot be looked at")) };
+    let (Ok(left), Ok(right)) = (stat(mount), stat(reference)) else {
+        return Some(format!("{path:?} cannot be looked at"));
+    };
     let (left_view, right_view) = (View::of(&left), View::of(&right));
     if left_view != right_view {
         return Some(format!("attributes of {path:?}: {left_view:?} on the mount, {right_view:?} on the reference"));
@@ -89,7 +103,14 @@ fn entry(mount: &Side, reference: &Side, path: &Path, kind: FileType, inodes: &m
         return (left != right).then(|| format!("target of {path:?}: {left:?}, {right:?}"));
     }
     if kind.is_file() {
-        let open = |side: &Side| rustix::fs::openat(side.root(), &path.0[..], OFlags::RDONLY | OFlags::NOATIME, Mode::empty());
+        let open = |side: &Side| {
+            rustix::fs::openat(
+                side.root(),
+                &path.0[..],
+                OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
         return match (open(mount), open(reference)) {
             (Ok(left), Ok(right)) => open_files(left.as_fd(), right.as_fd()).map(|found| format!("{path:?}: {found}")),
             (left, right) => Some(format!("open {path:?}: {left:?}, {right:?}")),
@@ -121,8 +142,7 @@ fn open_files(mount: BorrowedFd<'_>, reference: BorrowedFd<'_>) -> Option<String
     loop {
         let (got, expected) = (pread(mount, &mut one, offset), pread(reference, &mut other, offset));
         let (Ok(got), Ok(expected)) = (got, expected) else {
-            // Opened for writing only.
-            return (got != expected).then(|| format!("read at {offset}: {got:?}, {expected:?}"));
+            return Some(format!("read at {offset}: {got:?}, {expected:?}"));
         };
         if one[..got] != other[..expected] {
             let at = one[..got].iter().zip(&other[..expected]).position(|(left, right)| left != right);
