@@ -248,7 +248,8 @@ impl Core {
         for ino in [moved, replaced].into_iter().flatten() {
             self.attrs.change(ino);
         }
-        if moved.is_none() && !self.config.local {
+        let all_known = moved.is_some() && (mode != RenameMode::Exchange || replaced.is_some());
+        if !all_known && !self.config.local {
             // What moved is not known, so neither is whose attributes (parent, ctime) changed.
             self.attrs.clear();
         }
