@@ -31,7 +31,7 @@ const OPS_PER_REMOUNT: u64 = 6_000;
 /// An operation that takes longer waits for something it should not wait for.
 const SLOW: Duration = Duration::from_secs(10);
 /// Operations told when both sides differ.
-const HISTORY: usize = 40;
+const HISTORY: usize = 120;
 
 #[test]
 fn an_embedded_mount_with_small_chunks_behaves_like_a_local_directory() {
@@ -133,7 +133,9 @@ impl Pair {
             let (left, right) = (moved(before.0, after.0), moved(before.1, after.1));
             if left != right {
                 self.fail(&format!(
-                    "[mtime, ctime] of {witness:?} moved: {left:?} on the mount, {right:?} on the reference"
+                    "[mtime, ctime] of {witness:?} moved: {left:?} on the mount, {right:?} on the reference\n{:?}\n{:?}",
+                    before.0.zip(after.0).map(|((_, before), (_, after))| (before, after)),
+                    before.1.zip(after.1).map(|((_, before), (_, after))| (before, after)),
                 ));
             }
         }

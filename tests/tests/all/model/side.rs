@@ -69,7 +69,7 @@ impl View {
 }
 
 /// When an inode changed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Stamps {
     ino: u64,
     mtime: (i64, i64),
