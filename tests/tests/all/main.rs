@@ -5,5 +5,7 @@
 
 mod layering;
 mod model;
+mod outage;
 mod round_trips;
 mod tidy;
+mod two_mounts;
