@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use dgfs_runtime::disk::disk_space;
+
 use crate::mount::MountError;
 use crate::mount::table::{absolute, mounted_at};
 use crate::mount::unmount::{How, unmount};
@@ -38,7 +40,8 @@ pub fn prepare(path: &Path, may_be_nonempty: bool) -> Result<PathBuf, MountError
 
 /// Takes away a mount whose daemon is gone ("transport endpoint is not connected").
 fn remove_dead_mount(at: &Path) -> Result<(), MountError> {
-    let Err(error) = std::fs::metadata(at) else { return Ok(()) };
+    // Not stat: the kernel may answer it from its cache for a process that is long gone.
+    let Err(error) = disk_space(at) else { return Ok(()) };
     let dead = matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
     let ours = matches!(mounted_at(at), Ok(Some(mount)) if mount.kind.starts_with("fuse"));
     if !dead || !ours {
