@@ -15,6 +15,7 @@
 )]
 
 pub mod cluster;
+pub mod ledger;
 pub mod mount;
 pub mod process;
 pub mod program;
