@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
-use dgfs_proto::limits::POLL_MS;
+use dgfs_proto::limits::{HEARTBEAT_MS, POLL_MS};
 use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, ServerRequest, SessionRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
@@ -266,13 +266,19 @@ impl Active {
             }
             let (started, volume) = {
                 let mut core = self.core.lock();
-                core.touch(id, now(&self.options.clock));
+                if !core.touch(id, now(&self.options.clock)) {
+                    return Ok(MetaReply::Refused(Status::Stale));
+                }
                 (core.may_start(id), core.volume.clone())
             };
             if let Some(sole) = started {
                 return Ok(MetaReply::Session { id, sole, volume });
             }
-            changed.await;
+            // A client that waits for its session cannot beat yet: waiting for a dead mount's lease to run out must not end it.
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
+            }
         }
     }
 
