@@ -7,7 +7,6 @@
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
 //! cuts ([`power`]), system calls ([`sys`]), randomness ([`rng`]) and the [`ledger`] of what was acknowledged.
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
