@@ -6,12 +6,6 @@
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
 //! cuts ([`power`]), system calls ([`sys`]), randomness ([`rng`]) and the [`ledger`] of what was acknowledged.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::missing_panics_doc,
-    reason = "in a test a panic is the report"
-)]
 
 pub mod cluster;
 pub mod ledger;

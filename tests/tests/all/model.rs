@@ -142,7 +142,7 @@ impl Pair {
         if left.is_ok() {
             chooser.learn(&op);
         }
-        if self.done % OPS_PER_TREE == 0 {
+        if self.done.is_multiple_of(OPS_PER_TREE) {
             self.compare();
         }
     }

@@ -100,12 +100,7 @@ fn a_standby_takes_over_from_a_killed_metadata_service_and_clients_go_on() {
 fn with_all_metadata_services_killed_writers_wait_until_one_is_started() {
     let mut cluster = Cluster::start(ClusterPlan::default());
     let away = seconds("DGFS_OUTAGE_SECS", 3, 30);
-    survive(
-        &mut cluster,
-        away,
-        |cluster| assert_eq!(cluster.kill9("meta"), 2),
-        |cluster| cluster.start_the_dead(),
-    );
+    survive(&mut cluster, away, |cluster| assert_eq!(cluster.kill9("meta"), 2), |cluster| cluster.start_the_dead());
 }
 
 #[test]

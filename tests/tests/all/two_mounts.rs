@@ -143,10 +143,8 @@ fn locks_exclude_the_other_mount_and_the_two_kinds_do_not_see_each_other() {
     assert!(busy(lock_range_of_description(&one, RangeLock::Shared, (9, 1), false)));
     lock_range_of_description(&one, RangeLock::Exclusive, (10, 1), false).unwrap();
     // A waiter is woken by the other mount's unlock.
-    let (waited, gave_up) = at_once(
-        || flock(&other, FlockOperation::LockExclusive),
-        || flock(&one, FlockOperation::Unlock),
-    );
+    let (waited, gave_up) =
+        at_once(|| flock(&other, FlockOperation::LockExclusive), || flock(&one, FlockOperation::Unlock));
     gave_up.and(waited).unwrap();
     // The last close gives up what is left.
     drop(other);

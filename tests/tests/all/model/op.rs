@@ -374,7 +374,7 @@ impl Chooser {
     }
 
     fn xattr(&mut self) -> &'static str {
-        *self.rng.pick(&["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"])
+        self.rng.pick(&["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"])
     }
 
     fn mode(&mut self) -> u16 {

@@ -64,7 +64,7 @@ impl View {
     pub(super) fn of(stat: &Stat) -> Self {
         let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
         let size = if is_dir { 0 } else { stat.st_size as u64 };
-        Self { mode: stat.st_mode, nlink: stat.st_nlink as u64, uid: stat.st_uid, gid: stat.st_gid, size }
+        Self { mode: stat.st_mode, nlink: stat.st_nlink, uid: stat.st_uid, gid: stat.st_gid, size }
     }
 }
 
