@@ -374,7 +374,8 @@ impl Chooser {
     }
 
     fn xattr(&mut self) -> &'static str {
-        self.rng.pick(&["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"])
+        let names: [&'static str; 5] = ["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"];
+        self.rng.pick(&names)
     }
 
     fn mode(&mut self) -> u16 {
