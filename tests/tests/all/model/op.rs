@@ -373,9 +373,9 @@ impl Chooser {
         Path(target)
     }
 
+    #[expect(clippy::explicit_auto_deref, reason = "without it the type of the choice is not known")]
     fn xattr(&mut self) -> &'static str {
-        let names: [&'static str; 5] = ["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"];
-        self.rng.pick(&names)
+        *self.rng.pick(&["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"])
     }
 
     fn mode(&mut self) -> u16 {
