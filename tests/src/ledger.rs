@@ -3,28 +3,22 @@
 //! Writers work on directories of their own; before each call they note what may be found if it was the last one, after it
 //! what must be found. Never forgives: every name and every sector found must be one that was acknowledged or came after.
 //! Always: a sector of 512 bytes says which file, place and write it belongs to, so bytes that were never written stand out.
+//!
+//! The writers live in a process of their own (`dgfs-ledger`, see [`agent`]): a process that holds files of a mount open cannot
+//! start another while the mount waits, because the child's closing of its copies waits too.
 
-use std::collections::BTreeMap;
+pub mod agent;
+mod writer;
+
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use serde_json::{Value, json};
+
+use crate::process::spawn;
 use crate::rng::Rng;
-
-/// Bytes that carry one stamp.
-const SECTOR: usize = 512;
-/// Sectors of a file at most: several chunks of the smallest size.
-const SECTORS_MAX: u64 = 640;
-/// Sectors of one write at most.
-const WRITE_MAX: u64 = 96;
-/// Files of a writer at most.
-const FILES_MAX: usize = 10;
-/// Directories of a writer; names move among them.
-const DIRECTORIES: u64 = 3;
 
 /// When something counts as safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +29,13 @@ pub enum Promise {
     Synced,
 }
 
-/// Writers and what they were promised.
-pub struct Ledger {
-    writers: Vec<Writer>,
-}
-
 /// A call that failed, and whether it was the crash's fault.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// What was done.
     pub what: String,
     /// Why not.
-    pub error: io::Error,
+    pub error: String,
     /// The stop had begun.
     pub after_stop: bool,
 }
@@ -58,38 +47,57 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Writers and what they were promised.
+pub struct Ledger {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    counted: Value,
+}
+
 impl Ledger {
     /// Writers with directories below `root`, which are made and synced.
     #[must_use]
     pub fn new(root: &Path, writers: u64, promise: Promise, rng: &mut Rng) -> Self {
-        let make = |number| Writer::new(root, number, promise, Rng::new(rng.next()));
-        let writers = (0..writers).map(make).collect();
-        crate::ledger::sync(root).expect("sync the root");
-        Self { writers }
+        let mut command = Command::new(program());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(command).expect("start the writers' process");
+        let (questions, answers) = (child.stdin.take(), child.stdout.take());
+        let (questions, answers) = (questions.expect("its input"), BufReader::new(answers.expect("its output")));
+        let mut ledger = Self { child, questions, answers, counted: Value::Null };
+        let is_synced = promise == Promise::Synced;
+        ledger.ask(&json!({ "new": root, "writers": writers, "synced": is_synced, "seed": rng.next() }));
+        ledger
     }
 
     /// Lets all writers work while `stop` runs (it waits, calls what it is given, and makes the crash); what failed.
-    pub fn work(&mut self, root: &Path, stop: impl FnOnce(&dyn Fn())) -> Vec<Failure> {
-        let (stopping, ended) = (&AtomicBool::new(false), &AtomicBool::new(false));
-        thread::scope(|scope| {
-            let spawn = |writer| scope.spawn(move || Writer::work(writer, root, stopping, ended));
-            let threads: Vec<_> = self.writers.iter_mut().map(spawn).collect();
-            stop(&|| stopping.store(true, Ordering::SeqCst));
-            ended.store(true, Ordering::SeqCst);
-            threads.into_iter().filter_map(|thread| thread.join().expect("a writer does not panic")).collect()
-        })
+    #[track_caller]
+    pub fn work(&mut self, root: &Path, stop: impl FnOnce(&mut dyn FnMut())) -> Vec<Failure> {
+        self.ask(&json!({ "work": root }));
+        stop(&mut || drop(self.ask(&json!({ "stopping": true }))));
+        let answer = self.ask(&json!({ "end": true }));
+        let failures = answer["failures"].as_array().expect("a list of failures");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let failure = |value: &Value| Failure {
+            what: text(&value["what"]),
+            error: text(&value["error"]),
+            after_stop: value["after_stop"] == true,
+        };
+        let failures = failures.iter().map(failure).collect();
+        self.counted = answer;
+        failures
     }
 
     /// Calls that returned since the start.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.writers.iter().map(|writer| writer.calls).sum()
+        self.counted["calls"].as_u64().unwrap_or(0)
     }
 
     /// Calls of fsync that returned since the start.
     #[must_use]
     pub fn syncs(&self) -> u64 {
-        self.writers.iter().map(|writer| writer.syncs).sum()
+        self.counted["syncs"].as_u64().unwrap_or(0)
     }
 
     /// Compares what is found with what was promised. What is found is the truth from then on.
@@ -97,379 +105,31 @@ impl Ledger {
     /// # Errors
     /// Every promise that was broken.
     pub fn verify(&mut self, root: &Path) -> Result<(), String> {
-        let mut broken = Vec::new();
-        for writer in &mut self.writers {
-            if let Err(found) = writer.verify(root) {
-                broken.push(format!("writer {}: {found}", writer.number));
-            }
+        match self.ask(&json!({ "verify": root }))["broken"].as_str() {
+            Some(broken) => Err(broken.to_owned()),
+            None => Ok(()),
         }
-        if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+    }
+
+    fn ask(&mut self, question: &Value) -> Value {
+        writeln!(self.questions, "{question}").expect("ask the writers' process");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("hear from the writers' process");
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("the writers' process ended; asked {question}"))
     }
 }
 
-/// Names and the files they stand for.
-type Names = BTreeMap<String, u64>;
-
-/// One thread and its directory.
-struct Writer {
-    number: u64,
-    promise: Promise,
-    rng: Rng,
-    /// Names that may be found: the last acknowledged state and every later one.
-    names: Vec<Names>,
-    files: BTreeMap<u64, Content>,
-    next_file: u64,
-    next_write: u64,
-    calls: u64,
-    syncs: u64,
-}
-
-/// What may be found in a file.
-#[derive(Clone, Debug)]
-struct Content {
-    /// For each sector the writes that may be found; 0 is zeros or nothing. The last one is the newest.
-    sectors: Vec<Vec<u64>>,
-    /// Sizes in bytes that may be found; the last one is the newest. Between them lie those of a write that was done in part.
-    sizes: Vec<u64>,
-}
-
-impl Content {
-    const fn empty() -> Self {
-        Self { sectors: Vec::new(), sizes: Vec::new() }
-    }
-
-    fn size(&self) -> u64 {
-        self.sizes.last().copied().unwrap_or(0)
-    }
-
-    fn sector(&mut self, at: u64) -> &mut Vec<u64> {
-        let at = at as usize;
-        if self.sectors.len() <= at {
-            self.sectors.resize(at + 1, vec![0]);
-        }
-        &mut self.sectors[at]
-    }
-
-    fn write(&mut self, range: std::ops::Range<u64>, write: u64) {
-        let end = range.end * SECTOR as u64;
-        for at in range {
-            self.sector(at).push(write);
-        }
-        self.sizes.push(self.size().max(end));
-    }
-
-    fn cut(&mut self, sectors: u64) {
-        for sector in self.sectors.iter_mut().skip(sectors as usize) {
-            sector.push(0);
-        }
-        self.sizes.push(sectors * SECTOR as u64);
-    }
-
-    /// Only the newest may be found from now on.
-    fn acknowledge(&mut self) {
-        for sector in &mut self.sectors {
-            sector.drain(..sector.len() - 1);
-        }
-        let newest = self.size();
-        self.sizes = vec![newest];
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // It may hang in a call on a dead mount: SIGKILL ends that too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-impl Writer {
-    fn new(root: &Path, number: u64, promise: Promise, rng: Rng) -> Self {
-        let home = root.join(format!("writer{number}"));
-        std::fs::create_dir(&home).expect("make a writer's directory");
-        for directory in 0..DIRECTORIES {
-            std::fs::create_dir(home.join(format!("d{directory}"))).expect("make a writer's directory");
-        }
-        sync(&home).expect("sync a writer's directory");
-        let files = BTreeMap::new();
-        Self { number, promise, rng, names: vec![Names::new()], files, next_file: 1, next_write: 1, calls: 0, syncs: 0 }
-    }
-
-    /// Works until a call fails or the end is there.
-    fn work(&mut self, root: &Path, stopping: &AtomicBool, ended: &AtomicBool) -> Option<Failure> {
-        let home = root.join(format!("writer{}", self.number));
-        while !ended.load(Ordering::SeqCst) {
-            if let Err((what, error)) = self.step(&home) {
-                return Some(Failure { what, error, after_stop: stopping.load(Ordering::SeqCst) });
-            }
-        }
-        None
-    }
-
-    fn step(&mut self, home: &Path) -> Result<(), (String, io::Error)> {
-        let names = self.newest();
-        let chosen = (!names.is_empty()).then(|| {
-            let at = self.rng.index(names.len());
-            names.iter().nth(at).map(|(name, file)| (name.clone(), *file)).expect("a name")
-        });
-        let Some((name, file)) = chosen else { return self.create(home) };
-        match self.rng.below(100) {
-            0..20 if names.len() < FILES_MAX => self.create(home),
-            0..55 => self.change(home, &name, file),
-            55..75 => self.rename(home, &name, file),
-            75..85 => self.unlink(home, &name),
-            _ => self.sync_directory(home, &name),
-        }
-    }
-
-    fn newest(&self) -> Names {
-        self.names.last().cloned().expect("there is always a state")
-    }
-
-    fn free_name(&mut self) -> String {
-        loop {
-            let name = format!("d{}/f{}", self.rng.below(DIRECTORIES), self.rng.below(40));
-            if !self.newest().contains_key(&name) {
-                return name;
-            }
-        }
-    }
-
-    fn create(&mut self, home: &Path) -> Result<(), (String, io::Error)> {
-        let (name, file) = (self.free_name(), self.next_file);
-        self.next_file += 1;
-        let mut names = self.newest();
-        names.insert(name.clone(), file);
-        self.files.insert(file, Content { sizes: vec![0], ..Content::empty() });
-        let made = self.try_names(&format!("create {name}"), names, || {
-            OpenOptions::new().read(true).write(true).create_new(true).open(home.join(&name))
-        })?;
-        self.fill(&made, &name, file)
-    }
-
-    fn change(&mut self, home: &Path, name: &str, file: u64) -> Result<(), (String, io::Error)> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        if self.rng.chance(10) {
-            options.custom_flags(libc::O_DSYNC);
-        }
-        let what = format!("open {name}");
-        let opened = options.open(home.join(name)).map_err(|error| (what, error))?;
-        self.fill(&opened, name, file)
-    }
-
-    /// Some writes and cuts, perhaps fsync, perhaps a closing that is looked at.
-    fn fill(&mut self, opened: &File, name: &str, file: u64) -> Result<(), (String, io::Error)> {
-        for _ in 0..=self.rng.below(3) {
-            if self.rng.chance(12) {
-                let sectors = self.rng.below(SECTORS_MAX);
-                self.content(file).cut(sectors);
-                let cut = opened.set_len(sectors * SECTOR as u64);
-                cut.map_err(|error| (format!("cut {name} to {sectors} sectors"), error))?;
-            } else {
-                self.write(opened, name, file)?;
-            }
-            self.calls += 1;
-        }
-        if self.rng.chance(50) {
-            let synced = if self.rng.chance(50) { opened.sync_all() } else { opened.sync_data() };
-            synced.map_err(|error| (format!("fsync {name}"), error))?;
-            self.syncs += 1;
-            self.content(file).acknowledge();
-            // fsync of a file makes the names that lead to it durable too, as on every journaling file system.
-            self.acknowledge_names();
-        }
-        close(opened).map_err(|error| (format!("close {name}"), error))?;
-        if self.promise == Promise::Returned {
-            self.content(file).acknowledge();
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, opened: &File, name: &str, file: u64) -> Result<(), (String, io::Error)> {
-        let write = self.next_write;
-        self.next_write += 1;
-        // Small files are a case of their own: they lie in the metadata.
-        let most = if self.rng.chance(40) { 8 } else { SECTORS_MAX };
-        let first = self.rng.below(most);
-        let last = (first + 1 + self.rng.below(WRITE_MAX)).min(most);
-        let bytes: Vec<u8> = (first..last).flat_map(|at| sector(file, at, write)).collect();
-        self.content(file).write(first..last, write);
-        let wrote = opened.write_all_at(&bytes, first * SECTOR as u64);
-        wrote.map_err(|error| (format!("write {} sectors of {name} at {first}", last - first), error))
-    }
-
-    fn rename(&mut self, home: &Path, name: &str, file: u64) -> Result<(), (String, io::Error)> {
-        let mut names = self.newest();
-        let over = self.rng.chance(40);
-        let to = if over {
-            let at = self.rng.index(names.len());
-            names.keys().nth(at).cloned().expect("a name")
-        } else {
-            self.free_name()
-        };
-        if to == name {
-            return Ok(());
-        }
-        names.remove(name);
-        names.insert(to.clone(), file);
-        self.try_names(&format!("rename {name} to {to}"), names, || std::fs::rename(home.join(name), home.join(&to)))
-    }
-
-    fn unlink(&mut self, home: &Path, name: &str) -> Result<(), (String, io::Error)> {
-        let mut names = self.newest();
-        names.remove(name);
-        self.try_names(&format!("unlink {name}"), names, || std::fs::remove_file(home.join(name)))
-    }
-
-    fn sync_directory(&mut self, home: &Path, name: &str) -> Result<(), (String, io::Error)> {
-        let directory = home.join(name);
-        let directory = directory.parent().expect("a name lies in a directory");
-        sync(directory).map_err(|error| (format!("fsync the directory of {name}"), error))?;
-        self.syncs += 1;
-        self.acknowledge_names();
-        Ok(())
-    }
-
-    /// Notes names that may be found before a call that makes them, and what is promised after it.
-    fn try_names<T>(
-        &mut self,
-        what: &str,
-        names: Names,
-        call: impl FnOnce() -> io::Result<T>,
-    ) -> Result<T, (String, io::Error)> {
-        self.names.push(names);
-        let done = call().map_err(|error| (what.to_owned(), error))?;
-        self.calls += 1;
-        if self.promise == Promise::Returned {
-            self.acknowledge_names();
-        }
-        Ok(done)
-    }
-
-    fn acknowledge_names(&mut self) {
-        self.names.drain(..self.names.len() - 1);
-        self.forget_unnamed();
-    }
-
-    fn forget_unnamed(&mut self) {
-        let names = &self.names;
-        self.files.retain(|file, _| names.iter().any(|names| names.values().any(|named| named == file)));
-    }
-
-    fn content(&mut self, file: u64) -> &mut Content {
-        self.files.get_mut(&file).expect("a file that is written is known")
-    }
-
-    fn verify(&mut self, root: &Path) -> Result<(), String> {
-        let home = root.join(format!("writer{}", self.number));
-        let found = list(&home).map_err(|error| format!("list {}: {error}", home.display()))?;
-        let fits = |names: &&Names| names.keys().eq(found.keys());
-        let candidates: Vec<Names> = self.names.iter().filter(fits).cloned().collect();
-        if candidates.is_empty() {
-            let found: Vec<_> = found.keys().collect();
-            let wanted: Vec<Vec<_>> = self.names.iter().map(|names| names.keys().collect()).collect();
-            return Err(format!("names found: {found:?}\nno state that may be found has them: {wanted:?}"));
-        }
-        // Two states may have the same names for other files: one of them must fit as a whole.
-        let mut why = Vec::new();
-        for names in candidates.iter().rev() {
-            match self.contents(names, &found) {
-                Ok(contents) => {
-                    self.names = vec![names.clone()];
-                    self.files = contents;
-                    return Ok(());
-                }
-                Err(broken) => why.push(broken),
-            }
-        }
-        Err(why.join("\nor: "))
-    }
-
-    /// What is found in each file, which must be allowed.
-    fn contents(&self, names: &Names, found: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<u64, Content>, String> {
-        let mut contents = BTreeMap::new();
-        for (name, file) in names {
-            let path = &found[name];
-            let bytes = std::fs::read(path).map_err(|error| format!("read {name}: {error}"))?;
-            let content = self.files.get(file).ok_or_else(|| format!("{name}: file {file} is not known"))?;
-            contents.insert(*file, check(name, *file, content, &bytes)?);
-        }
-        Ok(contents)
-    }
-}
-
-fn check(name: &str, file: u64, content: &Content, bytes: &[u8]) -> Result<Content, String> {
-    let size = bytes.len() as u64;
-    let (least, most) = (content.sizes.iter().min(), content.sizes.iter().max());
-    if least.is_some_and(|least| size < *least) || most.is_some_and(|most| size > *most) {
-        return Err(format!("{name} (file {file}) has {size} bytes; may be found: {:?}", content.sizes));
-    }
-    let mut now = Content { sectors: Vec::new(), sizes: vec![size] };
-    let present = bytes.chunks(SECTOR).collect::<Vec<_>>();
-    for at in 0..(content.sectors.len().max(present.len()) as u64) {
-        let allowed = content.sectors.get(at as usize).map_or(&[0][..], Vec::as_slice);
-        let there = present.get(at as usize).copied().unwrap_or_default();
-        let write = identify(file, at, there, allowed).ok_or_else(|| {
-            format!("{name} (file {file}) sector {at}: {}; may be found: writes {allowed:?}", describe(there))
-        })?;
-        now.sector(at).clone_from(&vec![write]);
-    }
-    Ok(now)
-}
-
-/// Which of the allowed writes the bytes are.
-fn identify(file: u64, at: u64, there: &[u8], allowed: &[u64]) -> Option<u64> {
-    let is = |write: &u64| match write {
-        0 => there.iter().all(|byte| *byte == 0),
-        write => there == sector(file, at, *write),
-    };
-    allowed.iter().rev().copied().find(|write| is(write))
-}
-
-/// What the bytes say of themselves.
-fn describe(there: &[u8]) -> String {
-    if there.is_empty() {
-        return "nothing is there".to_owned();
-    }
-    if there.iter().all(|byte| *byte == 0) {
-        return "zeros are there".to_owned();
-    }
-    let word =
-        |at: usize| there.get(at * 8..at * 8 + 8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
-    let (file, at, write) = (word(0), word(1), word(2));
-    let whole = matches!((file, at, write), (Some(file), Some(at), Some(write)) if there == sector(file, at, write));
-    let (file, at, write) = (file.unwrap_or(0), at.unwrap_or(0), write.unwrap_or(0));
-    if whole {
-        format!("write {write} of file {file} at sector {at} is there")
-    } else {
-        format!("bytes that were never written are there (their head says file {file}, sector {at}, write {write})")
-    }
-}
-
-/// The bytes of a sector.
-fn sector(file: u64, at: u64, write: u64) -> Vec<u8> {
-    let mut rng = Rng::new(file.wrapping_mul(0x9E37_79B9) ^ at << 32 ^ write);
-    let mut bytes = Vec::with_capacity(SECTOR);
-    for word in [file, at, write] {
-        bytes.extend_from_slice(&word.to_le_bytes());
-    }
-    bytes.extend_from_slice(&rng.bytes(SECTOR - 24));
-    bytes
-}
-
-/// Files below a writer's directories by their names.
-fn list(home: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::new();
-    for directory in 0..DIRECTORIES {
-        for entry in std::fs::read_dir(home.join(format!("d{directory}")))? {
-            let entry = entry?;
-            found.insert(format!("d{directory}/{}", entry.file_name().to_string_lossy()), entry.path());
-        }
-    }
-    Ok(found)
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// close(2) with its error: what a duplicate's closing reports is what the file's would.
-fn close(file: &File) -> io::Result<()> {
-    use std::os::fd::IntoRawFd as _;
-    let duplicate = file.try_clone()?.into_raw_fd();
-    // SAFETY: the descriptor was given up by its owner just before, so nobody else closes it.
-    if unsafe { libc::close(duplicate) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Beside the test binary: .../TARGET/PROFILE/deps/all-HASH.
+fn program() -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("find the test binary");
+    let profile = test.parent().and_then(Path::parent).expect("the test binary lies in a target directory");
+    profile.join("dgfs-ledger")
 }

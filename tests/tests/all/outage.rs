@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::program::seconds;
+use dgfs_tests::sys::own_descriptors;
 
 /// Writes and syncs files until it is told to stop; how many. Any error is a failure of the promise.
 fn write_until(stop: &AtomicBool, directory: &Path, written: &AtomicU64) {
+    own_descriptors().unwrap();
     while !stop.load(Ordering::Acquire) {
         let at = written.load(Ordering::Acquire);
         let mut file = File::create(directory.join(format!("w{at}"))).unwrap();
