@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 
 use dgfs_client::stores::OneStore;
-use dgfs_meta::engine::fjall::FjallEngine;
+use dgfs_meta::engine::fjall::{FjallEngine, free_bytes_min};
 use dgfs_meta::format::{FORMAT, format_volume};
 use dgfs_meta::service::{LocalData, MetaOptions, MetaService};
 use dgfs_proto::attr::Timestamp;
@@ -21,7 +21,7 @@ use dgfs_proto::meta::{Caller, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
-use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably};
+use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, disk_space};
 use dgfs_runtime::random;
 use dgfs_stored::beat::Member;
 use dgfs_stored::service::StoreService;
@@ -31,6 +31,9 @@ use crate::volume::VolumeLink;
 
 /// Metadata rows in memory: a mount shares its machine with the programs that use it.
 const META_MEMORY_BYTES: usize = 96 << 20;
+
+/// Disk kept free for metadata beyond their own limit: some 100,000 changes between two flushes.
+const META_HEADROOM_BYTES: u64 = 48 << 20;
 
 /// What a new volume is like.
 #[derive(Clone, Debug)]
@@ -107,7 +110,10 @@ impl Embedded {
             tracing::info!(directory = %data_dir.display(), "made a new volume");
         }
         let engine = FjallEngine::open(&data_dir.join("meta")).map_err(|error| error.to_string())?;
-        let options = StoreOptions::new(data_dir.join("chunks"));
+        // Data stop before metadata do: on a full disk a file can still be removed.
+        let space = disk_space(data_dir).map_err(|error| format!("look at {}: {error}", data_dir.display()))?;
+        let reserve_bytes = Some(free_bytes_min(space.capacity_bytes) + META_HEADROOM_BYTES);
+        let options = StoreOptions { reserve_bytes, ..StoreOptions::new(data_dir.join("chunks")) };
         // Recovery reads the disk: not on a runtime thread.
         let store = tokio::task::spawn_blocking(move || Store::open(options))
             .await

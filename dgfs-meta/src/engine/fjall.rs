@@ -12,7 +12,9 @@ mod files;
 mod tests;
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,6 +81,13 @@ struct Writer {
     holder: Option<(String, Instant)>,
 }
 
+/// Bytes of a disk of `capacity_bytes` that are left free for metadata: a batch that would go below is refused. Whoever
+/// stores data on the same disk must stop well before.
+#[must_use]
+pub fn free_bytes_min(capacity_bytes: u64) -> u64 {
+    (capacity_bytes / 20).clamp(*FREE_BYTES_MIN.start(), *FREE_BYTES_MIN.end())
+}
+
 impl FjallEngine {
     /// Makes an empty engine in `dir`, which must be absent or empty.
     /// A crash in the middle leaves `dir` as it was.
@@ -123,6 +132,9 @@ impl FjallEngine {
         if !dir.join("version").exists() {
             return Err(EngineError::Refused(format!("{} is not a metadata directory of DGFS", dir.display())));
         }
+        // Small files' bytes and all names lie here: nobody else's to read.
+        std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+            .map_err(|error| EngineError::Refused(format!("make {} private: {error}", dir.display())))?;
         let (db, rows) = open_database(dir)?;
         let stored = rows.get(WRITER_KEY).map_err(|error| explain(dir, error))?;
         let (epoch, last_batch) = decode_writer(dir, stored.as_deref())?;
