@@ -39,6 +39,8 @@ impl Default for ClusterPlan<'_> {
 pub struct Cluster {
     dir: PathBuf,
     mounted: u32,
+    /// Daemons when they were started last: the list may lie on a disk without power.
+    started: Vec<u32>,
     /// Its Redis; stop, kill and start it as you like.
     pub redis: RedisServer,
     // Last: removed after the daemons are gone.
@@ -56,7 +58,7 @@ impl Cluster {
             None => RedisServer::start(&[]),
         };
         let dir = plan.dir.map_or_else(|| scratch.join("up"), Path::to_owned);
-        let mut cluster = Self { dir, mounted: 0, redis, scratch };
+        let mut cluster = Self { dir, mounted: 0, started: Vec::new(), redis, scratch };
         cluster.up(plan.servers);
         cluster
     }
@@ -130,8 +132,20 @@ impl Cluster {
     /// # Errors
     /// Its report.
     pub fn fsck(&self) -> Result<(), String> {
+        self.check(0)
+    }
+
+    /// As [`Self::fsck`], after a power cut: writes that were under way may have been given up.
+    ///
+    /// # Errors
+    /// Its report.
+    pub fn fsck_after_power_cut(&self) -> Result<(), String> {
+        self.check(1)
+    }
+
+    fn check(&self, worst: i32) -> Result<(), String> {
         let config = self.dir.join("client.toml");
-        judge(run(dgfs(), &["fsck".into(), "--config".into(), config.into_os_string()], DAEMONS))
+        judge(run(dgfs(), &["fsck".into(), "--config".into(), config.into_os_string()], DAEMONS), worst)
     }
 
     /// The last lines of every daemon's log.
@@ -154,6 +168,7 @@ impl Cluster {
         ];
         let outcome = run(dgfs(), &words, DAEMONS);
         assert!(outcome.status.success(), "dgfs up: {}{}\n{}", outcome.output, outcome.errors, self.logs());
+        self.started = self.daemons().into_iter().map(|(_, pid)| pid).collect();
     }
 }
 
@@ -162,8 +177,8 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
         }
-        if self.dir.join("pids").exists() {
-            self.kill9("");
+        for pid in &self.started {
+            kill9(*pid);
         }
     }
 }

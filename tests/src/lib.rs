@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod ledger;
 pub mod mount;
+pub mod power;
 pub mod process;
 pub mod program;
 pub mod rng;

@@ -221,12 +221,24 @@ pub fn format(data: &Path, chunk_bytes: u32) {
 /// # Errors
 /// Its report.
 pub fn fsck(data: &Path) -> Result<(), String> {
-    judge(run(dgfs(), &["fsck".into(), "--data-dir".into(), OsString::from(data)], Duration::from_secs(120)))
+    check(data, 0)
 }
 
-/// Clean, or what the check found.
-pub(crate) fn judge(outcome: Outcome) -> Result<(), String> {
-    if outcome.status.success() {
+/// As [`fsck`], after a power cut: opening the volume may have taken back what was never synced.
+///
+/// # Errors
+/// Its report.
+pub fn fsck_after_power_cut(data: &Path) -> Result<(), String> {
+    check(data, 1)
+}
+
+fn check(data: &Path, worst: i32) -> Result<(), String> {
+    judge(run(dgfs(), &["fsck".into(), "--data-dir".into(), OsString::from(data)], Duration::from_secs(120)), worst)
+}
+
+/// An exit code of fsck(8) that is not worse than `worst`, or the report.
+pub(crate) fn judge(outcome: Outcome, worst: i32) -> Result<(), String> {
+    if outcome.status.code().is_some_and(|code| code <= worst) {
         return Ok(());
     }
     Err(format!("dgfs fsck: {}\n{}{}", outcome.status, outcome.output, outcome.errors))

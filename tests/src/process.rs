@@ -117,12 +117,15 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Is there a process of this number that is no zombie?
+/// Is there a process of this number with a thread that is no zombie? (The first thread may be one while others still hold files.)
 #[must_use]
 pub fn lives(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state follows the name, which is in parentheses and may hold anything.
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may hold anything.
+        stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// The last lines of a log, for the report of a failure.

@@ -130,7 +130,12 @@ pub fn cut_power(path: &Path) -> io::Result<()> {
 /// Those of `unshare`.
 pub fn own_descriptors() -> io::Result<()> {
     // SAFETY: the table is copied; descriptors opened later are used by this thread (and threads it starts) only.
-    match unsafe { libc::unshare(libc::CLONE_FILES) } {
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The copies go at once: among them may be the pipe by which another thread waits for a process it starts.
+    // SAFETY: nothing in this thread refers to a descriptor that was opened before; 0, 1 and 2 stay.
+    match unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

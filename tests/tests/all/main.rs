@@ -7,6 +7,7 @@ mod crash;
 mod layering;
 mod model;
 mod outage;
+mod power;
 mod round_trips;
 mod tidy;
 mod two_mounts;
