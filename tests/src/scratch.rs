@@ -85,18 +85,40 @@ fn clear(path: &Path) {
     let _ = std::fs::remove_dir_all(path);
 }
 
+/// The pid in the name of a test's directory; none of another name.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.rsplit('-').nth(1)?.parse().ok()
+}
+
+fn lives(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Detaches loop devices whose image belonged to a test that is gone.
+fn sweep_loop_devices() {
+    let Ok(output) = Command::new("losetup").args(["--list", "--noheadings", "--output", "NAME,BACK-FILE"]).output()
+    else {
+        return;
+    };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Some((device, image)) = line.split_once(' ') else { continue };
+        if image.split('/').find_map(owner).is_some_and(|pid| !lives(pid)) {
+            let _ = Command::new("losetup").args(["--detach", device]).output();
+        }
+    }
+}
+
 /// Ends and removes what runs before this one left when they were killed.
 fn sweep() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        let owner = rest.rsplit('-').nth(1).and_then(|pid| pid.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if owner(&name).is_some_and(|pid| !lives(pid)) {
             kill_daemons_of(&entry.path());
             clear(&entry.path());
         }
     }
+    sweep_loop_devices();
 }
 
 /// Kills the daemons of clusters below a directory whose test is gone.
