@@ -122,25 +122,6 @@ pub fn cut_power(path: &Path) -> io::Result<()> {
     }
 }
 
-/// From now on the calling thread has a table of descriptors of its own. A process that another thread starts does not
-/// inherit what this one opens: at its exec it would close (and so flush) those files, and a flush that waits for the very
-/// server to be started would keep it from starting.
-///
-/// # Errors
-/// Those of `unshare`.
-pub fn own_descriptors() -> io::Result<()> {
-    // SAFETY: the table is copied; descriptors opened later are used by this thread (and threads it starts) only.
-    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // The copies go at once: among them may be the pipe by which another thread waits for a process it starts.
-    // SAFETY: nothing in this thread refers to a descriptor that was opened before; 0, 1 and 2 stay.
-    match unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Are we root?
 #[must_use]
 pub fn is_root() -> bool {
