@@ -10,7 +10,7 @@ mod side;
 mod tree;
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -36,45 +36,60 @@ const HISTORY: usize = 120;
 #[test]
 fn an_embedded_mount_with_small_chunks_behaves_like_a_local_directory() {
     let shape = Shape { chunk: 64 << 10, size_max: 1 << 20, write_max: 200 << 10 };
-    let mut mount = Mount::embedded_with_chunks(shape.chunk as u32);
-    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 25, 600));
+    let mount = Mount::embedded_with_chunks(shape.chunk as u32);
+    run(&mut [mount], shape, seconds("DGFS_MODEL_SECS", 25, 600));
 }
 
 #[test]
 fn an_embedded_mount_behaves_like_a_local_directory() {
     let shape = Shape { chunk: 4 << 20, size_max: 9 << 20, write_max: 2 << 20 };
-    let mut mount = Mount::embedded();
-    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 15, 600));
+    let mount = Mount::embedded();
+    run(&mut [mount], shape, seconds("DGFS_MODEL_SECS", 15, 600));
 }
 
 #[test]
 fn a_cluster_mount_behaves_like_a_local_directory() {
     let shape = Shape { chunk: 4 << 20, size_max: 5 << 20, write_max: 1 << 20 };
     let mut cluster = Cluster::start(ClusterPlan::default());
-    let mut mount = cluster.mount();
-    run(&mut mount, shape, seconds("DGFS_MODEL_SECS", 20, 600));
+    let mount = cluster.mount();
+    run(&mut [mount], shape, seconds("DGFS_MODEL_SECS", 20, 600));
 }
 
-fn run(mount: &mut Mount, shape: Shape, time: Duration) {
+/// What one mount changed the other sees at its next look; content when it was closed.
+#[test]
+fn two_mounts_taking_turns_behave_like_a_local_directory() {
+    let shape = Shape { chunk: 4 << 20, size_max: 5 << 20, write_max: 1 << 20 };
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mut mounts = [cluster.mount(), cluster.mount()];
+    run(&mut mounts, shape, seconds("DGFS_MODEL_SECS", 20, 600));
+}
+
+fn run(mounts: &mut [Mount], shape: Shape, time: Duration) {
     let (rng, seed) = Rng::announced("DGFS_MODEL_SEED");
     let scratch = Scratch::new("reference");
     let end = Instant::now() + time;
     let mut done = 0;
     let mut chooser = Chooser::new(rng, shape);
     while Instant::now() < end {
-        let left = mount.join("model");
-        let right = scratch.join("model");
-        for root in [&left, &right] {
+        let left: Vec<_> = mounts.iter().map(|mount| mount.join("model")).collect();
+        let right = [scratch.join("model")];
+        for root in [&left[0], &right[0]] {
             std::fs::create_dir_all(root).expect("make the root of a side");
         }
         let mut pair = Pair::new(&left, &right, seed, done);
         while Instant::now() < end && pair.done < done + OPS_PER_REMOUNT {
             pair.step(&mut chooser);
+            if left.len() > 1 && chooser.takes_turns() {
+                pair.turn();
+            }
         }
+        pair.turn();
         pair.compare();
         done = pair.done;
         drop(pair);
-        mount.remount();
+        for mount in &mut *mounts {
+            mount.remount();
+        }
         Pair::new(&left, &right, seed, done).compare();
     }
     println!("{done} operations");
@@ -90,7 +105,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(mount: &Path, reference: &Path, seed: u64, done: u64) -> Self {
+    fn new(mount: &[PathBuf], reference: &[PathBuf], seed: u64, done: u64) -> Self {
         Self { mount: Side::new(mount), reference: Side::new(reference), seed, done, history: VecDeque::new() }
     }
 
@@ -108,7 +123,7 @@ impl Pair {
         let left = self.mount.apply(&op);
         let took = started.elapsed();
         let right = self.reference.apply(&op);
-        if self.history.len() == HISTORY {
+        while self.history.len() >= HISTORY {
             self.history.pop_front();
         }
         self.history.push_back(format!("{}: {op:?} → {right:?}", self.done));
@@ -145,6 +160,18 @@ impl Pair {
         if self.done.is_multiple_of(OPS_PER_TREE) {
             self.compare();
         }
+    }
+
+    /// The other mount's turn. What was written is closed before: content is close-to-open.
+    fn turn(&mut self) {
+        for slot in 0..SLOTS {
+            if self.reference.flags(slot).is_some_and(|flags| flags.intersects(OFlags::WRONLY | OFlags::RDWR)) {
+                let close = Op::Close { slot };
+                let _ = (self.mount.apply(&close), self.reference.apply(&close));
+            }
+        }
+        self.mount.turn();
+        self.history.push_back("turn".to_owned());
     }
 
     fn compare(&self) {

@@ -208,6 +208,11 @@ impl Chooser {
         self.on_path()
     }
 
+    /// Is it the other mount's turn?
+    pub(super) fn takes_turns(&mut self) -> bool {
+        self.rng.chance(12)
+    }
+
     fn open(&mut self, slot: usize) -> Op {
         let mut flags = *self.rng.pick(&[OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR, OFlags::RDWR, OFlags::RDWR]);
         flags |= OFlags::NONBLOCK | OFlags::CLOEXEC;

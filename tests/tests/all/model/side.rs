@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use dgfs_tests::sys::{MapWrite, write_by_map};
 use rustix::fs::{
@@ -83,21 +84,28 @@ impl Stamps {
     }
 }
 
-/// One directory and the files open below it.
+/// One directory, reached through one mount or several, and the files open below it.
 pub(super) struct Side {
-    root: OwnedFd,
+    roots: Vec<OwnedFd>,
+    /// Which of the roots is used now.
+    via: usize,
     slots: Vec<Option<(OwnedFd, OFlags)>>,
 }
 
 impl Side {
-    pub(super) fn new(root: &std::path::Path) -> Self {
+    pub(super) fn new(roots: &[PathBuf]) -> Self {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, root, flags, Mode::empty()).expect("open the root of a side");
-        Self { root, slots: (0..SLOTS).map(|_| None).collect() }
+        let open = |root| rustix::fs::openat(CWD, root, flags, Mode::empty()).expect("open the root of a side");
+        Self { roots: roots.iter().map(open).collect(), via: 0, slots: (0..SLOTS).map(|_| None).collect() }
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+        self.roots[self.via].as_fd()
+    }
+
+    /// Uses the next root from now on. What is open stays open where it was opened.
+    pub(super) fn turn(&mut self) {
+        self.via = (self.via + 1) % self.roots.len();
     }
 
     pub(super) fn slot(&self, slot: usize) -> Option<BorrowedFd<'_>> {
@@ -313,7 +321,7 @@ impl Side {
     /// A path from the root of the machine.
     pub(super) fn full(&self, path: &Path) -> CString {
         use std::os::fd::AsRawFd as _;
-        let mut full = format!("/proc/self/fd/{}/", self.root.as_raw_fd()).into_bytes();
+        let mut full = format!("/proc/self/fd/{}/", self.root().as_raw_fd()).into_bytes();
         full.extend_from_slice(&path.0);
         CString::new(full).expect("names have no NUL byte")
     }
