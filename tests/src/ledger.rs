@@ -70,11 +70,11 @@ impl Ledger {
         ledger
     }
 
-    /// Lets all writers work while `stop` runs (it waits, calls what it is given, and makes the crash); what failed.
+    /// Lets all writers work while `meanwhile` runs (it waits, says that the crash comes, and makes it); what failed.
     #[track_caller]
-    pub fn work(&mut self, root: &Path, stop: impl FnOnce(&mut dyn FnMut())) -> Vec<Failure> {
+    pub fn work(&mut self, root: &Path, meanwhile: impl FnOnce(&mut Working<'_>)) -> Vec<Failure> {
         self.ask(&json!({ "work": root }));
-        stop(&mut || drop(self.ask(&json!({ "stopping": true }))));
+        meanwhile(&mut Working { ledger: self });
         let answer = self.ask(&json!({ "end": true }));
         let failures = answer["failures"].as_array().expect("a list of failures");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -124,6 +124,24 @@ impl Drop for Ledger {
         // It may hang in a call on a dead mount: SIGKILL ends that too.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The writers while they work.
+pub struct Working<'a> {
+    ledger: &'a mut Ledger,
+}
+
+impl Working<'_> {
+    /// From now on a call that fails is the crash's fault.
+    pub fn stopping(&mut self) {
+        self.ledger.ask(&json!({ "stopping": true }));
+    }
+
+    /// Rounds of calls that ended well, of all writers since the start.
+    #[must_use]
+    pub fn rounds(&mut self) -> u64 {
+        self.ledger.ask(&json!({ "rounds": true }))["rounds"].as_u64().expect("a number")
     }
 }
 

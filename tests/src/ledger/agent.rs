@@ -5,12 +5,12 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, spawn};
 
 use serde_json::{Value, json};
 
-use super::writer::{Writer, sync};
+use super::writer::{Signals, Writer, sync};
 use super::{Failure, Promise};
 use crate::rng::Rng;
 
@@ -31,6 +31,7 @@ struct Agent {
     working: Vec<JoinHandle<(Writer, Option<Failure>)>>,
     stopping: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
 }
 
 impl Agent {
@@ -49,6 +50,8 @@ impl Agent {
         } else if question["stopping"] == true {
             self.stopping.store(true, Ordering::SeqCst);
             json!({})
+        } else if question["rounds"] == true {
+            json!({ "rounds": self.rounds.load(Ordering::SeqCst) })
         } else if question["end"] == true {
             self.end()
         } else if let Some(root) = path("verify") {
@@ -66,9 +69,10 @@ impl Agent {
         self.stopping = Arc::default();
         self.ended = Arc::default();
         for mut writer in self.writers.drain(..) {
-            let (root, stopping, ended) = (root.to_owned(), Arc::clone(&self.stopping), Arc::clone(&self.ended));
+            let (root, rounds) = (root.to_owned(), Arc::clone(&self.rounds));
+            let (stopping, ended) = (Arc::clone(&self.stopping), Arc::clone(&self.ended));
             self.working.push(spawn(move || {
-                let failure = writer.work(&root, &stopping, &ended);
+                let failure = writer.work(&root, Signals { stopping: &stopping, ended: &ended, rounds: &rounds });
                 (writer, failure)
             }));
         }

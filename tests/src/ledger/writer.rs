@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Failure, Promise};
 use crate::rng::Rng;
@@ -38,6 +38,17 @@ pub(super) struct Writer {
     next_write: u64,
     pub(super) calls: u64,
     pub(super) syncs: u64,
+}
+
+/// What a writer hears and tells while it works.
+#[derive(Clone, Copy)]
+pub(super) struct Signals<'a> {
+    /// The crash has begun.
+    pub(super) stopping: &'a AtomicBool,
+    /// No more work.
+    pub(super) ended: &'a AtomicBool,
+    /// Counts what was done.
+    pub(super) rounds: &'a AtomicU64,
 }
 
 /// What may be found in a file.
@@ -104,12 +115,14 @@ impl Writer {
     }
 
     /// Works until a call fails or the end is there.
-    pub(super) fn work(&mut self, root: &Path, stopping: &AtomicBool, ended: &AtomicBool) -> Option<Failure> {
+    pub(super) fn work(&mut self, root: &Path, signals: Signals<'_>) -> Option<Failure> {
         let home = root.join(format!("writer{}", self.number));
-        while !ended.load(Ordering::SeqCst) {
+        while !signals.ended.load(Ordering::SeqCst) {
             if let Err((what, error)) = self.step(&home) {
-                return Some(Failure { what, error: error.to_string(), after_stop: stopping.load(Ordering::SeqCst) });
+                let after_stop = signals.stopping.load(Ordering::SeqCst);
+                return Some(Failure { what, error: error.to_string(), after_stop });
             }
+            signals.rounds.fetch_add(1, Ordering::SeqCst);
         }
         None
     }

@@ -30,9 +30,9 @@ fn an_embedded_volume_keeps_its_promises_when_its_process_is_killed() {
     while Instant::now() < end {
         let root = mount.path().to_owned();
         let moment = a_moment(&mut rng);
-        let failures = ledger.work(&root, |stopping| {
+        let failures = ledger.work(&root, |working| {
             sleep(moment);
-            stopping();
+            working.stopping();
             mount.kill9();
         });
         assert_only_the_dead_failed(&failures);
@@ -63,9 +63,9 @@ fn a_cluster_keeps_its_promises_when_its_client_is_killed() {
     while Instant::now() < end {
         let root = mount.path().to_owned();
         let moment = a_moment(&mut rng);
-        let failures = ledger.work(&root, |stopping| {
+        let failures = ledger.work(&root, |working| {
             sleep(moment);
-            stopping();
+            working.stopping();
             mount.kill9();
         });
         assert_only_the_dead_failed(&failures);
@@ -79,10 +79,6 @@ fn a_cluster_keeps_its_promises_when_its_client_is_killed() {
 
 #[test]
 fn writers_wait_while_servers_are_killed_and_nothing_is_lost() {
-    if !dgfs_tests::program::is_long() {
-        println!("in the long form only: a server started by this process waits for this process's own unsent files");
-        return;
-    }
     let (mut rng, _) = Rng::announced("DGFS_CRASH_SEED");
     let mut cluster = Cluster::start(ClusterPlan::default());
     let mut mount = cluster.mount();
@@ -121,9 +117,9 @@ fn everything_is_killed_at_once_and_what_was_synced_is_there() {
     while Instant::now() < end {
         let root = mount.path().to_owned();
         let moment = a_moment(&mut rng);
-        let failures = ledger.work(&root, |stopping| {
+        let failures = ledger.work(&root, |working| {
             sleep(moment);
-            stopping();
+            working.stopping();
             cluster.redis.kill9();
             cluster.kill9("");
             mount.kill9();

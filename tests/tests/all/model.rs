@@ -11,6 +11,7 @@ mod tree;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -20,7 +21,7 @@ use dgfs_tests::rng::Rng;
 use dgfs_tests::scratch::Scratch;
 use rustix::fs::OFlags;
 
-use self::op::{Chooser, Op, SLOTS, Shape};
+use self::op::{Chooser, Op, SLOTS, Shape, Slot};
 use self::side::{Side, Witness};
 use self::tree::difference;
 
@@ -30,6 +31,8 @@ const OPS_PER_TREE: u64 = 400;
 const OPS_PER_REMOUNT: u64 = 6_000;
 /// An operation that takes longer waits for something it should not wait for.
 const SLOW: Duration = Duration::from_secs(10);
+/// How far a reader may lag behind what another mount wrote and closed.
+const LAG: Duration = Duration::from_millis(1500);
 /// Operations told when both sides differ.
 const HISTORY: usize = 120;
 
@@ -80,10 +83,10 @@ fn run(mounts: &mut [Mount], shape: Shape, time: Duration) {
         while Instant::now() < end && pair.done < done + OPS_PER_REMOUNT {
             pair.step(&mut chooser);
             if left.len() > 1 && chooser.takes_turns() {
-                pair.turn();
+                pair.turn(pair.done.is_multiple_of(20));
             }
         }
-        pair.turn();
+        pair.turn(false);
         pair.compare();
         done = pair.done;
         drop(pair);
@@ -110,12 +113,8 @@ impl Pair {
     }
 
     fn step(&mut self, chooser: &mut Chooser) {
-        let op = {
-            let reference = &self.reference;
-            let size = |slot: usize| Some(rustix::fs::fstat(reference.slot(slot)?).ok()?.st_size as u64);
-            let direct = |slot: usize| reference.flags(slot).is_some_and(|flags| flags.contains(OFlags::DIRECT));
-            chooser.next(&size, &direct)
-        };
+        let slots: Vec<_> = (0..SLOTS).map(|slot| self.slot(slot)).collect();
+        let op = chooser.next(&slots);
         self.done += 1;
         let witnesses = witnesses(&op);
         let before = witnesses.iter().map(|at| (self.mount.look(at), self.reference.look(at))).collect::<Vec<_>>();
@@ -162,13 +161,28 @@ impl Pair {
         }
     }
 
-    /// The other mount's turn. What was written is closed before: content is close-to-open.
-    fn turn(&mut self) {
+    fn slot(&self, slot: usize) -> Slot {
+        let Some(flags) = self.reference.flags(slot) else { return Slot::Free };
+        if self.mount.is_away(slot) {
+            return Slot::Away;
+        }
+        let stat = self.reference.slot(slot).map(rustix::fs::fstat);
+        let size = stat.and_then(Result::ok).map_or(0, |stat| stat.st_size as u64);
+        Slot::Open { size, is_direct: flags.contains(OFlags::DIRECT) }
+    }
+
+    /// The other mount's turn. What was written is closed before: content is close-to-open. What is open for reading may stay open:
+    /// it lags behind, but not longer than [`LAG`].
+    fn turn(&mut self, readers_stay: bool) {
         for slot in 0..SLOTS {
-            if self.reference.flags(slot).is_some_and(|flags| flags.intersects(OFlags::WRONLY | OFlags::RDWR)) {
+            let writes = |flags: OFlags| flags.intersects(OFlags::WRONLY | OFlags::RDWR);
+            if self.reference.flags(slot).is_some_and(|flags| !readers_stay || writes(flags)) {
                 let close = Op::Close { slot };
                 let _ = (self.mount.apply(&close), self.reference.apply(&close));
             }
+        }
+        if readers_stay {
+            sleep(LAG);
         }
         self.mount.turn();
         self.history.push_back("turn".to_owned());

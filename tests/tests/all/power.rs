@@ -35,9 +35,9 @@ fn an_embedded_volume_keeps_what_was_synced_when_the_power_is_cut() {
     while Instant::now() < end {
         let root = mount.path().to_owned();
         let moment = a_moment(&mut rng);
-        let failures = ledger.work(&root, |stopping| {
+        let failures = ledger.work(&root, |working| {
             sleep(moment);
-            stopping();
+            working.stopping();
             disk.cut();
             mount.kill9();
         });
@@ -75,9 +75,9 @@ fn a_cluster_keeps_what_was_synced_when_the_power_is_cut() {
         let moment = a_moment(&mut rng);
         // The list lies on the disk, too.
         let daemons = cluster.daemons();
-        let failures = ledger.work(&root, |stopping| {
+        let failures = ledger.work(&root, |working| {
             sleep(moment);
-            stopping();
+            working.stopping();
             disk.cut();
             cluster.redis.kill9();
             for (_, pid) in &daemons {

@@ -164,6 +164,17 @@ pub(super) struct Shape {
     pub(super) write_max: usize,
 }
 
+/// What is known of a slot when an operation is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing is open there.
+    Free,
+    /// A file of this size is.
+    Open { size: u64, is_direct: bool },
+    /// A file that was opened on the other mount is: it waits for that mount's turn.
+    Away,
+}
+
 /// Chooses operations.
 pub(super) struct Chooser {
     rng: Rng,
@@ -196,14 +207,15 @@ impl Chooser {
         self.known.push(path.clone());
     }
 
-    /// The next operation. `size_of` is the size of an open file.
-    pub(super) fn next(&mut self, size_of: &dyn Fn(usize) -> Option<u64>, is_direct: &dyn Fn(usize) -> bool) -> Op {
+    /// The next operation.
+    pub(super) fn next(&mut self, slots: &[Slot]) -> Op {
         if self.rng.chance(55) {
             let slot = self.rng.index(SLOTS);
-            if let Some(size) = size_of(slot) {
-                return self.on_open_file(slot, size, is_direct, size_of);
+            match slots[slot] {
+                Slot::Open { size, is_direct } => return self.on_open_file(slot, size, is_direct, slots),
+                Slot::Free => return self.open(slot),
+                Slot::Away => {}
             }
-            return self.open(slot);
         }
         self.on_path()
     }
@@ -240,16 +252,10 @@ impl Chooser {
         Op::Open { slot, path: self.path(), flags, mode }
     }
 
-    fn on_open_file(
-        &mut self,
-        slot: usize,
-        size: u64,
-        is_direct: &dyn Fn(usize) -> bool,
-        size_of: &dyn Fn(usize) -> Option<u64>,
-    ) -> Op {
+    fn on_open_file(&mut self, slot: usize, size: u64, is_direct: bool, slots: &[Slot]) -> Op {
         let offset = self.offset(size);
         let data = self.data();
-        if is_direct(slot) {
+        if is_direct {
             let page = |number: u64| number & !4095;
             let data = Data { len: (data.len & !4095).max(4096), ..data };
             return match self.rng.below(5) {
@@ -282,10 +288,12 @@ impl Chooser {
             83..89 => {
                 let to = self.rng.index(SLOTS);
                 // What O_DIRECT must be aligned to differs.
-                if is_direct(to) {
-                    return Op::SeekEnd { slot };
-                }
-                let to_at = self.offset(size_of(to).unwrap_or(0));
+                let size = match slots[to] {
+                    Slot::Open { is_direct: true, .. } | Slot::Away => return Op::SeekEnd { slot },
+                    Slot::Open { size, .. } => size,
+                    Slot::Free => 0,
+                };
+                let to_at = self.offset(size);
                 Op::Copy { from: slot, from_at: offset, to, to_at, len: data.len * 2 }
             }
             89..92 => Op::SeekEnd { slot },

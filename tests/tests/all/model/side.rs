@@ -15,6 +15,9 @@ use rustix::io::Errno;
 
 use super::op::{Allocate, NodeKind, Op, Path, Renaming, SLOTS};
 
+/// Calls of copy_file_range for one range.
+const COPY_CALLS_MAX: usize = 64;
+
 /// What a call gave.
 pub(super) type Outcome = Result<Value, Errno>;
 
@@ -84,12 +87,19 @@ impl Stamps {
     }
 }
 
+/// A file that is open.
+struct Opened {
+    fd: OwnedFd,
+    flags: OFlags,
+    via: usize,
+}
+
 /// One directory, reached through one mount or several, and the files open below it.
 pub(super) struct Side {
     roots: Vec<OwnedFd>,
     /// Which of the roots is used now.
     via: usize,
-    slots: Vec<Option<(OwnedFd, OFlags)>>,
+    slots: Vec<Option<Opened>>,
 }
 
 impl Side {
@@ -109,11 +119,16 @@ impl Side {
     }
 
     pub(super) fn slot(&self, slot: usize) -> Option<BorrowedFd<'_>> {
-        self.slots[slot].as_ref().map(|(fd, _)| fd.as_fd())
+        self.slots[slot].as_ref().map(|opened| opened.fd.as_fd())
     }
 
     pub(super) fn flags(&self, slot: usize) -> Option<OFlags> {
-        self.slots[slot].as_ref().map(|(_, flags)| *flags)
+        self.slots[slot].as_ref().map(|opened| opened.flags)
+    }
+
+    /// Was it opened through another root than the one used now?
+    pub(super) fn is_away(&self, slot: usize) -> bool {
+        self.slots[slot].as_ref().is_some_and(|opened| opened.via != self.via)
     }
 
     /// Attributes and time stamps of a path, not followed, or of an open regular file. (FUSE tells nobody that a FIFO is open, so
@@ -136,7 +151,7 @@ impl Side {
             Op::Open { slot, path, flags, mode } => {
                 let fd = rustix::fs::openat(self.root(), &path.0[..], *flags, Mode::from_raw_mode(u32::from(*mode)))?;
                 let view = View::of(&rustix::fs::fstat(&fd)?);
-                self.slots[*slot] = Some((fd, *flags));
+                self.slots[*slot] = Some(Opened { fd, flags: *flags, via: self.via });
                 Ok(Value::Attributes(view))
             }
             Op::Close { slot } => {
@@ -360,18 +375,20 @@ pub(super) fn xattrs(full: &std::ffi::CStr) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// All of the range, as `cp` does: a single call may copy less.
+/// All of the range, as `cp` does: a single call may copy less. Inside one file the end may run away from a copy; it is left alone
+/// then.
 fn copy(from: BorrowedFd<'_>, from_at: u64, to: BorrowedFd<'_>, to_at: u64, len: usize) -> Outcome {
     let (mut from_at, mut to_at, mut left) = (from_at, to_at, len);
-    loop {
+    for _ in 0..COPY_CALLS_MAX {
         match rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), left)? {
             0 => return Ok(Value::Number((len - left) as u64)),
             done => left -= done,
         }
         if left == 0 {
-            return Ok(Value::Number(len as u64));
+            break;
         }
     }
+    Ok(Value::Number((len - left) as u64))
 }
 
 fn times(atime: (i64, i64), mtime: (i64, i64)) -> Timestamps {
