@@ -11,7 +11,7 @@ mod tree;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -33,6 +33,8 @@ const OPS_PER_REMOUNT: u64 = 6_000;
 const SLOW: Duration = Duration::from_secs(10);
 /// How far a reader may lag behind what another mount wrote and closed.
 const LAG: Duration = Duration::from_millis(1500);
+/// Threads on one mount.
+const THREADS: usize = 4;
 /// Operations told when both sides differ.
 const HISTORY: usize = 120;
 
@@ -65,6 +67,41 @@ fn two_mounts_taking_turns_behave_like_a_local_directory() {
     let mut cluster = Cluster::start(ClusterPlan::default());
     let mut mounts = [cluster.mount(), cluster.mount()];
     run(&mut mounts, shape, seconds("DGFS_MODEL_SECS", 20, 600));
+}
+
+/// Each thread has a directory of its own, so each has its own reference; what they share is the mount.
+#[test]
+fn threads_side_by_side_do_not_disturb_each_other() {
+    let shape = Shape { chunk: 64 << 10, size_max: 1 << 20, write_max: 200 << 10 };
+    let mount = Mount::embedded_with_chunks(shape.chunk as u32);
+    side_by_side(&[mount], shape, seconds("DGFS_MODEL_SECS", 12, 600));
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    side_by_side(&[cluster.mount()], shape, seconds("DGFS_MODEL_SECS", 10, 600));
+    side_by_side(&[cluster.mount(), cluster.mount()], shape, seconds("DGFS_MODEL_SECS", 10, 600));
+}
+
+fn side_by_side(mounts: &[Mount], shape: Shape, time: Duration) {
+    let (mut rng, seed) = Rng::announced("DGFS_MODEL_SEED");
+    let scratch = Scratch::new("reference");
+    let end = Instant::now() + time;
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let name = format!("model{number}-of-{}", mounts.len());
+            let mount = &mounts[number % mounts.len()];
+            let (left, right) = ([mount.join(&name)], [scratch.join(&name)]);
+            for root in [&left[0], &right[0]] {
+                std::fs::create_dir_all(root).expect("make the root of a side");
+            }
+            let mut chooser = Chooser::new(Rng::new(rng.next()), shape);
+            scope.spawn(move || {
+                let mut pair = Pair::new(&left, &right, seed, 0);
+                while Instant::now() < end {
+                    pair.step(&mut chooser);
+                }
+                pair.compare();
+            });
+        }
+    });
 }
 
 fn run(mounts: &mut [Mount], shape: Shape, time: Duration) {
