@@ -171,6 +171,15 @@ impl Mount {
         assert!(status.success(), "the mount ended with {status}:\n{}", tail(&self.log, LOG_LINES));
     }
 
+    /// Waits until its process has ended by itself, because somebody else unmounted it.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let status = process::wait(&mut child, ENDS);
+        let status = status.unwrap_or_else(|| panic!("the mount's process goes on after its mount is gone"));
+        assert!(status.success(), "the mount ended with {status}:\n{}", tail(&self.log, LOG_LINES));
+    }
+
     /// Unmounts and mounts again.
     #[track_caller]
     pub fn remount(&mut self) {
