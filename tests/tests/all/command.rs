@@ -16,6 +16,9 @@ use dgfs_tests::program::dgfs;
 use dgfs_tests::scratch::{Scratch, mounts_below};
 use rustix::process::Signal;
 
+/// How a mount is ended.
+type Way = fn(&mut Mount);
+
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(60);
 /// Exit code of a helper that could not mount, as mount(8) knows it.
@@ -74,7 +77,7 @@ fn whoever_comes_second_is_told_who_has_the_volume() {
 #[test]
 fn every_way_to_unmount_writes_everything() {
     let mut mount = Mount::embedded();
-    let ways: [(&str, fn(&mut Mount)); 5] = [
+    let ways: [(&str, Way); 5] = [
         ("dgfs umount", Mount::umount),
         ("umount", |mount| unmount_by("umount", mount)),
         ("fusermount3 -u", |mount| unmount_by("fusermount3", mount)),
