@@ -80,13 +80,13 @@ fn a_cluster_keeps_its_promises_when_its_client_is_killed() {
 #[test]
 fn writers_wait_while_servers_are_killed_and_nothing_is_lost() {
     let (mut rng, _) = Rng::announced("DGFS_CRASH_SEED");
-    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mut cluster = Cluster::start(ClusterPlan { servers: 2, ..ClusterPlan::default() });
     let mut mount = cluster.mount();
     let mut ledger = Ledger::new(mount.path(), WRITERS, Promise::Returned, &mut rng);
     let end = Instant::now() + seconds("DGFS_CRASH_SECS", 40, 900);
     let mut round = 0;
     while Instant::now() < end {
-        let victim = *rng.pick(&["meta", "meta-1", "stored", "redis", "index", "all"]);
+        let victim = *rng.pick(&["meta", "meta-1", "stored", "stored-2", "redis", "index", "all"]);
         let (moment, after) = (a_moment(&mut rng), a_moment(&mut rng));
         println!("round {round}: {victim} after {moment:?}");
         let failures = ledger.work(mount.path(), |_| {
