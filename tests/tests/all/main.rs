@@ -5,6 +5,7 @@
 
 mod command;
 mod crash;
+mod files;
 mod layering;
 mod model;
 mod outage;
