@@ -27,6 +27,8 @@ use self::tree::difference;
 
 /// Operations between two comparisons of everything.
 const OPS_PER_TREE: u64 = 400;
+/// Operations between two times the kernel forgets names.
+const OPS_PER_FORGET: u64 = 900;
 /// Operations between two remounts.
 const OPS_PER_REMOUNT: u64 = 6_000;
 /// An operation that takes longer waits for something it should not wait for.
@@ -193,6 +195,9 @@ impl Pair {
         if left.is_ok() {
             chooser.learn(&op);
         }
+        if self.done % OPS_PER_FORGET == 0 {
+            forget_names();
+        }
         if self.done.is_multiple_of(OPS_PER_TREE) {
             self.compare();
         }
@@ -237,6 +242,12 @@ impl Pair {
         let history = self.history.iter().map(String::as_str).collect::<Vec<_>>().join("\n  ");
         panic!("DGFS_MODEL_SEED={} operation {}: {what}\nopen: {slots:?}\n  {history}", self.seed, self.done)
     }
+}
+
+/// The kernel drops names and inodes that nobody uses, as when memory is short: the mount is told and must find them anew. Only root may
+/// ask for it.
+fn forget_names() {
+    let _ = std::fs::write("/proc/sys/vm/drop_caches", "2");
 }
 
 fn witnesses(op: &Op) -> Vec<Witness> {
