@@ -321,7 +321,12 @@ impl MetaLink {
                     tracing::info!(session = id.get(), "the session goes on");
                 }
                 self.session.store(id.get(), Ordering::Release);
-                self.set_sole(sole);
+                // Taking a session up never makes it sole: only a notice does, and notices are carried out in their order.
+                if sole && resume.is_some() {
+                    self.answered.fetch_add(1, Ordering::AcqRel);
+                } else {
+                    self.set_sole(sole);
+                }
                 self.generation.fetch_add(1, Ordering::AcqRel);
                 Resumed::Yes(Box::new(volume))
             }

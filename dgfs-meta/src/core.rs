@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::{Ino, OpId, Seq, ServerId, SessionId};
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{LockSpec, MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
 
-use crate::engine::{RowKey, RowRange};
+use crate::engine::{RowKey, RowRange, WriterLease};
 use crate::rows::{ConsumerRow, Counters, HeldLock, Row, ServerRow, SessionRow, key};
 
 mod apply;
@@ -81,6 +81,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     counters_dirty: bool,
     pending: Pending,
+    /// This writer's.
+    epoch: Epoch,
     /// The batch that `pending` will be.
     ticket: u64,
     /// Every batch up to here is in the engine.
@@ -106,7 +108,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(snapshot: Snapshot, last_batch: u64, memory_bytes: usize, now: Timestamp) -> Self {
+    pub(crate) fn new(snapshot: Snapshot, lease: WriterLease, memory_bytes: usize, now: Timestamp) -> Self {
         let garbage = GarbageQueue::new(snapshot.counters.next_garbage);
         let mut core = Self {
             volume: snapshot.volume,
@@ -114,8 +116,9 @@ impl Core {
             counters: snapshot.counters,
             counters_dirty: false,
             pending: Pending::default(),
-            ticket: last_batch + 1,
-            committed: last_batch,
+            epoch: lease.epoch,
+            ticket: lease.last_batch + 1,
+            committed: lease.last_batch,
             loads: BTreeMap::new(),
             sessions: BTreeMap::new(),
             opens: Opens::default(),
@@ -130,8 +133,9 @@ impl Core {
             orphans_due: None,
             lock_waits: BTreeMap::new(),
         };
+        let alone = snapshot.sessions.len() == 1;
         for row in snapshot.sessions {
-            core.sessions.insert(row.id, Session::new(row, now));
+            core.sessions.insert(row.id, Session::survivor(row, now, lease.epoch, alone));
         }
         for (ino, held) in snapshot.locks {
             for lock in held {
@@ -269,6 +273,11 @@ impl Core {
     /// The batch that would carry a change made now.
     pub(crate) fn current_ticket(&self) -> u64 {
         self.ticket
+    }
+
+    /// The batch that everything changed so far is committed with.
+    pub(crate) fn newest_ticket(&self) -> u64 {
+        if self.has_pending() { self.ticket } else { self.ticket - 1 }
     }
 
     /// Is there anything to commit?

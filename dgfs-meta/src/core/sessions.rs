@@ -1,10 +1,14 @@
 //! Sessions: who is mounted, who is alive, and what ends with them.
+//!
+//! Never forgets who may be caching: notices are numbered from the writer's epoch, so one that an earlier writer's
+//! session has carried out says nothing to this writer. Always: a session starts only when every other one has
+//! carried out the `Shared` of this writer, or is dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
-use dgfs_proto::ids::{Ino, OpId, SessionId};
+use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
 use dgfs_proto::limits::{LIST_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
 use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, SessionStatus};
 use dgfs_proto::status::Status;
@@ -30,20 +34,35 @@ pub(crate) struct Session {
     /// The notice it was told last, and whether it has carried it out.
     pub(crate) notice: (u64, Notice),
     pub(crate) notice_done: u64,
+    /// Its client knows its number: it has called under it.
+    pub(crate) started: bool,
     /// Inodes on which it may hold locks.
     pub(crate) locked: BTreeSet<Ino>,
 }
 
+/// The first notice of a writer: greater than every one of the writers before it.
+fn first_notice(epoch: Epoch) -> u64 {
+    epoch.0 << 32 | 1
+}
+
 impl Session {
-    pub(crate) fn new(row: SessionRow, now: Timestamp) -> Self {
+    /// A session that an earlier writer opened. What it was told last, and whether it did it, only that writer knew:
+    /// it has to be told anew.
+    pub(crate) fn survivor(row: SessionRow, now: Timestamp, epoch: Epoch, alone: bool) -> Self {
+        let notice = if alone { Notice::Sole } else { Notice::Shared };
+        Self { notice: (first_notice(epoch), notice), notice_done: 0, ..Self::new(row, now, epoch) }
+    }
+
+    fn new(row: SessionRow, now: Timestamp, epoch: Epoch) -> Self {
         Self {
             row,
             seen: now,
             answers: BTreeMap::new(),
             kept: BTreeSet::new(),
             executing: BTreeSet::new(),
-            notice: (1, Notice::Shared),
-            notice_done: 1,
+            notice: (first_notice(epoch), Notice::Shared),
+            notice_done: first_notice(epoch),
+            started: false,
             locked: BTreeSet::new(),
         }
     }
@@ -88,10 +107,21 @@ impl Core {
         if let Some(id) = request.resume {
             let session = self.sessions.get_mut(&id).filter(|session| session.row.key == request.key).ok_or(FENCED)?;
             session.seen = now;
+            session.started = true;
             for (ino, count) in request.opens {
                 self.opens.set(ino, id, count);
             }
             return Ok((id, 0));
+        }
+        // The answer to its first try was lost, with its writer perhaps: a second session would be one nobody uses.
+        let again = self.sessions.values_mut().find(|session| session.row.key == request.key);
+        if let Some(session) = again.filter(|session| session.row.client == request.client) {
+            session.seen = now;
+            if !session.started {
+                // It waits for its number, so it caches nothing. Without this two of them would wait for each other.
+                session.notice_done = session.notice.0;
+            }
+            return Ok((session.row.id, self.ticket));
         }
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(Status::Busy);
@@ -101,9 +131,9 @@ impl Core {
         self.counters_dirty = true;
         let row = SessionRow { id, key: request.key, client: request.client, versions: Vec::new(), acked: OpId(0) };
         self.pending.rows.insert(key::session(id), Some(Arc::new(Row::Session(row.clone()))));
-        let mut session = Session::new(row, now);
+        let mut session = Session::new(row, now, self.epoch);
         if self.sessions.is_empty() {
-            session.notice = (1, Notice::Sole);
+            session.notice.1 = Notice::Sole;
         }
         for other in self.sessions.values_mut() {
             other.tell(Notice::Shared);
@@ -115,13 +145,24 @@ impl Core {
     /// Have all other sessions dropped their caches, so that `id` may start? And is it alone?
     pub(crate) fn may_start(&self, id: SessionId) -> Option<bool> {
         let mut others = self.sessions.iter().filter(|(other, _)| **other != id);
-        let alone = self.sessions.len() == 1;
-        let sole = alone && self.sessions.get(&id).is_some_and(|session| session.notice.1 == Notice::Sole);
-        others.all(|(_, session)| session.has_dropped_caches()).then_some(sole)
+        others.all(|(_, session)| session.has_dropped_caches()).then(|| self.is_sole(id))
     }
 
-    /// A sign of life; false when the session is dead.
+    /// Is it the only one, and was told so, or is about to be?
+    pub(crate) fn is_sole(&self, id: SessionId) -> bool {
+        self.sessions.len() == 1 && self.sessions.get(&id).is_some_and(|session| session.notice.1 == Notice::Sole)
+    }
+
+    /// A sign of life under its number; false when the session is dead.
     pub(crate) fn touch(&mut self, id: SessionId, now: Timestamp) -> bool {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.started = true;
+        }
+        self.wait_on(id, now)
+    }
+
+    /// A client that waits for its session to start lives; false when the session is dead.
+    pub(crate) fn wait_on(&mut self, id: SessionId, now: Timestamp) -> bool {
         match self.sessions.get_mut(&id) {
             Some(session) => {
                 session.seen = now;
@@ -134,7 +175,10 @@ impl Core {
     /// The notice a session has not carried out yet.
     pub(crate) fn notice(&mut self, id: SessionId, done: u64) -> Option<(u64, Notice)> {
         let session = self.sessions.get_mut(&id)?;
-        session.notice_done = session.notice_done.max(done.min(session.notice.0));
+        // A greater number is not of this writer's counting.
+        if done <= session.notice.0 {
+            session.notice_done = session.notice_done.max(done);
+        }
         (session.notice.0 > session.notice_done).then_some(session.notice)
     }
 

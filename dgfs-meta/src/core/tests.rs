@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino, OpId, ServerId, SessionId, Uuid};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{
     Caller, ClientInfo, Commit, Content, LockFamily, LockKind, LockSpec, MetaReply, Mutation, NewContent, NewNode,
@@ -16,13 +16,15 @@ use dgfs_proto::status::Status;
 
 use crate::core::ops::{acl, lock};
 use crate::core::{Asker, Core, Need, Once, OpenRequest, Outcome, Snapshot};
-use crate::engine::{RowKey, Table};
+use crate::engine::{RowKey, Table, WriterLease};
 use crate::rows::{Counters, HeldLock, InodeRow, Row, key};
 
 mod model;
 mod rules;
+mod sessions;
 
 const CHUNK: u64 = 1 << 20;
+const LEASE: WriterLease = WriterLease { epoch: Epoch(1), last_batch: 0 };
 
 /// A core with its rows in a map, committed after each operation.
 pub(crate) struct Bench {
@@ -86,7 +88,7 @@ impl Bench {
             orphans: Vec::new(),
             locks: Vec::new(),
         };
-        let mut core = Core::new(snapshot, 0, memory_bytes, Timestamp::from_ms(1));
+        let mut core = Core::new(snapshot, LEASE, memory_bytes, Timestamp::from_ms(1));
         core.write(key::inode(Ino::ROOT), Some(std::sync::Arc::new(Row::Inode(root_row()))));
         let session = SessionId::new(1).unwrap();
         let mut bench = Self { core, rows: BTreeMap::new(), session, op: 0, now_ms: 1000 };
@@ -95,7 +97,8 @@ impl Bench {
     }
 
     pub(crate) fn open_session(&mut self) -> SessionId {
-        let request = OpenRequest { client: ClientInfo::default(), key: 1, resume: None, opens: Vec::new() };
+        let key = self.core.counters.next_session;
+        let request = OpenRequest { client: ClientInfo::default(), key, resume: None, opens: Vec::new() };
         let opened = self.core.open_session(Timestamp::from_ms(self.now_ms), request).unwrap().0;
         self.commit();
         opened

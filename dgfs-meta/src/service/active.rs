@@ -11,7 +11,7 @@ use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
 use dgfs_proto::limits::{HEARTBEAT_MS, POLL_MS};
-use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, ServerRequest, SessionRequest};
+use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, Notice, ServerRequest, SessionRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
 
@@ -251,6 +251,7 @@ impl Active {
     }
 
     async fn open_session(&self, request: OpenRequest) -> Result<MetaReply, Dead> {
+        let resumes = request.resume.is_some();
         let opened = self.core.lock().open_session(now(&self.options.clock), request);
         let (id, ticket) = match opened {
             Ok(opened) => opened,
@@ -258,20 +259,30 @@ impl Active {
         };
         self.sessions_changed.notify_waiters();
         self.commit_up_to(ticket).await?;
+        if resumes {
+            // It was among the others before, and whoever was told `Sole` was so after its end was committed.
+            let (sole, volume) = {
+                let core = self.core.lock();
+                (core.is_sole(id), core.volume.clone())
+            };
+            return Ok(MetaReply::Session { id, sole, volume });
+        }
         // The others must have dropped their caches first, or be dead.
         loop {
             let changed = self.sessions_changed.notified();
             if self.is_dead() {
                 return Err(Dead);
             }
-            let (started, volume) = {
+            let (started, volume, ticket) = {
                 let mut core = self.core.lock();
-                if !core.touch(id, now(&self.options.clock)) {
+                if !core.wait_on(id, now(&self.options.clock)) {
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
-                (core.may_start(id), core.volume.clone())
+                (core.may_start(id), core.volume.clone(), core.newest_ticket())
             };
             if let Some(sole) = started {
+                // The end of those that are not there any more.
+                self.commit_up_to(ticket).await?;
                 return Ok(MetaReply::Session { id, sole, volume });
             }
             // A client that waits for its session cannot beat yet: waiting for a dead mount's lease to run out must not end it.
@@ -288,13 +299,17 @@ impl Active {
         let mut told = false;
         loop {
             let changed = self.sessions_changed.notified();
-            let notice = {
+            let (notice, ticket) = {
                 let mut core = self.core.lock();
                 if !core.touch(id, now(&self.options.clock)) {
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
-                core.notice(id, done)
+                (core.notice(id, done), core.newest_ticket())
             };
+            if matches!(notice, Some((_, Notice::Sole))) {
+                // A writer that takes over must not find the others again.
+                self.commit_up_to(ticket).await?;
+            }
             if !told {
                 // What was carried out may be what an opening session waits for.
                 told = true;

@@ -43,10 +43,7 @@ impl Active {
 
     /// Everything answered before is durable in the engine when this returns. Many callers share one sync.
     pub(crate) async fn sync(&self) -> Result<(), Dead> {
-        let target = {
-            let core = self.core.lock();
-            if core.has_pending() { core.current_ticket() } else { core.current_ticket() - 1 }
-        };
+        let target = self.core.lock().newest_ticket();
         self.commit_up_to(target).await?;
         if self.durable.load(Ordering::Acquire) >= target {
             return Ok(());

@@ -30,7 +30,7 @@ pub(crate) async fn activate(
 ) -> Result<Arc<Active>, EngineError> {
     let time = now(&options.clock);
     let (snapshot, fresh) = read_snapshot(engine.as_ref()).await?;
-    let mut core = Core::new(snapshot, lease.last_batch, options.memory_bytes, time);
+    let mut core = Core::new(snapshot, lease, options.memory_bytes, time);
     if fresh {
         core.write(key::inode(Ino::ROOT), Some(Arc::new(Row::Inode(root(time, options.root_owner)))));
     }
