@@ -194,6 +194,12 @@ pub struct StoreStatus {
     pub syncs: u64,
     /// What the last start-up recovery had to give up, in words; empty when nothing.
     pub lost: Vec<String>,
+    /// Versions it could not find whole.
+    pub lost_versions: u64,
+    /// Bytes of data that are gone with them.
+    pub lost_bytes: u64,
+    /// What the last start-up mended without loss, in words.
+    pub mended: Vec<String>,
 }
 
 /// A storage daemon's answer.

@@ -78,7 +78,7 @@ impl Counters {
             }
         }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
-        disk::write_atomically(&directory.join(FILE), &out)
+        disk::write_atomically_with_mode(&directory.join(FILE), &out, 0o600)
     }
 
     /// Reads the file in `directory`; a missing or damaged one counts from zero.

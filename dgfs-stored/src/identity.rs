@@ -12,6 +12,8 @@ use dgfs_runtime::{disk, random};
 use thiserror::Error;
 
 const FILE: &str = "identity";
+/// The same again: without it no record can be told from noise.
+const COPY: &str = "identity.copy";
 const FORMAT: u32 = 1;
 
 /// Why an identity could not be had.
@@ -26,7 +28,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// Not what this program wrote.
-    #[error("{} is damaged ({reason}): restore it from a copy; without it the segments cannot be read", path.display())]
+    #[error("{} is damaged ({reason}): its copy is missing or damaged too: restore it from a backup; without it the segments cannot be read", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -42,7 +44,7 @@ pub enum IdentityError {
         format: u32,
     },
     /// The directory has segments of a store whose identity is gone.
-    #[error("{} holds segments but no identity file: restore the file from a copy, or use an empty directory", directory.display())]
+    #[error("{} holds segments but no identity file and no copy of it: restore the file from a backup, or use an empty directory", directory.display())]
     Missing {
         /// Which directory.
         directory: PathBuf,
@@ -61,8 +63,27 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads the identity in `directory`, or makes one if `fresh` (the directory has no segments).
-    pub(crate) fn open(directory: &Path, fresh: bool) -> Result<Self, IdentityError> {
-        let path = directory.join(FILE);
+    /// A damaged or missing file is written again from its copy; `mended` then says so.
+    pub(crate) fn open(directory: &Path, fresh: bool, mended: &mut Vec<String>) -> Result<Self, IdentityError> {
+        let copy = directory.join(COPY);
+        let copied = std::fs::read_to_string(&copy).ok().and_then(|text| Self::parse(&text, &copy).ok());
+        let first = Self::open_one(directory, FILE, fresh && copied.is_none());
+        match (&first, copied) {
+            (Ok(identity), copied) if copied != Some(*identity) => identity.write(directory)?,
+            (Err(IdentityError::Damaged { .. } | IdentityError::Missing { .. }), Some(copied)) => {
+                let sentence = format!("the file {FILE} was missing or damaged; it is written again from {COPY}");
+                tracing::warn!("{sentence}");
+                mended.push(sentence);
+                copied.write(directory)?;
+                return Ok(copied);
+            }
+            (Ok(_) | Err(_), _) => {}
+        }
+        first
+    }
+
+    fn open_one(directory: &Path, file: &str, fresh: bool) -> Result<Self, IdentityError> {
+        let path = directory.join(file);
         let failed = |source| IdentityError::Io { path: path.clone(), source };
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text, &path),
@@ -84,10 +105,13 @@ impl Identity {
         }
     }
 
-    /// Replaces the file.
+    /// Replaces the file and its copy.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), IdentityError> {
-        let path = directory.join(FILE);
-        disk::write_atomically(&path, self.text().as_bytes()).map_err(|source| IdentityError::Io { path, source })
+        for path in [directory.join(FILE), directory.join(COPY)] {
+            disk::write_atomically_with_mode(&path, self.text().as_bytes(), 0o600)
+                .map_err(|source| IdentityError::Io { path, source })?;
+        }
+        Ok(())
     }
 
     fn text(&self) -> String {

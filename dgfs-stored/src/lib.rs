@@ -17,9 +17,11 @@ pub mod service;
 pub mod store;
 
 mod cache;
+mod damage;
 mod group_sync;
 mod index;
 mod maintain;
+mod manifest;
 mod pieces;
 mod read;
 mod record;

@@ -18,9 +18,11 @@ use dgfs_proto::chunk::VersionId;
 use parking_lot::{Condvar, Mutex};
 
 use crate::index::{Entry, State};
+use crate::manifest::{self, Manifest};
 use crate::read::Fault;
 use crate::record::{HEADER_BYTES, Header, Kind, Place, decode_tables, encode_head};
 use crate::recover::{Mark, Walk};
+use crate::segment::Position;
 use crate::store::Store;
 
 /// Bytes written before a checkpoint: what a start after a crash reads again.
@@ -55,6 +57,8 @@ pub(crate) struct Maintenance {
     index_failed: AtomicBool,
     /// Segments with damage: left as they are, for a person.
     damaged: Mutex<HashSet<u32>>,
+    /// The segment list as it is on the disk.
+    listed: Mutex<Manifest>,
 }
 
 #[derive(Default)]
@@ -70,7 +74,7 @@ struct WakeState {
 }
 
 impl Maintenance {
-    pub(crate) fn new(generation: u64) -> Self {
+    pub(crate) fn new(generation: u64, listed: Manifest) -> Self {
         Self {
             running: Mutex::new(()),
             wake: Arc::default(),
@@ -81,6 +85,7 @@ impl Maintenance {
             segments: AtomicU64::new(0),
             index_failed: AtomicBool::new(false),
             damaged: Mutex::default(),
+            listed: Mutex::new(listed),
         }
     }
 
@@ -213,6 +218,7 @@ impl Store {
             .sync_blocking()
             .map_err(|status| format!("sync the segments: {status}"))
             .and_then(|()| self.shelf.table.commit_frozen(generation).map_err(|error| error.to_string()))
+            .and_then(|()| self.list_segments(position, None).map_err(|error| format!("list the segments: {error}")))
             .and_then(|()| {
                 mark.write(self.directory(), self.shelf.salt).map_err(|error| format!("write the mark: {error}"))
             });
@@ -226,6 +232,27 @@ impl Store {
                 self.refuse(id, &fault);
                 self.dropped.lock().push((id, state));
             }
+        }
+        Ok(())
+    }
+
+    /// Writes the segment list where it changed: all files but `leaving`, the last one up to the mark's `position`.
+    /// Files that were lost are not in it any more: the index names what was in them.
+    fn list_segments(&self, position: Position, leaving: Option<u32>) -> std::io::Result<()> {
+        let mut listed = self.maintenance.listed.lock();
+        let mut now = Manifest::new();
+        for segment in self.shelf.segments.numbers()?.into_iter().filter(|segment| Some(*segment) != leaving) {
+            let len = match listed.get(&segment) {
+                // A finished file keeps its length.
+                Some(len) if *len > 0 => *len,
+                _ if segment >= position.segment => 0,
+                _ => u32::try_from(self.shelf.segments.len_on_disk(segment)?).unwrap_or(u32::MAX),
+            };
+            now.insert(segment, len);
+        }
+        if *listed != now {
+            manifest::write(self.directory(), self.shelf.salt, &now)?;
+            *listed = now;
         }
         Ok(())
     }
@@ -346,6 +373,9 @@ impl Store {
             tracing::warn!(reason, segment, "a compacted segment is kept until the next checkpoint");
             return Ok(());
         }
+        // A crash between the two leaves a file that the list does not name, which is no damage.
+        let position = self.maintenance.mark.lock().position;
+        self.list_segments(position, Some(segment)).map_err(Fault::Io)?;
         self.usage.lock().segments.remove(&segment);
         self.shelf.segments.delete(segment).map_err(Fault::Io)
     }

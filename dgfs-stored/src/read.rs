@@ -59,13 +59,26 @@ impl Shelf {
         if let Some(record) = self.cache.get(id) {
             return Ok(record);
         }
-        let entry = match self.table.get(id)? {
-            Some(entry) if entry.state != State::Dead => entry,
-            Some(_) | None => return Err(Fault::NoVersion),
-        };
-        let record = Arc::new(self.load(id, entry.place, entry.state == State::Live)?);
-        self.cache.insert(id, &record);
-        Ok(record)
+        let mut missed = None;
+        loop {
+            let entry = match self.table.get(id)? {
+                Some(entry) if entry.state != State::Dead => entry,
+                Some(_) | None => return Err(Fault::NoVersion),
+            };
+            match self.load(id, entry.place, entry.state == State::Live) {
+                // Compaction changes the entry before it removes a file: one that still names it is the truth.
+                Err(Fault::Moved(_)) if missed == Some(entry.place) => {
+                    return Err(Fault::Corrupt(entry.place, "its segment file is missing"));
+                }
+                Err(Fault::Moved(_)) => missed = Some(entry.place),
+                Err(fault) => return Err(fault),
+                Ok(record) => {
+                    let record = Arc::new(record);
+                    self.cache.insert(id, &record);
+                    return Ok(record);
+                }
+            }
+        }
     }
 
     fn load(&self, id: VersionId, place: Place, live: bool) -> Result<Record, Fault> {

@@ -176,6 +176,12 @@ impl Header {
         sources * SOURCE_BYTES + pieces * PIECE_BYTES + runs * RUN_BYTES + crcs * 4
     }
 
+    /// Does the version show data of other records?
+    pub(crate) fn shows_others(&self) -> bool {
+        let [sources, ..] = self.counts;
+        sources > 1 || (sources == 1 && self.data_len == 0)
+    }
+
     /// Offset of the data inside the record.
     pub(crate) fn data_at(&self) -> u32 {
         u32::try_from(HEADER_BYTES + self.tables_len()).unwrap_or(u32::MAX)

@@ -3,7 +3,7 @@
 //! Never gives up acknowledged data because something else is damaged: a torn
 //! record in the middle hides none behind it (the scan goes on at the next header),
 //! and an index that is missing, damaged or panics is thrown away and rebuilt from
-//! all headers. Always: what had to be given up is named, in the log and in `lost`.
+//! all headers. Always: what had to be given up is named, in the log and in the report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,9 @@ use dgfs_proto::ids::{ChunkId, ChunkVersion};
 use dgfs_runtime::disk;
 
 use crate::cache::RecordCache;
+use crate::damage::{Damage, Lengths, Report, Ruin};
 use crate::index::{Entry, Index, IndexError, SledIndex, State};
+use crate::manifest::{self, Manifest};
 use crate::read::{Fault, Shelf};
 use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, decode_header, has_magic};
 use crate::segment::{Position, Segments};
@@ -27,8 +29,6 @@ const WINDOW_BYTES: usize = 32 << 10;
 const PAGE: usize = 1024;
 /// Changes gathered by a rebuild before they are written to the index.
 const REBUILD_BATCH: usize = 32 << 10;
-/// Lines of `lost`; what is behind them is only counted.
-const LOST_MAX: usize = 100;
 const MARK_FILE: &str = "checkpoint";
 const MARK_MAGIC: &[u8; 8] = b"DGFSCKP1";
 
@@ -47,7 +47,7 @@ impl Mark {
         out.extend_from_slice(&self.position.segment.to_le_bytes());
         out.extend_from_slice(&self.position.offset.to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c_append(salt, &out).to_le_bytes());
-        disk::write_atomically(&directory.join(MARK_FILE), &out)
+        disk::write_atomically_with_mode(&directory.join(MARK_FILE), &out, 0o600)
     }
 
     /// The mark in `directory`; none when it is missing or damaged.
@@ -73,7 +73,11 @@ pub(crate) struct Recovered {
     pub(crate) usage: Usage,
     pub(crate) dropped: Vec<(VersionId, State)>,
     pub(crate) generation: u64,
-    pub(crate) lost: Vec<String>,
+    pub(crate) report: Report,
+    /// What was mended, in sentences.
+    pub(crate) mended: Vec<String>,
+    /// The segment list on the disk.
+    pub(crate) listed: Manifest,
 }
 
 /// Opens the index in `directory` and brings it up to the segments. Blocks.
@@ -91,25 +95,48 @@ pub(crate) fn recover(
     let shelf_of =
         |segments, index| Shelf { segments, table: Table::new(index), cache: RecordCache::new(cache_bytes), salt };
     let unusable = |reason: String| OpenError::Index { directory: directory.to_owned(), reason };
-    let mut lost = Lost::default();
+    let listed = manifest::read(directory, salt);
+    let lengths = Lengths::of(&segments).map_err(|source| OpenError::Io {
+        step: "look at the segments",
+        directory: directory.to_owned(),
+        source,
+    })?;
+    let mut damage = Damage::default();
+    for (segment, len) in &listed {
+        if let Some(ruin) = lengths.ruin_of(*segment, u64::from(*len)) {
+            damage.file(*segment, ruin);
+        }
+    }
+    if let Some(mark) = mark {
+        // The zeros behind the last record are never written.
+        let least = u64::from(mark.position.offset.saturating_sub(ALIGN - 1));
+        let ruin = lengths.ruin_of(mark.position.segment, least).filter(|_| least > 0);
+        ruin.into_iter().for_each(|ruin| damage.file(mark.position.segment, ruin));
+    }
     let (segments, reason) = match open_index(&index_directory, mark, &segments) {
         Ok(index) => {
-            let recovery = Recovery::new(shelf_of(segments, index), mark.unwrap_or_default(), mark);
-            match recovery.run(&mut lost) {
-                Ok(recovered) => return Ok(Recovered { lost: lost.lines(), ..recovered }),
+            let recovery = Recovery::new(shelf_of(segments, index), mark.unwrap_or_default(), mark, &lengths);
+            match recovery.run(damage.clone()) {
+                Ok(recovered) => return Ok(Recovered { listed, ..recovered }),
                 Err(failed) => (failed.0, format!("{:?}", failed.1)),
             }
         }
         Err(error) => (segments, error.0),
     };
     tracing::warn!(reason, "the chunk index is thrown away and rebuilt from the segments");
-    lost = Lost::default();
+    let first = Position { segment: 1, offset: 0 };
+    if listed.is_empty() && mark.is_none_or(|mark| mark.position > first) {
+        let sentence = "segments.list is missing or damaged, as is the index: if segment files vanished with them, \
+                        only `dgfs fsck` can say which files lack data";
+        damage.name(sentence.to_owned());
+    }
     let index = fresh_index(&index_directory).map_err(&unusable)?;
     let generation = mark.map_or(0, |mark| mark.generation);
     let from_start = Mark { generation, position: Position::default() };
-    let recovery = Recovery::new(shelf_of(segments, index), from_start, mark);
-    let recovered = recovery.run(&mut lost).map_err(|failed| unusable(format!("{:?}", failed.1)))?;
-    Ok(Recovered { lost: lost.lines(), ..recovered })
+    let recovery = Recovery::new(shelf_of(segments, index), from_start, mark, &lengths);
+    let recovered = recovery.run(damage).map_err(|failed| unusable(format!("{:?}", failed.1)))?;
+    let mended = vec![format!("the chunk index was thrown away and rebuilt from the segments ({reason})")];
+    Ok(Recovered { listed, mended, ..recovered })
 }
 
 /// The index, if it is at least as new as the mark says.
@@ -141,32 +168,14 @@ fn fresh_index(directory: &Path) -> Result<Box<dyn Index>, String> {
     SledIndex::open(directory).map(|index| Box::new(index) as Box<dyn Index>).map_err(|error| error.to_string())
 }
 
-#[derive(Default)]
-struct Lost {
-    lines: Vec<String>,
-    more: u64,
-}
-
-impl Lost {
-    fn name(&mut self, line: String) {
-        tracing::warn!("{line}");
-        if self.lines.len() < LOST_MAX { self.lines.push(line) } else { self.more += 1 }
-    }
-
-    fn lines(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.lines.push(format!("and {} more, named in the log", self.more));
-        }
-        self.lines
-    }
-}
-
-struct Recovery {
+struct Recovery<'a> {
     shelf: Shelf,
     /// From where records are read.
     from: Mark,
     /// Above it data are checked too; none checks all.
     synced_to: Option<Mark>,
+    lengths: &'a Lengths,
+    damage: Damage,
     usage: Usage,
     dropped: Vec<(VersionId, State)>,
     /// Chunks with dropped records whose use is to be found out.
@@ -175,12 +184,14 @@ struct Recovery {
     composed: Vec<VersionId>,
 }
 
-impl Recovery {
-    fn new(shelf: Shelf, from: Mark, synced_to: Option<Mark>) -> Self {
+impl<'a> Recovery<'a> {
+    fn new(shelf: Shelf, from: Mark, synced_to: Option<Mark>, lengths: &'a Lengths) -> Self {
         Self {
             shelf,
             from,
             synced_to,
+            lengths,
+            damage: Damage::default(),
             usage: Usage::default(),
             dropped: Vec::new(),
             unsettled: BTreeMap::new(),
@@ -188,33 +199,37 @@ impl Recovery {
         }
     }
 
-    fn run(mut self, lost: &mut Lost) -> Result<Recovered, Box<(Segments, Fault)>> {
-        match self.steps(lost) {
+    fn run(mut self, damage: Damage) -> Result<Recovered, Box<(Segments, Fault)>> {
+        self.damage = damage;
+        match self.steps() {
             Ok(()) => Ok(Recovered {
                 shelf: self.shelf,
                 usage: self.usage,
                 dropped: self.dropped,
                 generation: self.from.generation,
-                lost: Vec::new(),
+                report: self.damage.report(),
+                mended: Vec::new(),
+                listed: Manifest::new(),
             }),
             Err(fault) => Err(Box::new((self.shelf.segments, fault))),
         }
     }
 
-    fn steps(&mut self, lost: &mut Lost) -> Result<(), Fault> {
+    fn steps(&mut self) -> Result<(), Fault> {
         let numbers = self.shelf.segments.numbers().map_err(Fault::Io)?;
-        self.scan_index(&numbers, lost)?;
+        self.scan_index()?;
         let first = self.from.position.segment;
         for number in numbers.into_iter().filter(|number| *number >= first) {
-            self.replay_segment(number, lost)?;
+            self.replay_segment(number)?;
         }
+        self.name_dependents()?;
         for id in std::mem::take(&mut self.composed) {
-            self.check_sources(id, lost)?;
+            self.check_sources(id)?;
         }
         for (chunk, incomplete) in std::mem::take(&mut self.unsettled) {
             let settled = self.shelf.settle(chunk, &incomplete)?;
             if let Some((id, fault)) = &settled.fault {
-                lost.name(format!("chunk {} version {}: it cannot be read ({fault:?})", id.chunk, id.version));
+                self.damage.name(format!("chunk {} version {}: it cannot be read ({fault:?})", id.chunk, id.version));
             }
             for (id, old, new) in &settled.changed {
                 self.usage.change(Some(old), Some(new));
@@ -224,23 +239,18 @@ impl Recovery {
         Ok(())
     }
 
-    /// Reads every entry: counts what is held, and finds entries whose segment is gone.
-    fn scan_index(&mut self, numbers: &[u32], lost: &mut Lost) -> Result<(), Fault> {
+    /// Reads every entry: counts what is held, and finds entries whose record is gone. Those stay, so that their
+    /// versions are refused and named at each start until they are dropped.
+    fn scan_index(&mut self) -> Result<(), Fault> {
         let mut after = None;
         loop {
             let page = self.shelf.table.page(after, PAGE)?;
             for (id, entry) in page.entries.iter().filter_map(|(id, entry)| Some((*id, (*entry)?))) {
-                if numbers.binary_search(&entry.place.segment).is_err() {
-                    self.shelf.table.set(id, None);
-                    lost.name(format!(
-                        "chunk {} version {}: its segment file {:08}.seg is missing",
-                        id.chunk, id.version, entry.place.segment
-                    ));
+                self.usage.change(None, Some(&entry));
+                if entry.state == State::Dead {
+                    self.dropped.push((id, State::Dead));
                 } else {
-                    self.usage.change(None, Some(&entry));
-                    if entry.state == State::Dead {
-                        self.dropped.push((id, State::Dead));
-                    }
+                    self.check_there(id, &entry);
                 }
             }
             after = page.entries.last().map(|(id, _)| *id);
@@ -250,14 +260,60 @@ impl Recovery {
         }
     }
 
-    fn replay_segment(&mut self, segment: u32, lost: &mut Lost) -> Result<(), Fault> {
+    /// Does the file reach to the end of the record?
+    fn check_there(&mut self, id: VersionId, entry: &Entry) {
+        let place = entry.place;
+        let (Some(ruin), is_sure) = self.lengths.ruin_at(place) else { return };
+        let reaches = |len: u64| {
+            let head = self.shelf.read_head(id, place);
+            head.is_ok_and(|(header, _)| {
+                u64::from(place.offset) + u64::from(header.data_at()) + u64::from(header.data_len) <= len
+            })
+        };
+        if let (Ruin::CutAt(len), false) = (ruin, is_sure)
+            && reaches(len)
+        {
+            return;
+        }
+        self.damage.record(id, place.segment, ruin, entry.data_len, entry.state == State::Live);
+    }
+
+    /// Names held versions that show data of records that are gone.
+    fn name_dependents(&mut self) -> Result<(), Fault> {
+        let chunks: BTreeSet<ChunkId> = self.damage.records().iter().map(|id| id.chunk).collect();
+        for chunk in chunks {
+            for (id, entry) in self.shelf.table.of_chunk(chunk)? {
+                if entry.state != State::Live || self.damage.has(id) {
+                    continue;
+                }
+                let Ok(record) = self.shelf.record(id) else { continue };
+                let gone = record
+                    .manifest
+                    .sources
+                    .iter()
+                    .find(|source| self.damage.records().contains(&VersionId { chunk, version: source.version }));
+                if let Some(gone) = gone {
+                    let why = format!("it shows data of version {}, which is lost", gone.version);
+                    self.damage.give_up(id, 0, &why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_segment(&mut self, segment: u32) -> Result<(), Fault> {
         let start = if segment == self.from.position.segment { self.from.position.offset } else { 0 };
         let mut walk = Walk::new(segment, start);
         while let Some((header, place)) = walk.next(&self.shelf)? {
-            self.replay(&header, place, lost)?;
+            self.replay(&header, place)?;
         }
         for (from, to) in walk.gaps {
-            lost.name(format!("segment {segment:08}: bytes {from} to {to} are no records (an interrupted write)"));
+            let why = if self.is_synced(Position { segment, offset: from }) {
+                "damaged; `dgfs fsck` names the files whose data lay there"
+            } else {
+                "an interrupted write"
+            };
+            self.damage.name(format!("segment {segment:08}: bytes {from} to {to} are no records ({why})"));
         }
         if self.shelf.table.changes() > REBUILD_BATCH {
             self.shelf.table.freeze();
@@ -267,30 +323,25 @@ impl Recovery {
         Ok(())
     }
 
-    fn replay(&mut self, header: &Header, place: Place, lost: &mut Lost) -> Result<(), Fault> {
+    fn replay(&mut self, header: &Header, place: Place) -> Result<(), Fault> {
         if header.kind == Kind::Dead {
             return Ok(());
         }
         let id = header.facts.id;
         let at = Position { segment: place.segment, offset: place.offset };
-        let is_synced = self.synced_to.is_some_and(|mark| at < mark.position);
+        let is_synced = self.is_synced(at);
         if !is_synced {
             match self.shelf.check_record(id, place) {
-                Ok(record) => {
-                    if record.manifest.sources.iter().any(|source| source.version != id.version) {
-                        self.composed.push(id);
-                    }
-                }
+                Ok(_) => {}
                 Err(Fault::Corrupt(_, reason)) => {
                     // Above the mark nothing was synced for good: once the mark passes it, only its header speaks for it.
                     self.shelf
                         .segments
                         .write_header(place, &header.turned(Kind::Dead, place, self.shelf.salt))
                         .map_err(Fault::Io)?;
-                    lost.name(format!(
-                        "chunk {} version {}: not whole in segment {:08} at {} ({reason}; an interrupted write)",
-                        id.chunk, id.version, place.segment, place.offset
-                    ));
+                    let Place { segment, offset, .. } = place;
+                    let why = format!("not whole in segment {segment:08} at {offset} ({reason}; an interrupted write)");
+                    self.damage.give_up(id, header.data_len, &why);
                     return Ok(());
                 }
                 Err(fault) => return Err(fault),
@@ -313,29 +364,46 @@ impl Recovery {
         };
         self.usage.change(known.as_ref(), Some(&entry));
         self.shelf.table.set(id, Some(entry));
+        if header.shows_others() && state == State::Live {
+            self.composed.push(id);
+        }
+        if is_synced && state != State::Dead {
+            self.check_there(id, &entry);
+        }
         if state == State::Needed {
             self.unsettled.entry(id.chunk).or_default();
         }
         Ok(())
     }
 
-    /// Gives a version up whose data in other records did not survive (they were not synced). Its own
-    /// record stays while others show data of it.
-    fn check_sources(&mut self, id: VersionId, lost: &mut Lost) -> Result<(), Fault> {
-        let entry = self.shelf.table.get(id)?;
-        if entry.is_none_or(|entry| entry.state != State::Live) {
-            return Ok(());
-        }
-        let record = self.shelf.record(id)?;
+    /// Gives a version up whose data in other records did not survive, where they were not synced. Its own record
+    /// stays while others show data of it. Synced ones are only named: the rest of their data is good.
+    fn check_sources(&mut self, id: VersionId) -> Result<(), Fault> {
+        let entry = self.shelf.table.get(id)?.filter(|entry| entry.state == State::Live);
+        let Some(entry) = entry.filter(|_| !self.damage.has(id)) else { return Ok(()) };
+        let at = Position { segment: entry.place.segment, offset: entry.place.offset };
+        let is_synced = self.is_synced(at);
+        let record = match self.shelf.record(id) {
+            Ok(record) => record,
+            Err(Fault::Corrupt(_, reason)) if is_synced => {
+                self.damage.give_up(id, entry.data_len, &format!("it is damaged ({reason})"));
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
         let missing = record.manifest.sources.iter().find(|source| !self.holds(id, source.version));
         if let Some(missing) = missing {
-            lost.name(format!(
-                "chunk {} version {}: it shows data of version {}, which is not there",
-                id.chunk, id.version, missing.version
-            ));
-            self.unsettled.entry(id.chunk).or_default().insert(id);
+            let why = format!("it shows data of version {}, which is not there", missing.version);
+            self.damage.give_up(id, 0, &why);
+            if !is_synced {
+                self.unsettled.entry(id.chunk).or_default().insert(id);
+            }
         }
         Ok(())
+    }
+
+    fn is_synced(&self, at: Position) -> bool {
+        self.synced_to.is_some_and(|mark| at < mark.position)
     }
 
     fn holds(&self, id: VersionId, version: ChunkVersion) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ pub(crate) const SEGMENT_BYTES: u32 = 64 << 20;
 const FILES_MAX: usize = 256;
 /// Head and body up to this are written by one call, joined in memory.
 const JOIN_BYTES_MAX: usize = 64 << 10;
-const SUFFIX: &str = ".seg";
+/// Ends the name of a segment file.
+pub(crate) const SUFFIX: &str = ".seg";
 
 /// A position in the append order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +111,13 @@ impl Segments {
         Ok(self.file(segment)?.metadata()?.len())
     }
 
+    /// The same, without opening it.
+    pub(crate) fn len_on_disk(&self, segment: u32) -> io::Result<u64> {
+        let path = self.path(segment);
+        let facts = std::fs::metadata(&path)?;
+        if facts.is_file() { Ok(facts.len()) } else { Err(named(&path, io::ErrorKind::InvalidInput, "is no file")) }
+    }
+
     /// Bytes the file takes on the disk.
     pub(crate) fn allocated(&self, segment: u32) -> io::Result<u64> {
         Ok(self.file(segment)?.metadata()?.blocks() * 512)
@@ -142,7 +150,7 @@ impl Segments {
 
     fn create(&self, segment: u32) -> io::Result<Arc<File>> {
         let path = self.path(segment);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let file = Arc::new(file);
         self.syncer.dirty.lock().directory = true;
         self.remember(segment, &file);
@@ -240,7 +248,12 @@ impl Segments {
         if let Some(file) = self.open.lock().get(&segment) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path(segment))?);
+        let path = self.path(segment);
+        let file =
+            Arc::new(OpenOptions::new().read(true).write(true).open(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => error,
+                kind => named(&path, kind, &error.to_string()),
+            })?);
         self.remember(segment, &file);
         Ok(file)
     }
@@ -258,4 +271,8 @@ impl Segments {
     fn path(&self, segment: u32) -> PathBuf {
         self.directory.join(format!("{segment:08}{SUFFIX}"))
     }
+}
+
+fn named(path: &std::path::Path, kind: io::ErrorKind, reason: &str) -> io::Error {
+    io::Error::new(kind, format!("{}: {reason}", path.display()))
 }

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::cache::Record;
 use crate::counters::{ChunkUse, Counters};
+use crate::damage::Report;
 use crate::group_sync::{GroupSync, SyncFailed};
 use crate::identity::{Identity, IdentityError};
 use crate::index::{Entry, State};
@@ -138,7 +139,8 @@ pub struct Store {
     pub(crate) counters: Counters,
     pub(crate) maintenance: Maintenance,
     identity: Mutex<Identity>,
-    lost: Vec<String>,
+    report: Report,
+    mended: Vec<String>,
     // Released last.
     _lock: DirectoryLock,
 }
@@ -161,7 +163,8 @@ impl Store {
         disk::create_dir_durably(&segment_directory).map_err(failed("make the segments directory"))?;
         let segments = Segments::open(segment_directory, options.segment_bytes).map_err(failed("open the segments"))?;
         let fresh = segments.numbers().map_err(failed("list the segments"))?.is_empty();
-        let identity = Identity::open(&directory, fresh)?;
+        let mut mended = Vec::new();
+        let identity = Identity::open(&directory, fresh, &mut mended)?;
         let space = Space::new(&directory, options.reserve_bytes).map_err(failed("ask for the disk's size"))?;
         let recovered = recover::recover(&directory, segments, identity.salt, options.cache_bytes)?;
         let shelf = recovered.shelf;
@@ -171,7 +174,7 @@ impl Store {
         };
         let store = Arc::new(Self {
             counters: Counters::load(&directory),
-            maintenance: Maintenance::new(recovered.generation),
+            maintenance: Maintenance::new(recovered.generation, recovered.listed),
             shelf,
             gate: RwLock::new(()),
             stripes: std::array::from_fn(|_| Mutex::new(())),
@@ -181,7 +184,8 @@ impl Store {
             dropped: Mutex::new(recovered.dropped),
             numbers: Numbers::default(),
             identity: Mutex::new(identity),
-            lost: recovered.lost,
+            report: recovered.report,
+            mended: mended.into_iter().chain(recovered.mended).collect(),
             options,
             _lock: lock,
         });
@@ -420,8 +424,17 @@ impl Store {
             get_bytes: count(&self.numbers.get_bytes),
             checksum_errors: count(&self.numbers.checksum_errors),
             syncs: self.sync.count(),
-            lost: self.lost.clone(),
+            lost: self.report.sentences.clone(),
+            lost_versions: self.report.versions.len() as u64,
+            lost_bytes: self.report.bytes,
+            mended: self.mended.clone(),
         }
+    }
+
+    /// The versions its start could not find whole.
+    #[must_use]
+    pub fn lost(&self) -> &BTreeSet<VersionId> {
+        &self.report.versions
     }
 
     /// Does it take puts? The error says why not and what to do.

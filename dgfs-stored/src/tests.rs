@@ -7,6 +7,7 @@ mod damage;
 mod member;
 mod model;
 mod room;
+mod ruin;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

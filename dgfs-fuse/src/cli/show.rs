@@ -129,11 +129,31 @@ fn status_text(value: &Value) -> String {
         if let Some(error) = store.get("error") {
             lines.push(format!("           {} does not answer: {error}", text(store, "/server")));
         }
-        for lost in items(store, "/lost") {
-            lines.push(format!("           {} lost: {lost}", text(store, "/server")));
-        }
+        lines.extend(loss_lines(store).into_iter().map(|line| format!("           {line}")));
     }
     lines.join("\n") + "\n"
+}
+
+/// What a storage server lost or mended when it started, of its part of `dgfs.status`.
+fn loss_lines(store: &Value) -> Vec<String> {
+    let server = text(store, "/server");
+    let mut lines = Vec::new();
+    if store.get("lost_versions").and_then(Value::as_u64).is_some_and(|lost| lost > 0) {
+        lines.push(format!(
+            "{server} LOST {} chunk versions, {}; `dgfs fsck` names the files",
+            text(store, "/lost_versions"),
+            mebibytes(store, "/lost_bytes")
+        ));
+    }
+    lines.extend(items(store, "/lost").iter().map(|lost| format!("{server} lost: {}", text(lost, ""))));
+    lines.extend(items(store, "/mended").iter().map(|mended| format!("{server} mended: {}", text(mended, ""))));
+    lines
+}
+
+/// Lines for whoever has just mounted at `path`: stored bytes that are not there any more. Empty also when it does not answer.
+pub(crate) fn losses_at(path: &Path) -> Vec<String> {
+    let Ok(value) = ask(path, "dgfs.status") else { return Vec::new() };
+    items(&value, "/stores").iter().flat_map(loss_lines).map(|line| format!("storage server {line}")).collect()
 }
 
 fn info_text(value: &Value) -> String {
@@ -170,6 +190,16 @@ mod tests {
         let value = json!({ "ino": 5, "size": 9, "allocated": 9, "data_version": 2, "inline": false,
             "chunks": [{ "index": 0, "chunk": 7, "version": 8, "len": 9, "servers": ["1 (a)", "2 (b)"] }] });
         assert!(info_text(&value).contains("[0] 7 version 8, 9 bytes on 1 (a), 2 (b)"), "{}", info_text(&value));
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_and_named() {
+        let value = json!({ "stores": [{ "server": 1, "lost": ["segment file 2 is missing"], "lost_versions": 3,
+            "lost_bytes": 5 << 20, "mended": ["the index"] }] });
+        let text = status_text(&value);
+        for words in ["1 LOST 3 chunk versions, 5.0 MiB", "1 lost: segment file 2", "1 mended: the index"] {
+            assert!(text.contains(words), "{text}");
+        }
     }
 
     #[test]

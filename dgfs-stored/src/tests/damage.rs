@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dgfs_proto::ids::ServerId;
 use dgfs_proto::status::Status;
 
-use super::{Random, TestDir, id, open, put, read};
+use super::{Random, TestDir, id, open, put, read, reopen};
 use crate::identity::Identity;
 use crate::store::Store;
 
@@ -192,10 +192,63 @@ fn missing_segment_is_named_and_the_rest_is_served() {
     store.close();
     drop(store);
     std::fs::remove_file(directory.path().join("segments/00000002.seg")).unwrap();
+    for _ in 0..2 {
+        let store = open(directory.path());
+        let gone = (1..=30).filter(|version| store.get(id(*version, *version), 0, 10) == Err(Status::Corrupt)).count();
+        let status = store.status();
+        assert_eq!((status.lost_versions, status.lost_bytes), (gone as u64, gone as u64 * 100_000));
+        assert!((5..15).contains(&gone) && status.lost.len() == 1, "{gone} {:?}", status.lost);
+        assert!(
+            status.lost[0].contains("00000002.seg is missing: 10 chunk versions with 1000000 bytes"),
+            "{:?}",
+            status.lost
+        );
+        put(&store, id(100, 100), None, 0, &[1; 1000]);
+        store.close();
+    }
     let store = open(directory.path());
-    let held = store.list(None, 100).unwrap().len();
-    assert_eq!(held + store.status().lost.len(), 30);
-    assert!(store.status().lost[0].contains("00000002.seg is missing"));
+    let all: Vec<_> = (1..=30).map(|version| id(version, version)).collect();
+    store.drop_versions(&all).unwrap();
+    assert_eq!(reopen(store).status().lost, Vec::<String>::new(), "what was dropped is missed no more");
+}
+
+#[test]
+fn segment_cut_off_after_a_clean_end_is_named_at_the_start() {
+    let directory = TestDir::new();
+    let (store, contents) = filled(directory.path());
+    put(&store, id(19, 40), Some((19, 50_000)), 0, b"shows most of version 19");
+    let cut = u64::from(store.shelf.table.get(id(15, 15)).unwrap().unwrap().place.offset) + 20_000;
+    store.close();
+    drop(store);
+    let path = directory.path().join("segments/00000001.seg");
+    OpenOptions::new().write(true).open(path).unwrap().set_len(cut).unwrap();
+    let store = open(directory.path());
+    let status = store.status();
+    assert!(status.lost[0].contains(&format!("00000001.seg is cut off at byte {cut}")), "{:?}", status.lost);
+    for version in 1..=20 {
+        let read = store.get(id(version, version), 0, 50_000);
+        let right =
+            if version < 15 { read.unwrap() == contents[version as usize - 1] } else { read == Err(Status::Corrupt) };
+        assert!(right, "version {version}");
+        assert_eq!(version >= 15, status.lost[0].contains(&format!("chunk {version} version {version}")));
+    }
+    assert_eq!(status.lost_versions, 7, "{:?}", status.lost);
+}
+
+#[test]
+fn segment_missing_together_with_the_index_is_named() {
+    let directory = TestDir::new();
+    let store = open(directory.path());
+    for version in 1..=30 {
+        put(&store, id(version, version), None, 0, &[1; 100_000]);
+    }
+    store.close();
+    drop(store);
+    std::fs::remove_file(directory.path().join("segments/00000001.seg")).unwrap();
+    std::fs::remove_dir_all(directory.path().join("index")).unwrap();
+    let status = open(directory.path()).status();
+    assert!(status.lost[0].contains("00000001.seg is missing"), "{:?}", status.lost);
+    assert!(status.mended[0].contains("rebuilt from the segments"), "{:?}", status.mended);
 }
 
 #[test]
@@ -211,13 +264,20 @@ fn identity_is_checked() {
     drop(store);
     let path = directory.path().join("identity");
     let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let store = open(directory.path());
+    assert_eq!((store.uuid(), store.server()), (uuid, Some(ServerId(4))), "its copy is as good");
+    assert_eq!(store.status().mended.len(), 1);
+    drop(store);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    std::fs::remove_file(directory.path().join("identity.copy")).unwrap();
     for (changed, says) in [
         (text.replace("server 4", "server 5"), "checksum"),
         (text.replace("dgfs-stored 1", "dgfs-stored 2"), "newer dgfs"),
         (String::new(), "damaged"),
     ] {
         std::fs::write(&path, changed).unwrap();
-        let refused = Identity::open(directory.path(), false).unwrap_err().to_string();
+        let refused = Identity::open(directory.path(), false, &mut Vec::new()).unwrap_err().to_string();
         assert!(refused.contains(says), "{refused}");
     }
     std::fs::remove_file(&path).unwrap();
