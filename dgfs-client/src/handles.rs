@@ -22,18 +22,33 @@ const SHARDS: u64 = 16;
 pub(crate) struct OpenFile {
     pub(crate) file: Arc<FileState>,
     pub(crate) flags: OpenFlags,
-    /// The number of the last write error reported here.
+    /// The number of the last write error that fsync or close reported here.
     pub(crate) error_seen: AtomicU64,
+    /// The number of the last write error that a write reported here.
+    pub(crate) error_seen_by_write: AtomicU64,
     pub(crate) read_ahead: Mutex<ReadAhead>,
     /// A read through it has to move the access time.
     pub(crate) atime_due: AtomicBool,
 }
 
 impl OpenFile {
-    /// The file's write error, once per handle.
+    /// The file's write error, for fsync and close: once per handle.
     pub(crate) fn take_error(&self) -> Result<(), Status> {
+        let result = self.take_unseen(&self.error_seen);
+        // What was reported here is news to no write.
+        self.error_seen_by_write.fetch_max(self.error_seen.load(Ordering::Acquire), Ordering::AcqRel);
+        result
+    }
+
+    /// The file's write error, for a write: once per handle, and fsync or close still reports it. The kernel splits a long
+    /// write; when a later part fails, the program sees a short count and no error.
+    pub(crate) fn take_error_by_write(&self) -> Result<(), Status> {
+        self.take_unseen(&self.error_seen_by_write)
+    }
+
+    fn take_unseen(&self, last_seen: &AtomicU64) -> Result<(), Status> {
         let Some(error) = self.file.inner.lock().error else { return Ok(()) };
-        let seen = self.error_seen.fetch_max(error.number, Ordering::AcqRel);
+        let seen = last_seen.fetch_max(error.number, Ordering::AcqRel);
         if seen < error.number { Err(error.status) } else { Ok(()) }
     }
 }

@@ -119,6 +119,7 @@ impl Core {
             file,
             flags,
             error_seen: AtomicU64::new(error_seen),
+            error_seen_by_write: AtomicU64::new(error_seen),
             read_ahead: Mutex::new(ReadAhead::default()),
             atime_due: AtomicBool::new(atime_due),
         });

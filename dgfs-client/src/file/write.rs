@@ -71,7 +71,7 @@ impl Core {
         if !open.flags.write {
             return Err(Status::BadHandle);
         }
-        open.take_error()
+        open.take_error_by_write()
     }
 
     /// Puts bytes into the file's unsent writes.

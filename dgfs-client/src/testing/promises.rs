@@ -137,6 +137,24 @@ async fn a_write_error_is_reported_once_by_each_handle() {
     assert_eq!(vfs.fsync(first, false).await, Ok(()));
 }
 
+/// The kernel splits a long write and drops the error of a part that is not the first: it must not have been the only report.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_error_that_a_write_reported_is_reported_by_fsync_too() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, first) = create(&vfs, "file").await;
+    let second = vfs.open(ino, READ_WRITE).await.unwrap().handle;
+    *cluster.store.full.lock() = true;
+    assert_eq!(vfs.write(first, 0, Bytes::from(vec![1; 10_000])).await, Ok(10_000));
+    assert_eq!(vfs.flush(second, 1).await, Err(Status::NoSpace));
+    *cluster.store.full.lock() = false;
+    assert_eq!(vfs.write(first, 10_000, Bytes::from(vec![2; 10_000])).await, Err(Status::NoSpace));
+    assert_eq!(vfs.write(first, 10_000, Bytes::from(vec![2; 10_000])).await, Ok(10_000));
+    assert_eq!(vfs.fsync(first, false).await, Err(Status::NoSpace));
+    assert_eq!(vfs.fsync(first, false).await, Ok(()));
+    assert_eq!(vfs.flush(first, 1).await, Ok(()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_survive_an_outage_on_a_hard_mount_and_fail_at_once_on_a_soft_one() {
     let cluster = Cluster::new(1);
