@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod metrics;
+pub mod past;
 pub mod vfs;
 
 mod budget;

@@ -20,6 +20,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Counters, MetaKind, count};
 use crate::op_window::OpWindow;
 use crate::operation::{Backoff, Op};
+use crate::past::SessionToken;
 
 /// One try of one call. Shorter than the overall deadline so that a standby is asked in time.
 const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
@@ -87,6 +88,11 @@ impl MetaLink {
     /// The session, once it is open.
     pub(crate) fn session(&self) -> Option<SessionId> {
         SessionId::new(self.session.load(Ordering::Acquire))
+    }
+
+    /// The session with its key, once it is open.
+    pub(crate) fn token(&self) -> Option<SessionToken> {
+        self.session().map(|session| SessionToken { session, key: self.key })
     }
 
     /// A number for one request, for the logs of every part on its way.

@@ -17,6 +17,7 @@ use dgfs_proto::status::Status;
 use crate::config::{ConnectError, VfsConfig, VfsDeps};
 use crate::core::Core;
 use crate::metrics::{ClientNumbers, RoundTrips};
+use crate::past::SessionToken;
 
 /// An open file or directory of this mount. Never 0, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +127,12 @@ impl Vfs {
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         self.core.link.session()
+    }
+
+    /// What proves to meta later that the session is this mount's: see [`crate::past`].
+    #[must_use]
+    pub fn session_token(&self) -> Option<SessionToken> {
+        self.core.link.token()
     }
 
     /// Meta has ended the session: every call answers `Stale`.

@@ -10,6 +10,7 @@ mod daemon;
 mod files;
 mod fsck;
 mod mount;
+mod past;
 mod paths;
 mod pids;
 mod show;
@@ -34,6 +35,10 @@ pub struct Failure {
 
 /// What `mount(8)` expects of a helper that could not mount.
 const CODE_MOUNT: u8 = 32;
+/// Wrong words on the command line.
+const CODE_USAGE: u8 = 2;
+/// The same, as `fsck(8)` says it.
+const CODE_FSCK_USAGE: u8 = 16;
 /// What `fsck(8)` calls an operational error.
 const CODE_OPERATION: u8 = 8;
 
@@ -58,9 +63,13 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            let code = u8::from(error.use_stderr());
             let _ = error.print();
-            return ExitCode::from(code * 2);
+            let is_fsck = arguments.get(1).is_some_and(|word| word == "fsck");
+            return match (error.use_stderr(), is_fsck) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, false) => ExitCode::from(CODE_USAGE),
+                (true, true) => ExitCode::from(CODE_FSCK_USAGE),
+            };
         }
     };
     let outcome = match cli.command {

@@ -24,6 +24,8 @@ use crate::cli::args::MountArgs;
 use crate::cli::background::{Ready, start};
 use crate::cli::daemon::read_identity;
 use crate::cli::files::{ClientFile, MountFacts, read_file};
+use crate::cli::past::Record;
+use crate::cli::show::losses_at;
 use crate::cli::{Failure, paths};
 use crate::client_metrics;
 use crate::embedded::Embedded;
@@ -55,6 +57,7 @@ pub(crate) fn run(args: MountArgs, arguments: &[OsString]) -> Result<(), Failure
         let words: Vec<_> = arguments.iter().skip(1).filter(|word| *word != "--background").cloned().collect();
         let pid = start(&words, &log)?;
         println!("mounted at {} by process {pid}, log in {}", args.path.display(), log.display());
+        losses_at(&args.path).iter().for_each(|line| eprintln!("dgfs: {line}"));
         return Ok(());
     }
     let mut ready = Ready::from_option(args.ready_fd)?;
@@ -152,6 +155,8 @@ struct Volume {
     shown: String,
     facts: MountFacts,
     embedded: Option<Embedded>,
+    /// Names the session to the next mount here; a cluster's only.
+    record: Option<Record>,
 }
 
 async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &Path) -> Result<Volume, Failure> {
@@ -162,22 +167,26 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
         mount_point: path.to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let (link, mut config, place, embedded) = match source {
+    let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
             let use_of_it = format!("mounted at {}", path.display());
             let volume = Embedded::open(&directory, &use_of_it, &host, owner()).await.map_err(Failure::new)?;
             let place = format!("embedded in {}", directory.display());
-            (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume))
+            (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume), None)
         }
         Source::Cluster { file, base } => {
             let identity = read_identity(&base.join(&file.identity))?;
             let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?;
+            let record = claim_record(path);
+            if let Some(record) = &record {
+                record.end_what_was_left(&link.metas, client.clone()).await;
+            }
             let mut config = VfsConfig::cluster(client);
             config.soft = file.soft;
             config.read_cache_bytes = file.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
             config.write_back_bytes = file.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
             config.deadline = file.deadline_s.map_or(config.deadline, Duration::from_secs);
-            (link, config, format!("cluster at {}", file.meta.join(", ")), None)
+            (link, config, format!("cluster at {}", file.meta.join(", ")), None, record)
         }
     };
     config.soft |= options.soft;
@@ -195,6 +204,11 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
             return Err(Failure::new(error));
         }
     };
+    if let (Some(record), Some(token)) = (&record, vfs.session_token())
+        && let Err(error) = record.write(token)
+    {
+        tracing::debug!(%error, "the session is not recorded: after a kill its end is waited for");
+    }
     let facts = MountFacts {
         pid: std::process::id(),
         host,
@@ -203,12 +217,25 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let shown = format!("dgfs:{}", vfs.volume().name);
-    Ok(Volume { vfs, link, shown, facts, embedded })
+    Ok(Volume { vfs, link, shown, facts, embedded, record })
+}
+
+fn claim_record(path: &Path) -> Option<Record> {
+    let directory = paths::runtime_dir()?;
+    Record::claim(&directory, path).unwrap_or_else(|error| {
+        tracing::debug!(directory = %directory.display(), %error, "no record of sessions: after a kill its end is waited for");
+        None
+    })
 }
 
 impl Volume {
     async fn close(self) -> Result<(), Failure> {
         let session = self.vfs.close().await;
+        if session.is_ok()
+            && let Some(Err(error)) = self.record.as_ref().map(Record::clear)
+        {
+            tracing::debug!(%error, "the record of the session stays; it names one that has ended");
+        }
         let parts = match self.embedded {
             Some(volume) => volume.close().await,
             None => Ok(()),

@@ -19,6 +19,14 @@ pub(crate) fn default_data_dir() -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::new("neither XDG_DATA_HOME nor HOME is set: give --data-dir"))
 }
 
+/// Where what lives no longer than the machine's uptime lies, this user's alone; none when there is no such place.
+pub(crate) fn runtime_dir() -> Option<PathBuf> {
+    if is_root() {
+        return Some(PathBuf::from("/run/dgfs"));
+    }
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()).map(|path| path.join("dgfs"))
+}
+
 /// The level of the log, if the user set one.
 pub(crate) fn log_level() -> Option<String> {
     std::env::var("RUST_LOG").ok()

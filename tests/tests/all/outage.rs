@@ -1,14 +1,19 @@
 //! Redis stopped, metadata services killed: readers go on, writers wait and then finish.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::ledger::{Ledger, Promise, Working};
-use dgfs_tests::process::wait_until;
-use dgfs_tests::program::seconds;
+use dgfs_tests::mount::Mount;
+use dgfs_tests::process::{run, signal, wait_until};
+use dgfs_tests::program::{dgfs, seconds};
 use dgfs_tests::rng::Rng;
 
 /// Threads that write.
@@ -101,5 +106,62 @@ fn a_storage_daemon_that_is_killed_and_comes_back_loses_nothing_answered() {
             let found = fs::read(mount.join(format!("f{earlier}"))).unwrap();
             assert!(found == vec![earlier as u8 + 1; 5 << 20], "file {earlier} after round {round}");
         }
+    }
+}
+
+/// Mounts, and so sessions, that the metadata service knows; 0 while there is none.
+fn sessions(cluster: &Cluster) -> usize {
+    let config = cluster.dir().join("client.toml");
+    let words = ["status".into(), "--json".into(), "--config".into(), config.into_os_string()];
+    let outcome = run(dgfs(), &words, PATIENCE);
+    let status: serde_json::Value = serde_json::from_str(&outcome.output).unwrap_or_default();
+    status["meta"]["sessions"].as_array().map_or(0, Vec::len)
+}
+
+/// The bug: the new writer believed that the surviving mount had dropped what it cached, and let another one begin beside it.
+#[test]
+fn a_mount_that_begins_after_a_takeover_waits_until_the_surviving_one_has_dropped_its_caches() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let one = cluster.mount();
+    fs::write(one.join("f"), b"old").unwrap();
+    assert_eq!(fs::metadata(one.join("f")).unwrap().len(), 3);
+    // It answers nobody, so it cannot be told anything either.
+    signal(one.pid(), Signal::STOP);
+    assert_eq!(cluster.kill9("meta"), 2);
+    cluster.start_the_dead();
+    let (begun, has_begun) = mpsc::channel();
+    let words: Vec<OsString> = vec!["--config".into(), cluster.dir().join("client.toml").into()];
+    let scratch = Arc::clone(cluster.scratch());
+    let other = std::thread::spawn(move || {
+        let other = Mount::with_words(&scratch, "other", words);
+        fs::write(other.join("f"), b"new content").unwrap();
+        begun.send(()).unwrap();
+        other
+    });
+    wait_until("the second session", PATIENCE, || sessions(&cluster) == 2);
+    let early = has_begun.recv_timeout(Duration::from_secs(2));
+    signal(one.pid(), Signal::CONT);
+    assert!(early.is_err(), "the second mount began while the first one might cache");
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(fs::read(one.join("f")).unwrap(), b"new content");
+    let other = other.join().unwrap();
+    fs::write(one.join("f"), b"and back").unwrap();
+    assert_eq!(fs::read(other.join("f")).unwrap(), b"and back");
+}
+
+#[test]
+fn a_killed_mount_that_is_mounted_again_does_not_wait_for_its_own_dead_session() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mut mount = cluster.mount();
+    for round in 0..2_u8 {
+        fs::write(mount.join("f"), [round; 10]).unwrap();
+        File::open(mount.join("f")).unwrap().sync_all().unwrap();
+        mount.kill9();
+        let began = Instant::now();
+        mount.start();
+        // A dead session runs out after 15 s.
+        assert!(began.elapsed() < Duration::from_secs(8), "mounting again took {:?}", began.elapsed());
+        assert_eq!(fs::read(mount.join("f")).unwrap(), [round; 10]);
+        assert_eq!(sessions(&cluster), 1);
     }
 }
