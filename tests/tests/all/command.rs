@@ -134,6 +134,50 @@ fn a_mount_in_the_background_answers_when_the_command_returns() {
     fsck(&data).unwrap();
 }
 
+/// mount(8) finds the helper in /sbin, so the test takes a mount table, a /sbin and process numbers of its own.
+#[test]
+fn fstab_mounts_a_volume_and_a_cluster() {
+    let cluster = Cluster::start(ClusterPlan::default());
+    let scratch = Scratch::new("command");
+    let (fstab, a, b) = (scratch.join("fstab"), scratch.dir("a"), scratch.dir("b"));
+    let (data, client) = (scratch.join("data"), cluster.dir().join("client.toml"));
+    let sbin = run("cp", &[OsString::from("-a"), "/usr/sbin".into(), scratch.join("sbin").into()], COMMAND);
+    let _ = sbin.expect_success("copy /usr/sbin");
+    std::os::unix::fs::symlink(dgfs(), scratch.join("sbin/mount.dgfs")).unwrap();
+    let lines = [
+        format!("{} {} dgfs _netdev,noatime,nosuid,noauto,x-systemd.automount 0 0", data.display(), a.display()),
+        format!("{} {} dgfs _netdev,nofail,soft 0 0", client.display(), b.display()),
+    ];
+    std::fs::write(&fstab, lines.join("\n") + "\n").unwrap();
+    let script = r#"
+        set -eu
+        mount --bind "$1/sbin" /usr/sbin
+        trap 'umount -l "$1/a" "$1/b" 2>/dev/null || true' EXIT
+        table() { grep " $1/$2 " /proc/self/mountinfo; }
+        for round in 1 2; do
+            mount -T "$1/fstab" "$1/a"
+            mount -T "$1/fstab" -a
+            table "$1" a | grep -q 'nosuid.*noatime.* - fuse.dgfs ' || { table "$1" a; exit 3; }
+            table "$1" b | grep -q ' - fuse.dgfs ' || { table "$1" b; exit 3; }
+            for at in a b; do
+                [ $round = 1 ] || [ "$(cat "$1/$at/1")" = "$at of 1" ]
+                echo "$at of $round" >"$1/$at/$round"
+            done
+            umount "$1/a"
+            umount "$1/b"
+        done
+        mount -T "$1/fstab" -o ro "$1/a"
+        [ "$(cat "$1/a/2")" = "a of 2" ]
+        if touch "$1/a/3" 2>"$1/refused"; then exit 4; fi
+        grep -q 'Read-only file system' "$1/refused"
+        umount "$1/a"
+    "#;
+    let words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"];
+    let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    words.push(scratch.path().into());
+    let _ = run("unshare", &words, 2 * COMMAND).expect_success("mount -t dgfs by fstab");
+}
+
 #[test]
 fn info_tells_where_the_bytes_are() {
     let mount = Mount::embedded();

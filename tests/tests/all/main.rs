@@ -6,6 +6,7 @@
 mod command;
 mod crash;
 mod files;
+mod full_disk;
 mod layering;
 mod model;
 mod outage;
