@@ -100,7 +100,9 @@ impl ChunkKind {
             ChunkRequest::Get { .. } => Self::Get,
             ChunkRequest::Extents(_) => Self::Extents,
             ChunkRequest::Sync => Self::Sync,
-            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status => Self::Other,
+            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status | ChunkRequest::Drop(_) => {
+                Self::Other
+            }
         }
     }
 }

@@ -124,6 +124,9 @@ pub enum ChunkRequest {
     },
     /// Numbers for people and metrics.
     Status,
+    /// Drops versions that meta has just called dead (`dgfs fsck --repair`); those not held are passed over. At most
+    /// [`crate::limits::LIST_MAX`].
+    Drop(Vec<VersionId>),
 }
 
 /// A request with what every request carries.

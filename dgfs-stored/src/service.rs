@@ -61,6 +61,13 @@ impl StoreService {
                 ChunkReply::Held(page.into_iter().map(|held| held.held).collect())
             }
             ChunkRequest::Status => ChunkReply::Status(self.store.status()),
+            ChunkRequest::Drop(ids) => {
+                if ids.len() > LIST_MAX {
+                    return Err(Status::Malformed);
+                }
+                self.blocking(move |store| store.drop_versions(&ids)).await?;
+                ChunkReply::Done
+            }
         };
         Ok((reply, Bytes::new()))
     }
@@ -86,7 +93,8 @@ impl Handler<ChunkProtocol> for StoreService {
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
         Box::pin(async move {
-            if matches!(call.request, ChunkRequest::Put(_)) && !matches!(peer.role, Role::Client | Role::Stored) {
+            let changes = matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_));
+            if changes && !matches!(peer.role, Role::Client | Role::Stored) {
                 return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
             }
             let request_id = call.request_id;

@@ -204,6 +204,9 @@ pub(crate) struct FsckArgs {
     /// Check the running cluster of this file (client.toml)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Remove chunks that nothing refers to (files that lack data are only listed)
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
