@@ -40,8 +40,6 @@ pub struct VfsConfig {
     pub ttl_sole: Duration,
     /// Meta and storage are in this process: asking them is as cheap as a cache.
     pub local: bool,
-    /// Reads move access times (relatime).
-    pub atime: bool,
 }
 
 impl VfsConfig {
@@ -59,7 +57,6 @@ impl VfsConfig {
             flush_age: Duration::from_secs(1),
             ttl_sole: Duration::from_secs(3600),
             local: true,
-            atime: true,
         }
     }
 
@@ -77,7 +74,6 @@ impl VfsConfig {
             flush_age: Duration::from_secs(1),
             ttl_sole: Duration::from_secs(1),
             local: false,
-            atime: true,
         }
     }
 }

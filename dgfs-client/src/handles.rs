@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -27,8 +27,6 @@ pub(crate) struct OpenFile {
     /// The number of the last write error that a write reported here.
     pub(crate) error_seen_by_write: AtomicU64,
     pub(crate) read_ahead: Mutex<ReadAhead>,
-    /// A read through it has to move the access time.
-    pub(crate) atime_due: AtomicBool,
 }
 
 impl OpenFile {

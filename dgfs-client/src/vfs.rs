@@ -49,6 +49,8 @@ pub struct Opened {
     pub keep_cache: bool,
     /// The kernel must not use its page cache for this handle.
     pub direct_io: bool,
+    /// A read of it should move the access time (relatime), and there is something to read.
+    pub atime_due: bool,
 }
 
 /// How long the kernel may believe answers.

@@ -89,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) families: Families,
     pub(crate) options: AdapterOptions,
     pub(crate) metrics: Arc<MountMetrics>,
+    pub(crate) forgetter: Arc<KernelForgetter>,
 }
 
 impl Adapter {
@@ -99,7 +100,7 @@ impl Adapter {
     pub fn new(
         vfs: Arc<Vfs>,
         runtime: Runtime,
-        forgetter: &KernelForgetter,
+        forgetter: &Arc<KernelForgetter>,
         options: AdapterOptions,
         metrics: Arc<MountMetrics>,
     ) -> io::Result<Self> {
@@ -118,6 +119,7 @@ impl Adapter {
             families: Families::default(),
             options,
             metrics: Arc::clone(&metrics),
+            forgetter: Arc::clone(forgetter),
         };
         Ok(Self { shared: Arc::new(shared), dispatch: Dispatcher::new(runtime, metrics), watch })
     }
@@ -142,6 +144,19 @@ impl Shared {
     /// Do reads through a handle opened with these flags move atime?
     fn wants_atime(&self, raw_flags: i32) -> bool {
         self.options.atime == AtimePolicy::Relative && raw_flags & libc::O_NOATIME == 0
+    }
+
+    /// Moves the access time of a file the kernel holds pages of: it may read those without asking. It does not know then
+    /// that the time moved, so it is told.
+    fn renew_atime(self: &Arc<Self>, ino: Ino) {
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
+            // A failure is no news: the next open tries again.
+            if shared.vfs.setattr(ino, set).await.is_ok() {
+                shared.forgetter.refresh_attributes(ino);
+            }
+        });
     }
 
     /// The handle of an open file whose O_APPEND is `append`.

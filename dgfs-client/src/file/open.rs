@@ -3,7 +3,7 @@
 //! Never asks twice for what one call answers: an open brings attributes and the first page of content.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -101,7 +101,7 @@ impl Core {
     /// A handle for a file whose open is registered.
     fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags) -> Opened {
         let keep_cache = self.kernel_pages_hold(&attr, flags.truncate);
-        let atime_due = self.config.atime && flags.read && atime_is_due(&attr);
+        let atime_due = flags.read && attr.size > 0 && atime_is_due(&attr);
         let mut fresh = Some((attr.clone(), content));
         let chunk_bytes = self.chunk_bytes();
         let (file, _) = self.files.open(attr.ino, || {
@@ -121,9 +121,8 @@ impl Core {
             error_seen: AtomicU64::new(error_seen),
             error_seen_by_write: AtomicU64::new(error_seen),
             read_ahead: Mutex::new(ReadAhead::default()),
-            atime_due: AtomicBool::new(atime_due),
         });
-        Opened { handle, keep_cache, direct_io: flags.direct || self.is_shared() }
+        Opened { handle, keep_cache, direct_io: flags.direct || self.is_shared(), atime_due }
     }
 
     /// May the kernel keep its pages? Only if nobody else changed the content since this mount last saw it.

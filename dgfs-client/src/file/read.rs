@@ -3,21 +3,19 @@
 //! Never returns a byte that was not verified or written here. Always: fewer bytes than asked only at the end of the file.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::meta::{Mutation, Query, SetAttr, SetTime};
+use dgfs_proto::meta::Query;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
 use crate::file::slots::Slot;
 use crate::file::state::{Content, FileState, Inner};
 use crate::file::write::split;
-use crate::handles::OpenFile;
 use crate::meta_link::attr_of;
 use crate::operation::Op;
 use crate::vfs::Handle;
@@ -55,11 +53,7 @@ impl Core {
             self.refresh_if_old(&open.file).await?;
         }
         let sequential = self.read_ahead(&open, offset, size);
-        let bytes = self.read_file(&op, &open.file, offset, size, sequential).await?;
-        if open.atime_due.load(Ordering::Relaxed) && open.atime_due.swap(false, Ordering::AcqRel) {
-            self.touch_atime(&op, &open).await;
-        }
-        Ok(bytes)
+        self.read_file(&op, &open.file, offset, size, sequential).await
     }
 
     /// Reads a range of a file.
@@ -155,23 +149,6 @@ impl Core {
             Err(status) if status.is_transient() => Ok(()),
             Err(status) => Err(status),
         }
-    }
-
-    /// Moves the access time once per handle, by relatime.
-    async fn touch_atime(self: &Arc<Self>, op: &Op, open: &OpenFile) {
-        let ino = open.file.ino;
-        let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
-        if self.config.local {
-            // An access time that could not be moved fails nobody's read.
-            drop(self.link.mutate(op, Mutation::SetAttr { ino, set }).await);
-            return;
-        }
-        let core = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let op = core.background_op();
-            drop(core.link.mutate(&op, Mutation::SetAttr { ino, set }).await);
-            core.attrs.change(ino);
-        });
     }
 }
 

@@ -30,6 +30,7 @@ const FORGET_WAIT: Duration = Duration::from_secs(2);
 
 enum Target {
     Inode(Ino),
+    Attributes(Ino),
     Entry(Ino, Name),
 }
 
@@ -120,6 +121,16 @@ impl KernelForgetter {
         }
     }
 
+    /// Has the kernel ask for the attributes anew; nobody waits for it, and where the queue is full it is left out.
+    pub(crate) fn refresh_attributes(&self, ino: Ino) {
+        let mut state = self.state.lock();
+        if state.queue.len() < QUEUE_MAX / 2 && !state.closed && state.notifier.is_some() {
+            state.queue.push_back(Job { target: Target::Attributes(ino), done: Arc::default() });
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
     fn work(&self) {
         while let Some((job, notifier)) = self.next() {
             // Replies that were given a cache time before this request are on their way: let them pass first.
@@ -127,6 +138,7 @@ impl KernelForgetter {
             let outcome = match &job.target {
                 // Offset 0 without a length: attributes and all pages.
                 Target::Inode(ino) => notifier.inval_inode(INodeNo(ino.get()), 0, 0),
+                Target::Attributes(ino) => notifier.inval_inode(INodeNo(ino.get()), -1, 0),
                 Target::Entry(parent, name) => {
                     notifier.inval_entry(INodeNo(parent.get()), OsStr::from_bytes(name.as_bytes()))
                 }

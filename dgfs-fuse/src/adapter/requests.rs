@@ -202,8 +202,19 @@ impl Adapter {
 
 impl Shared {
     /// Notes an open file; what the kernel may do with it.
-    pub(super) fn remember(&self, ino: Ino, opened: &Opened, flags: VfsOpenFlags, raw_flags: i32) -> FopenFlags {
-        let mut file = OpenFile::new(opened.handle, ino, flags.append, self.wants_atime(raw_flags));
+    pub(super) fn remember(
+        self: &Arc<Self>,
+        ino: Ino,
+        opened: &Opened,
+        flags: VfsOpenFlags,
+        raw_flags: i32,
+    ) -> FopenFlags {
+        let wants_atime = self.wants_atime(raw_flags);
+        let mut file = OpenFile::new(opened.handle, ino, flags.append, wants_atime);
+        // A file opened for reading and writing is seldom read from pages; its first read that reaches us counts.
+        if wants_atime && opened.atime_due && opened.keep_cache && !flags.write {
+            self.renew_atime(ino);
+        }
         if raw_flags & Executing::OPEN_FLAG != 0 {
             file.executed = true;
             self.executing.begin(ino);

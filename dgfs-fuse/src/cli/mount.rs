@@ -192,8 +192,6 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
     config.soft |= options.soft;
     config.read_cache_bytes = args.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
     config.write_back_bytes = args.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
-    // The adapter moves access times: it knows O_NOATIME and directories, and does so after the reply.
-    config.atime = false;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
     let vfs = match Vfs::connect(config, deps).await {
         Ok(vfs) => vfs,

@@ -24,7 +24,10 @@ pub(crate) fn runtime_dir() -> Option<PathBuf> {
     if is_root() {
         return Some(PathBuf::from("/run/dgfs"));
     }
-    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()).map(|path| path.join("dgfs"))
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .map(|path| path.join("dgfs"))
 }
 
 /// The level of the log, if the user set one.
