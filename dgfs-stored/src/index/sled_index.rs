@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dgfs_proto::chunk::VersionId;
 use dgfs_runtime::disk;
@@ -16,6 +17,9 @@ use super::{Change, Entry, Index, IndexError, decode_key, encode_key};
 const CACHE_BYTES: u64 = 32 << 20;
 /// Changes of one sled batch: a larger one is a longer log message, and long ones leave the main file.
 const BATCH_MAX: usize = 512;
+/// How long a lock on sled's file is waited for: ten seconds.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const TREE: &str = "versions";
 const GENERATION_KEY: &str = "generation";
 
@@ -29,11 +33,24 @@ pub(crate) struct SledIndex {
 impl SledIndex {
     /// Opens (or makes) the index in `directory`.
     pub(crate) fn open(directory: &Path) -> Result<Self, IndexError> {
-        let index = guarded("open", || {
+        let open = || {
             let db = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
             let tree = db.open_tree(TREE)?;
             Ok(Self { directory: directory.to_owned(), db, tree })
-        })?;
+        };
+        let mut index = guarded("open", open);
+        for _ in 0..LOCK_TRIES {
+            match &index {
+                // The store's own lock is ours, so this is a thread of a sled that is just ending, or a child process
+                // between fork and exec: no reason to rebuild.
+                Err(error) if error.0.contains("could not acquire lock") => {
+                    std::thread::sleep(LOCK_PAUSE);
+                    index = guarded("open", open);
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let index = index?;
         index.sync()?;
         disk::sync_dir(directory).map_err(|error| IndexError(format!("sync its directory: {error}")))?;
         Ok(index)
