@@ -25,6 +25,7 @@ mod garbage;
 mod opens;
 mod ops;
 mod query;
+mod rebuild;
 mod recover;
 mod servers;
 mod sessions;
@@ -33,6 +34,7 @@ mod tx;
 pub(crate) use apply::is_waiting_lock;
 pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
 pub(crate) use query::Asker;
+pub(crate) use rebuild::{Survivors, grows};
 pub(crate) use recover::{changes_to_undo, versions_named};
 pub(crate) use sessions::{OpenRequest, Session};
 pub(crate) use tx::{LoadedRange, Need};
@@ -83,6 +85,10 @@ pub(crate) struct Core {
     pending: Pending,
     /// This writer's.
     epoch: Epoch,
+    /// Grows each time the state is built anew: rows loaded before do not count.
+    pub(crate) generation: u64,
+    /// Opens whose answers wait for a batch; taken back with it.
+    uncertain_opens: Vec<(u64, SessionId, Ino)>,
     /// The batch that `pending` will be.
     ticket: u64,
     /// Every batch up to here is in the engine.
@@ -117,6 +123,8 @@ impl Core {
             counters_dirty: false,
             pending: Pending::default(),
             epoch: lease.epoch,
+            generation: 0,
+            uncertain_opens: Vec::new(),
             ticket: lease.last_batch + 1,
             committed: lease.last_batch,
             loads: BTreeMap::new(),
@@ -139,6 +147,7 @@ impl Core {
         }
         for (ino, held) in snapshot.locks {
             for lock in held {
+                core.sessions.entry(lock.session).or_insert_with(|| rebuild::ghost(lock.session, now, lease.epoch));
                 core.set_locked(lock.session, ino, true);
             }
         }
@@ -206,8 +215,14 @@ impl Core {
         };
         let observed = tx.observed;
         let more = tx.more;
+        let opened = effects.opened.clone();
         let wrote = self.perform(now, session, effects);
         let ticket = if wrote { self.ticket } else { self.wait_for(observed) };
+        if let Some(session) = session
+            && ticket > 0
+        {
+            self.uncertain_opens.extend(opened.into_iter().map(|ino| (ticket, session, ino)));
+        }
         Ok((answer, ticket, more))
     }
 
@@ -280,6 +295,11 @@ impl Core {
         if self.has_pending() { self.ticket } else { self.ticket - 1 }
     }
 
+    /// As [`Self::newest_ticket`], but 0 when that batch is settled already.
+    pub(crate) fn unsettled_ticket(&self) -> u64 {
+        self.wait_for(self.newest_ticket())
+    }
+
     /// Is there anything to commit?
     pub(crate) fn has_pending(&self) -> bool {
         self.counters_dirty || !self.pending.rows.is_empty()
@@ -301,6 +321,7 @@ impl Core {
     /// Batch `ticket` is in the engine.
     pub(crate) fn set_committed(&mut self, ticket: u64) {
         self.committed = ticket;
+        self.uncertain_opens.retain(|(carried_by, _, _)| *carried_by > ticket);
         let oldest_load = self.loads.keys().next().copied().unwrap_or(u64::MAX);
         self.cache.trim(self.committed.min(oldest_load.saturating_sub(1)));
     }

@@ -155,6 +155,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes every batch committed so far durable, as far as the engine's named level can.
     fn sync(&self) -> EngineFuture<()>;
 
+    /// Is there room for more rows? An engine that knows its disk says no early and keeps the rest for removals; one
+    /// that does not says so by `NoSpace`. Cheap: asked before each change.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Name and durability level, for people: `fjall (embedded)`, `redis 7.0.15, always`.
     fn describe(&self) -> String;
 

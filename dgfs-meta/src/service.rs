@@ -28,6 +28,7 @@ mod active;
 mod admin;
 mod background;
 mod commit;
+mod full;
 mod locks;
 mod rows_io;
 mod start;
@@ -198,3 +199,6 @@ impl Handler<MetaProtocol> for MetaService {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,11 @@ impl RowCache {
         Self { rows: HashMap::new(), directories: HashMap::new(), weight: 0, weight_max, generation: 1 }
     }
 
+    /// Its bound.
+    pub(crate) fn weight_max(&self) -> usize {
+        self.weight_max
+    }
+
     /// What is known of `key`; `None` when it must be loaded. The number is the batch that last changed it.
     pub(crate) fn get(&mut self, key: RowKey) -> Option<(Option<Arc<Row>>, u64)> {
         let generation = self.generation;

@@ -44,6 +44,12 @@ impl GarbageQueue {
         }
     }
 
+    /// Items of batch `refused` and later ones are none; `next` is the number that comes next.
+    pub(crate) fn take_back(&mut self, refused: u64, next: u64) {
+        self.items.retain(|(_, ticket)| *ticket < refused);
+        self.unread_before = self.unread_before.min(next);
+    }
+
     /// Where to read on in the engine when memory has room; none when everything is in memory.
     pub(crate) fn read_from(&self) -> Option<u64> {
         (self.items.len() < ITEMS_MAX / 2 && self.read_from < self.unread_before).then_some(self.read_from)

@@ -8,8 +8,11 @@
 //! wait for the disk.
 
 mod files;
+mod room;
 #[cfg(test)]
 mod tests;
+
+pub use self::room::free_bytes_min;
 
 use std::fs::File;
 use std::fs::Permissions;
@@ -28,6 +31,7 @@ use dgfs_proto::ids::Epoch;
 use dgfs_proto::limits::WRITER_LEASE_MS;
 
 use self::files::{holds_anything, io_error, journals, making_dir, remove_leftover, sync_parent};
+use self::room::Room;
 use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
 
 /// Blocks read from disk that stay in memory: enough for the hot part of a few million rows.
@@ -40,12 +44,6 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 const FILES_MAX: usize = 256;
 /// One thread flushes while the other compacts.
 const THREADS: usize = 2;
-/// Below this part of the disk free a batch is refused (below half of it also one that removes rows), because
-/// fjall does not survive a full disk without being opened again.
-const FREE_PART_MIN: u64 = 20;
-/// That part, but at least two memtables and at most a compaction of the first levels.
-const FREE_BYTES_MIN: std::ops::RangeInclusive<u64> = 32 << 20..=256 << 20;
-
 const KEYSPACE: &str = "rows";
 /// The row of epoch and last batch. Table numbers begin at 1, so no row has this key.
 const WRITER_KEY: [u8; 1] = [0];
@@ -64,7 +62,8 @@ struct Store {
     /// A sync failed: what the page cache holds may differ from the disk, so nothing more is written.
     sync_failed: AtomicBool,
     calls: AtomicU64,
-    limits: Limits,
+    lease_time: Duration,
+    room: Room,
 }
 
 /// What tests set to other values.
@@ -79,13 +78,6 @@ struct Writer {
     epoch: u64,
     last_batch: u64,
     holder: Option<(String, Instant)>,
-}
-
-/// Bytes of a disk of `capacity_bytes` that are left free for metadata: a batch that would go below is refused. Whoever
-/// stores data on the same disk must stop well before.
-#[must_use]
-pub fn free_bytes_min(capacity_bytes: u64) -> u64 {
-    (capacity_bytes / 20).clamp(*FREE_BYTES_MIN.start(), *FREE_BYTES_MIN.end())
 }
 
 impl FjallEngine {
@@ -146,7 +138,8 @@ impl FjallEngine {
             writer,
             sync_failed: AtomicBool::new(false),
             calls: AtomicU64::new(0),
-            limits,
+            lease_time: limits.lease_time,
+            room: Room::new(limits.free_bytes_min),
         };
         Ok(Self { store: Arc::new(store) })
     }
@@ -209,6 +202,10 @@ impl Engine for FjallEngine {
         })
     }
 
+    fn has_room(&self) -> bool {
+        self.store.room.may_grow(&self.store.dir)
+    }
+
     fn describe(&self) -> String {
         "fjall (embedded)".to_owned()
     }
@@ -231,7 +228,7 @@ impl Store {
         change.insert(&self.rows, WRITER_KEY, encode_writer(epoch, writer.last_batch));
         change.commit().map_err(|error| explain(&self.dir, error))?;
         writer.epoch = epoch;
-        writer.holder = Some((holder, now + self.limits.lease_time));
+        writer.holder = Some((holder, now + self.lease_time));
         Ok(Some(WriterLease { epoch: Epoch(epoch), last_batch: writer.last_batch }))
     }
 
@@ -239,7 +236,7 @@ impl Store {
         let mut writer = self.writer.lock();
         check_epoch(&writer, epoch)?;
         if let Some((_, until)) = writer.holder.as_mut() {
-            *until = Instant::now() + self.limits.lease_time;
+            *until = Instant::now() + self.lease_time;
         }
         Ok(())
     }
@@ -306,7 +303,7 @@ impl Store {
             return Err(EngineError::Regressed { at: writer.last_batch, expected: batch.number.saturating_sub(1) });
         }
         self.refuse_after_failure()?;
-        self.refuse_on_full_disk(&batch)?;
+        self.room.check(&self.dir)?;
         let mut change = self.db.batch().durability(Some(PersistMode::Buffer));
         for (key, value) in batch.rows {
             match value {
@@ -318,7 +315,7 @@ impl Store {
         change.commit().map_err(|error| explain(&self.dir, error))?;
         writer.last_batch = batch.number;
         if let Some((_, until)) = writer.holder.as_mut() {
-            *until = Instant::now() + self.limits.lease_time;
+            *until = Instant::now() + self.lease_time;
         }
         Ok(())
     }
@@ -352,16 +349,6 @@ impl Store {
         Ok(())
     }
 
-    fn refuse_on_full_disk(&self, batch: &Batch) -> Result<(), EngineError> {
-        let removes = batch.rows.iter().any(|(_, value)| value.is_none());
-        let least = self.limits.free_bytes_min.map_or_else(|| least_free(&self.dir), Ok)?;
-        let least = if removes { least / 2 } else { least };
-        if files::free_bytes(&self.dir)? < least {
-            return Err(EngineError::NoSpace);
-        }
-        Ok(())
-    }
-
     fn decode_key(&self, key: &[u8]) -> Result<(u64, u64), EngineError> {
         let numbers = key
             .split_first_chunk::<1>()
@@ -372,10 +359,6 @@ impl Store {
             None => Err(EngineError::Damaged(format!("{} holds a key of {} bytes", self.dir.display(), key.len()))),
         }
     }
-}
-
-fn least_free(dir: &Path) -> Result<u64, EngineError> {
-    Ok((files::disk_bytes(dir)? / FREE_PART_MIN).clamp(*FREE_BYTES_MIN.start(), *FREE_BYTES_MIN.end()))
 }
 
 /// Waits for the disk on a blocking thread when a runtime is there, else on this one.

@@ -11,17 +11,21 @@ use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
 use dgfs_proto::limits::{HEARTBEAT_MS, POLL_MS};
-use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, Notice, ServerRequest, SessionRequest};
+use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, Notice, Query, ServerRequest, SessionRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
 
 use crate::core::{Asker, Core, LoadedRange, Need, Once, OpenRequest, Outcome};
 use crate::engine::Engine;
+use crate::service::full::{Fate, Fullness};
 use crate::service::rows_io::Loaded;
 use crate::service::{MetaOptions, now};
 
 /// Attempts at one operation: each loads at least one row more, so this many mean a fault of ours.
 const ATTEMPTS_MAX: u32 = 1_000_000;
+
+/// Attempts at one question; each but the last saw changes that were refused.
+const QUERY_TRIES_MAX: u32 = 16;
 
 /// The one writer of a volume.
 pub(crate) struct Active {
@@ -36,6 +40,7 @@ pub(crate) struct Active {
     /// Garbage of batches up to here may be dropped: neither a power cut nor a late sync of the engine can bring
     /// back a reference to it.
     pub(crate) horizon: AtomicU64,
+    pub(crate) full: Fullness,
     pub(crate) commits: AtomicU64,
     pub(crate) commit_lock: tokio::sync::Mutex<()>,
     pub(crate) sync_lock: tokio::sync::Mutex<()>,
@@ -51,6 +56,14 @@ pub(crate) struct Active {
     pub(crate) log_changed: Notify,
     /// Lock waits that may be cancelled.
     pub(crate) waits: Mutex<HashMap<(SessionId, OpId), Arc<Notify>>>,
+}
+
+/// What was loaded for one operation.
+#[derive(Default)]
+struct Brought {
+    loads: Vec<Loaded>,
+    /// The generation of the state and the number of the load's begin in it.
+    began: Option<(u64, u64)>,
 }
 
 /// The service died under the call; the client goes to the next one.
@@ -105,7 +118,7 @@ impl Active {
                 if session.is_some_and(|id| !self.core.lock().touch(id, asker.now)) {
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
-                self.settle(|core, loaded| core.query(asker, &query, loaded)).await
+                self.query(asker, &query).await
             }
             MetaRequest::Mutate { op, acked, mutation } => {
                 let Some(session) = session else { return Ok(MetaReply::Refused(Status::Forbidden)) };
@@ -131,14 +144,32 @@ impl Active {
         }
     }
 
+    /// Answers a question.
+    pub(crate) async fn query(&self, asker: Asker, query: &Query) -> Result<MetaReply, Dead> {
+        for _ in 0..QUERY_TRIES_MAX {
+            // It may have seen changes that the engine then refused.
+            if let Some(reply) = self.settle_if_room(|core, loaded| core.query(asker, query, loaded)).await? {
+                return Ok(reply);
+            }
+        }
+        Ok(MetaReply::Refused(Status::Busy))
+    }
+
     /// Tries an operation until it has an answer, then waits for its batch.
     pub(crate) async fn settle(
         &self,
         step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
     ) -> Result<MetaReply, Dead> {
+        Ok(self.settle_if_room(step).await?.unwrap_or(MetaReply::Refused(Status::NoSpace)))
+    }
+
+    /// As [`Self::settle`]; none when the engine had no room, so that nothing has happened.
+    pub(crate) async fn settle_if_room(
+        &self,
+        step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+    ) -> Result<Option<MetaReply>, Dead> {
         let (reply, ticket) = self.attempt(step).await?;
-        self.commit_up_to(ticket).await?;
-        Ok(reply)
+        Ok((self.commit_up_to(ticket).await? == Fate::Committed).then_some(reply))
     }
 
     /// Tries an operation until it has an answer; the answer and the batch it must wait for.
@@ -146,19 +177,18 @@ impl Active {
         &self,
         mut step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
     ) -> Result<(MetaReply, u64), Dead> {
-        let mut loads: Vec<Loaded> = Vec::new();
-        let mut began = None;
+        let mut brought = Brought::default();
         let mut result = Err(Dead);
         for _ in 0..ATTEMPTS_MAX {
-            let outcome = self.step(&loads, &mut step);
+            let outcome = self.step(&mut brought, &mut step);
             match outcome {
                 Outcome::Answer { reply, ticket } => {
                     result = Ok((reply, ticket));
                     break;
                 }
-                Outcome::More => loads.clear(),
-                Outcome::Need(need) => match self.bring(need, &mut began).await {
-                    Ok(loaded) => loads.push(loaded),
+                Outcome::More => brought.loads.clear(),
+                Outcome::Need(need) => match self.bring(need, &mut brought).await {
+                    Ok(()) => {}
                     Err(Some(status)) => {
                         result = Ok((MetaReply::Refused(status), 0));
                         break;
@@ -167,15 +197,22 @@ impl Active {
                 },
             }
         }
-        if let Some(began) = began {
-            self.core.lock().end_load(began);
+        if let Some((generation, began)) = brought.began {
+            let mut core = self.core.lock();
+            if core.generation == generation {
+                core.end_load(began);
+            }
         }
         result
     }
 
-    fn step(&self, loads: &[Loaded], step: &mut impl FnMut(&mut Core, &[LoadedRange]) -> Outcome) -> Outcome {
+    fn step(&self, brought: &mut Brought, step: &mut impl FnMut(&mut Core, &[LoadedRange]) -> Outcome) -> Outcome {
         let mut core = self.core.lock();
-        let ranges: Vec<LoadedRange> = loads.iter().filter_map(|loaded| loaded.install(&mut core)).collect();
+        if brought.began.is_some_and(|(generation, _)| generation != core.generation) {
+            // The state was built anew meanwhile, from newer rows than these.
+            *brought = Brought::default();
+        }
+        let ranges: Vec<LoadedRange> = brought.loads.iter().filter_map(|loaded| loaded.install(&mut core)).collect();
         let seq = core.seq();
         let outcome = step(&mut core, &ranges);
         let loosened = !std::mem::take(&mut core.unlocked).is_empty();
@@ -190,11 +227,13 @@ impl Active {
         outcome
     }
 
-    async fn bring(&self, need: Need, began: &mut Option<u64>) -> Result<Loaded, Option<Status>> {
-        if began.is_none() {
-            *began = Some(self.core.lock().begin_load());
+    async fn bring(&self, need: Need, brought: &mut Brought) -> Result<(), Option<Status>> {
+        if brought.began.is_none() {
+            let mut core = self.core.lock();
+            brought.began = Some((core.generation, core.begin_load()));
         }
-        self.load(need).await
+        brought.loads.push(self.load(need).await?);
+        Ok(())
     }
 
     async fn mutate(&self, once: &Once<'_>) -> Result<MetaReply, Dead> {
@@ -202,12 +241,7 @@ impl Active {
         if once.keep_answer {
             self.claim(once).await?;
         }
-        let reply = if crate::core::is_waiting_lock(once.mutation) {
-            self.wait_for_lock(once).await
-        } else {
-            let time = now(&self.options.clock);
-            self.settle(|core, _| core.mutate(time, once)).await
-        };
+        let reply = self.mutate_if_room(once).await;
         if let (Mutation::Lock { ino, .. }, Ok(MetaReply::Done)) = (once.mutation, &reply) {
             self.core.lock().set_locked(once.session, *ino, true);
         }
@@ -258,7 +292,9 @@ impl Active {
             Err(status) => return Ok(MetaReply::Refused(status)),
         };
         self.sessions_changed.notify_waiters();
-        self.commit_up_to(ticket).await?;
+        if self.commit_up_to(ticket).await? == Fate::Refused && !self.core.lock().sessions.contains_key(&id) {
+            return Ok(MetaReply::Refused(Status::NoSpace));
+        }
         if resumes {
             // It was among the others before, and whoever was told `Sole` was so after its end was committed.
             let (sole, volume) = {
@@ -278,11 +314,13 @@ impl Active {
                 if !core.wait_on(id, now(&self.options.clock)) {
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
-                (core.may_start(id), core.volume.clone(), core.newest_ticket())
+                (core.may_start(id), core.volume.clone(), core.unsettled_ticket())
             };
             if let Some(sole) = started {
                 // The end of those that are not there any more.
-                self.commit_up_to(ticket).await?;
+                if self.commit_up_to(ticket).await? == Fate::Refused {
+                    continue;
+                }
                 return Ok(MetaReply::Session { id, sole, volume });
             }
             // A client that waits for its session cannot beat yet: waiting for a dead mount's lease to run out must not end it.
@@ -304,11 +342,11 @@ impl Active {
                 if !core.touch(id, now(&self.options.clock)) {
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
-                (core.notice(id, done), core.newest_ticket())
+                (core.notice(id, done), core.unsettled_ticket())
             };
-            if matches!(notice, Some((_, Notice::Sole))) {
-                // A writer that takes over must not find the others again.
-                self.commit_up_to(ticket).await?;
+            // A writer that takes over must not find the others again.
+            if matches!(notice, Some((_, Notice::Sole))) && self.commit_up_to(ticket).await? == Fate::Refused {
+                continue;
             }
             if !told {
                 // What was carried out may be what an opening session waits for.
@@ -346,6 +384,8 @@ fn is_allowed(peer: &Peer, request: &MetaRequest) -> bool {
         return true;
     }
     match request {
+        // A question only; `dgfs fsck --repair` asks it too.
+        MetaRequest::Server(ServerRequest::CheckLive(_)) => matches!(peer.role, Role::Stored | Role::Client),
         MetaRequest::Server(_) => peer.role == Role::Stored,
         MetaRequest::GetMap(_) | MetaRequest::Volume => true,
         MetaRequest::Session(_) | MetaRequest::Mutate { .. } | MetaRequest::CancelWait(_) => {

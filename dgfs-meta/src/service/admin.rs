@@ -13,6 +13,7 @@ use crate::core::Asker;
 use crate::engine::{RowRange, Table};
 use crate::rows::Row;
 use crate::service::active::{Active, Dead};
+use crate::service::full::Fate;
 use crate::service::now;
 
 /// Bytes of a log consumer's name.
@@ -91,7 +92,7 @@ impl Active {
     async fn inode_chunks(&self, ino: Ino) -> Result<Option<InodeChunks>, Dead> {
         let asker = Asker { now: now(&self.options.clock), session: None };
         let query = Query::Content { ino, first: 0, count: CHUNK_PAGE_MAX };
-        let reply = self.settle(|core, loaded| core.query(asker, &query, loaded)).await?;
+        let reply = self.query(asker, &query).await?;
         let MetaReply::Opened { attr, content } = reply else { return Ok(None) };
         let chunks: Vec<(u64, ChunkRef)> = match content {
             Content::Slots { slots, .. } => {
@@ -118,7 +119,9 @@ impl Active {
                 return Ok(MetaReply::Refused(Status::Stale));
             }
             if head > after {
-                self.commit_up_to(ticket).await?;
+                if self.commit_up_to(ticket).await? == Fate::Refused {
+                    continue;
+                }
                 let range = RowRange { table: Table::Log, partition: 0, from: after.0 + 1, to: head.0, limit };
                 let rows = self.persistently("read the change log", || self.engine.list(range)).await?;
                 let mut events = Vec::with_capacity(rows.len());

@@ -15,6 +15,7 @@ use crate::core::ITEMS_MAX;
 use crate::engine::{EngineError, RowRange, Table};
 use crate::rows::{Row, RowError};
 use crate::service::active::{Active, Dead};
+use crate::service::full::Fate;
 use crate::service::now;
 
 /// How often sessions, orphans, log and garbage are looked after; also the age at which what was
@@ -128,7 +129,9 @@ impl Active {
                     core.reap(time).unwrap_or(crate::core::Outcome::Answer { reply: MetaReply::Done, ticket: 0 })
                 })
                 .await?;
-            self.commit_up_to(ticket).await?;
+            if self.commit_up_to(ticket).await? == Fate::Refused {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -9,16 +9,18 @@ use tracing::warn;
 use crate::core::Pending;
 use crate::engine::{Batch, Durability, EngineError};
 use crate::service::active::{Active, Dead};
+use crate::service::full::Fate;
 
 /// Pauses between attempts while the engine is away.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 impl Active {
-    /// Answers once batch `ticket` is in the engine. Tries for as long as the engine is away.
-    pub(crate) async fn commit_up_to(&self, ticket: u64) -> Result<(), Dead> {
+    /// Answers once batch `ticket` is in the engine, or the engine had no room for it. Tries for as long as the engine
+    /// is away.
+    pub(crate) async fn commit_up_to(&self, ticket: u64) -> Result<Fate, Dead> {
         if self.committed.load(Ordering::Acquire) >= ticket {
-            return if self.is_dead() { Err(Dead) } else { Ok(()) };
+            return if self.is_dead() { Err(Dead) } else { Ok(self.full.fate(ticket)) };
         }
         let _one_at_a_time = self.commit_lock.lock().await;
         while self.committed.load(Ordering::Acquire) < ticket {
@@ -26,25 +28,37 @@ impl Active {
                 return Err(Dead);
             }
             let taken = self.core.lock().take_pending();
-            let Some((number, pending)) = taken else { return Ok(()) };
-            self.commit(number, pending).await?;
+            let Some((number, pending)) = taken else { return Ok(Fate::Committed) };
+            if self.commit(number, pending).await? == Fate::Refused {
+                self.take_back(number).await?;
+                break;
+            }
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.core.lock().set_committed(number);
             self.committed.store(number, Ordering::Release);
         }
-        Ok(())
+        Ok(self.full.fate(ticket))
     }
 
-    async fn commit(&self, number: u64, pending: Pending) -> Result<(), Dead> {
+    async fn commit(&self, number: u64, pending: Pending) -> Result<Fate, Dead> {
         let rows = pending.rows.into_iter().map(|(key, row)| (key, row.map(|row| row.encode()))).collect();
-        let batch = Batch { number, rows };
-        self.persistently("commit metadata", || self.engine.commit(self.epoch, batch.clone(), Durability::Handed)).await
+        let batch = Batch { number: self.full.number(number), rows };
+        let first = self.engine.commit(self.epoch, batch.clone(), Durability::Handed).await;
+        match first {
+            Ok(()) => return Ok(Fate::Committed),
+            // Only the first answer is sure: an attempt before whose answer was lost may have been carried out.
+            Err(EngineError::NoSpace) => return Ok(Fate::Refused),
+            Err(_) => {}
+        }
+        let commit = || self.engine.commit(self.epoch, batch.clone(), Durability::Handed);
+        self.persistently("commit metadata", commit).await.map(|()| Fate::Committed)
     }
 
     /// Everything answered before is durable in the engine when this returns. Many callers share one sync.
     pub(crate) async fn sync(&self) -> Result<(), Dead> {
         let target = self.core.lock().newest_ticket();
-        self.commit_up_to(target).await?;
+        // What was refused was answered so: there is nothing of it to be made durable.
+        let _: Fate = self.commit_up_to(target).await?;
         if self.durable.load(Ordering::Acquire) >= target {
             return Ok(());
         }

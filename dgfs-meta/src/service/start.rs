@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::ids::{Ino, OpId, SessionId};
@@ -17,7 +17,8 @@ use dgfs_proto::meta::{Caller, MetaReply};
 use crate::core::{Core, Snapshot, changes_to_undo, versions_named};
 use crate::engine::{Engine, EngineError, RowKey, RowRange, Table, WriterLease};
 use crate::rows::{Counters, InodeRow, Row, RowError, key};
-use crate::service::active::Active;
+use crate::service::active::{Active, Dead};
+use crate::service::full::Fullness;
 use crate::service::{MetaOptions, now};
 
 const PAGE: usize = 4096;
@@ -42,6 +43,7 @@ pub(crate) async fn activate(
         committed: AtomicU64::new(lease.last_batch),
         durable: AtomicU64::new(0),
         horizon: AtomicU64::new(0),
+        full: Fullness::default(),
         commits: AtomicU64::new(0),
         commit_lock: tokio::sync::Mutex::new(()),
         sync_lock: tokio::sync::Mutex::new(()),
@@ -54,7 +56,12 @@ pub(crate) async fn activate(
         waits: Mutex::new(HashMap::new()),
         options,
     });
-    active.begin(time).await.map_err(|_| EngineError::Unavailable("the start was interrupted".to_owned()))?;
+    let begun = active.begin(time).await;
+    if active.full.any() && (fresh || begun.is_err()) {
+        // The root, or what recovery has to write.
+        return Err(EngineError::NoSpace);
+    }
+    begun.map_err(|_| EngineError::Unavailable("the start was interrupted".to_owned()))?;
     Ok(active)
 }
 
@@ -130,7 +137,7 @@ async fn read_table(engine: &dyn Engine, table: Table) -> Result<Vec<(RowKey, Ro
     }
 }
 
-async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool), EngineError> {
+pub(crate) async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool), EngineError> {
     let volume = crate::format::read_volume(engine).await?;
     let counters = match read_one(engine, key::COUNTERS).await? {
         Some(Row::Counters(counters)) => Some(counters),
@@ -191,7 +198,7 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
 
 impl Active {
     /// Mends and tidies before the first call.
-    async fn begin(&self, time: Timestamp) -> Result<(), crate::service::active::Dead> {
+    async fn begin(&self, time: Timestamp) -> Result<(), Dead> {
         if self.options.exclusive {
             let dead: Vec<SessionId> = self.core.lock().sessions.keys().copied().collect();
             for id in dead {
@@ -207,7 +214,7 @@ impl Active {
     }
 
     /// Content changes whose bytes a power cut took are undone (ordered mode).
-    async fn take_back_lost_data(&self) -> Result<(), crate::service::active::Dead> {
+    async fn take_back_lost_data(&self) -> Result<(), Dead> {
         let Some(data) = self.options.data.clone() else { return Ok(()) };
         let counters: Counters = self.core.lock().counters;
         let mut events = Vec::new();
@@ -230,7 +237,12 @@ impl Active {
         }
         let time = now(&self.options.clock);
         for (_, change) in undo {
-            let _: MetaReply = self.settle(|core, _| core.undo(time, &change)).await?;
+            if self.settle_if_room(|core, _| core.undo(time, &change)).await?.is_none() {
+                error!(
+                    "the disk is full, and the recovery of this volume needs room: free some space, then start again"
+                );
+                return Err(Dead);
+            }
         }
         info!(events = events.len(), lost = lost.len(), "recent content changes checked against the stored data");
         Ok(())
