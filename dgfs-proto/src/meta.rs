@@ -477,6 +477,8 @@ pub enum ServerRequest {
         address: String,
         /// For people.
         label: String,
+        /// Names the file system it lies on, the same for all servers on that one; 0: not known.
+        disk: u64,
         /// Bytes of its file system.
         capacity_bytes: u64,
         /// Bytes it takes.
@@ -488,6 +490,8 @@ pub enum ServerRequest {
     Beat {
         /// Its number.
         id: ServerId,
+        /// As at the join.
+        disk: u64,
         /// Bytes of its file system.
         capacity_bytes: u64,
         /// Bytes it takes.

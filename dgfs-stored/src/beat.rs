@@ -24,6 +24,7 @@ use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
 
+use crate::space::disk_name;
 use crate::store::{Held, Store};
 
 /// How long one call to meta may take.
@@ -67,7 +68,8 @@ impl Member {
         address: String,
         label: String,
     ) -> Result<Self, String> {
-        let link = Link { store, metas, address, label };
+        let disk = disk_name(store.directory());
+        let link = Link { store, metas, address, label, disk };
         let until = Instant::now() + JOIN;
         let mut pause = PAUSE_MIN;
         let id = loop {
@@ -120,6 +122,7 @@ struct Link {
     metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
     address: String,
     label: String,
+    disk: u64,
 }
 
 impl Link {
@@ -151,6 +154,7 @@ impl Link {
             id: self.store.server(),
             address: self.address.clone(),
             label: self.label.clone(),
+            disk: self.disk,
             capacity_bytes: status.capacity_bytes,
             used_bytes: status.used_bytes,
             free_bytes: status.free_bytes,
@@ -227,6 +231,7 @@ impl Beating {
         let status = self.link.store.status();
         let request = ServerRequest::Beat {
             id: self.id,
+            disk: self.link.disk,
             capacity_bytes: status.capacity_bytes,
             used_bytes: status.used_bytes,
             free_bytes: status.free_bytes,

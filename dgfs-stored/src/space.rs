@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -53,6 +54,15 @@ impl Space {
     pub(crate) fn free_with_reserve(&self) -> u64 {
         disk_space(&self.directory).map_or(0, |room| room.free_bytes)
     }
+}
+
+/// Names the file system of `directory`: the same for all stores on it while this machine runs; 0 when it cannot be told.
+pub(crate) fn disk_name(directory: &Path) -> u64 {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let (Ok(boot), Ok(facts)) = (boot, std::fs::metadata(directory)) else { return 0 };
+    let words = boot.bytes().chain(facts.dev().to_le_bytes());
+    // FNV-1a, 64 bits; never 0.
+    words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) | 1
 }
 
 /// What the records that are not dead take.

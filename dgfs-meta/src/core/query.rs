@@ -1,7 +1,9 @@
 //! Questions about the truth. Change nothing.
 
+use std::collections::BTreeMap;
+
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
-use dgfs_proto::ids::{Ino, SessionId};
+use dgfs_proto::ids::{Ino, ServerId, SessionId};
 use dgfs_proto::limits::{LIST_MAX, READDIR_PAGE_MAX};
 use dgfs_proto::meta::{DirEntry, LockSpec, MetaReply, Query, VolumeUsage};
 use dgfs_proto::name::Name;
@@ -48,10 +50,16 @@ impl Core {
 
     /// Space and inodes of the volume.
     pub(crate) fn usage(&self, now: Timestamp) -> VolumeUsage {
-        let up = || self.servers.values().filter(|server| server.is_up(now));
+        // Servers on one disk share its room: it counts once, as the one that leaves the least sees it.
+        let mut disks: BTreeMap<(u64, ServerId), (u64, u64)> = BTreeMap::new();
+        for server in self.servers.values().filter(|server| server.is_up(now)) {
+            let apart = if server.disk == 0 { server.row.id } else { ServerId(0) };
+            let room = disks.entry((server.disk, apart)).or_insert((server.capacity_bytes, server.free_bytes));
+            *room = (room.0.max(server.capacity_bytes), room.1.min(server.free_bytes));
+        }
         VolumeUsage {
-            capacity_bytes: up().map(|server| server.capacity_bytes).sum(),
-            free_bytes: up().map(|server| server.free_bytes).sum(),
+            capacity_bytes: disks.values().map(|(capacity, _)| capacity).sum(),
+            free_bytes: disks.values().map(|(_, free)| free).sum(),
             inodes: self.counters.inodes,
             allocated_bytes: self.counters.allocated,
         }

@@ -25,6 +25,8 @@ const TEXT_BYTES_MAX: usize = 256;
 pub(crate) struct Server {
     pub(crate) row: ServerRow,
     pub(crate) seen: Timestamp,
+    /// Names the file system it lies on; 0: not known.
+    pub(crate) disk: u64,
     pub(crate) capacity_bytes: u64,
     pub(crate) used_bytes: u64,
     pub(crate) free_bytes: u64,
@@ -32,7 +34,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(row: ServerRow) -> Self {
-        Self { row, seen: Timestamp::default(), capacity_bytes: 0, used_bytes: 0, free_bytes: 0 }
+        Self { row, seen: Timestamp::default(), disk: 0, capacity_bytes: 0, used_bytes: 0, free_bytes: 0 }
     }
 
     pub(crate) fn is_up(&self, now: Timestamp) -> bool {
@@ -78,12 +80,13 @@ impl Core {
     pub(crate) fn server_request(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
         match request {
             ServerRequest::Join { .. } => self.join(now, request),
-            ServerRequest::Beat { id, capacity_bytes, used_bytes, free_bytes, collected } => {
+            ServerRequest::Beat { id, disk, capacity_bytes, used_bytes, free_bytes, collected } => {
                 if collected.len() > LIST_MAX || !self.servers.contains_key(id) {
                     return Outcome::Answer { reply: MetaReply::Refused(Status::Stale), ticket: 0 };
                 }
                 if let Some(server) = self.servers.get_mut(id) {
                     server.seen = now;
+                    server.disk = *disk;
                     server.capacity_bytes = *capacity_bytes;
                     server.used_bytes = *used_bytes;
                     server.free_bytes = *free_bytes;
@@ -97,7 +100,8 @@ impl Core {
     }
 
     fn join(&mut self, now: Timestamp, request: &ServerRequest) -> Outcome {
-        let ServerRequest::Join { identity, id, address, label, capacity_bytes, used_bytes, free_bytes } = request
+        let ServerRequest::Join { identity, id, address, label, disk, capacity_bytes, used_bytes, free_bytes } =
+            request
         else {
             return Outcome::Answer { reply: MetaReply::Refused(Status::Malformed), ticket: 0 };
         };
@@ -117,6 +121,7 @@ impl Core {
         let server = Server {
             row,
             seen: now,
+            disk: *disk,
             capacity_bytes: *capacity_bytes,
             used_bytes: *used_bytes,
             free_bytes: *free_bytes,

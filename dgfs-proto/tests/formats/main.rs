@@ -1,0 +1,9 @@
+//! The wire format: golden bytes of every message, and hostile bytes.
+//!
+//! Never talks to a peer. What is checked here is what two builds of different age tell each other.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+mod fuzz;
+mod golden;
+mod values;
