@@ -177,7 +177,7 @@ impl DirectoryLock {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o644)
+            .mode(0o600)
             .open(directory.join(LOCK_FILE))
             .map_err(failed)?;
         if !try_flock(&file).map_err(failed)? {

@@ -60,7 +60,7 @@ pub(crate) fn start(arguments: &[OsString], log: &Path) -> Result<u32, Failure> 
     let output = OpenOptions::new()
         .append(true)
         .create(true)
-        .mode(0o640)
+        .mode(0o600)
         .open(log)
         .map_err(|error| failed(&format!("open the log file {}", log.display()), error))?;
     let errors = output.try_clone().map_err(|error| failed("share the log file", error))?;

@@ -166,6 +166,10 @@ impl LinkError {
                 "a key of the volume in Redis at {server} is of a foreign type: something else writes to dgfs: keys ({text})"
             )),
             _ if text.contains("OOM command not allowed") => EngineError::NoSpace,
+            _ if text.contains("DB index is out of range") => EngineError::Refused(format!(
+                "Redis at {server} has no database of the number in the address ({text}): \
+                 take a smaller one, redis://host:port/0, or raise `databases` in redis.conf"
+            )),
             (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => EngineError::Unavailable(format!(
                 "Redis at {server} has become a read-only replica: dgfs waits for a primary at this address"
             )),

@@ -74,6 +74,13 @@ async fn a_missing_or_wrong_password_is_named_and_not_shown() {
 }
 
 #[tokio::test]
+async fn a_database_number_that_is_too_large_is_named() {
+    let server = RedisServer::start(&[]);
+    let url = format!("redis://127.0.0.1:{}/99", server.port());
+    assert_says(&refusal(&url, RedisDurability::Always).await, &["no database of the number", "databases"]);
+}
+
+#[tokio::test]
 async fn a_replica_is_refused_and_its_primary_named() {
     let primary = RedisServer::start(&[]);
     let of = primary.port().to_string();
