@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use dgfs_client::vfs::Vfs;
-use dgfs_runtime::metrics::MetricSet;
+use dgfs_runtime::metrics::{MetricSet, follow, show};
 
 /// Calls to the metadata service, by kind.
 pub const META_CALLS: &str = "dgfs_client_meta_calls_total";
@@ -41,24 +41,20 @@ pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
     set.before_render(move || refresh(&numbers, &vfs));
 }
 
-fn raise(counter: &IntCounter, to: u64) {
-    counter.inc_by(to.saturating_sub(counter.get()));
-}
-
 fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
     let Some(vfs) = vfs.upgrade() else { return };
     let trips = vfs.round_trips();
     for (kind, calls) in &trips.meta {
-        raise(&numbers.meta.with_label_values(&[kind.text()]), *calls);
+        follow(&numbers.meta.with_label_values(&[kind.text()]), *calls);
     }
     for (kind, calls) in &trips.chunk {
-        raise(&numbers.chunk.with_label_values(&[kind.text()]), *calls);
+        follow(&numbers.chunk.with_label_values(&[kind.text()]), *calls);
     }
     let now = vfs.numbers();
-    numbers.dirty_bytes.set(i64::try_from(now.dirty_bytes).unwrap_or(i64::MAX));
-    raise(&numbers.writes_waited, now.writes_waited);
-    raise(&numbers.conflicts, now.conflicts);
-    raise(&numbers.resumes, now.resumes);
-    raise(&numbers.write_errors, now.write_errors);
-    raise(&numbers.cache_hits, now.cache_hits);
+    show(&numbers.dirty_bytes, now.dirty_bytes);
+    follow(&numbers.writes_waited, now.writes_waited);
+    follow(&numbers.conflicts, now.conflicts);
+    follow(&numbers.resumes, now.resumes);
+    follow(&numbers.write_errors, now.write_errors);
+    follow(&numbers.cache_hits, now.cache_hits);
 }

@@ -22,6 +22,7 @@ use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, disk_space};
+use dgfs_runtime::metrics::MetricSet;
 use dgfs_runtime::random;
 use dgfs_stored::beat::Member;
 use dgfs_stored::service::StoreService;
@@ -90,6 +91,9 @@ impl Embedded {
     /// A sentence.
     pub async fn format(data_dir: &Path, volume: &NewVolume) -> Result<(), String> {
         create_dir_durably(data_dir).map_err(|error| format!("make {}: {error}", data_dir.display()))?;
+        // Before the metadata: a volume without this directory is one that lost it.
+        let chunks = data_dir.join("chunks");
+        create_dir_durably(&chunks).map_err(|error| format!("make {}: {error}", chunks.display()))?;
         let engine = FjallEngine::create(&data_dir.join("meta")).map_err(|error| error.to_string())?;
         format_volume(&engine, &volume.facts()?).await.map_err(|error| error.to_string())
     }
@@ -105,6 +109,7 @@ impl Embedded {
     pub async fn open(data_dir: &Path, use_of_it: &str, host: &str, owner: Caller) -> Result<Self, String> {
         create_dir_durably(data_dir).map_err(|error| format!("make {}: {error}", data_dir.display()))?;
         let lock = lock(data_dir, use_of_it, host)?;
+        check_whole(data_dir)?;
         if !data_dir.join("meta").exists() {
             Self::format(data_dir, &NewVolume::default()).await?;
             tracing::info!(directory = %data_dir.display(), "made a new volume");
@@ -139,6 +144,12 @@ impl Embedded {
         Ok(Self { link, meta, store, member, _lock: lock })
     }
 
+    /// Shows the numbers of metadata and storage in `set`; once.
+    pub fn register_metrics(&self, set: &MetricSet) {
+        dgfs_meta::metrics::register(set, &self.meta);
+        dgfs_stored::metrics::register(set, &self.store);
+    }
+
     /// Ends metadata and storage; everything is synced when this returns.
     ///
     /// # Errors
@@ -150,6 +161,30 @@ impl Embedded {
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         meta.and(closed.map_err(|_| "closing the chunk store panicked: see the log".to_owned()))
     }
+}
+
+/// Refuses a directory with one half of a volume: whoever loses the other one must hear of it before anything is written.
+fn check_whole(data_dir: &Path) -> Result<(), String> {
+    let (meta, chunks) = (data_dir.join("meta"), data_dir.join("chunks"));
+    let has_chunks = chunks.join("identity").exists() || chunks.join("segments").exists();
+    if has_chunks && !meta.exists() {
+        return Err(format!(
+            "{} holds contents of files, but their names and attributes, {}, are missing: restore that directory from a \
+             backup; for a new, empty volume give another --data-dir, or move {} away",
+            chunks.display(),
+            meta.display(),
+            chunks.display()
+        ));
+    }
+    if meta.exists() && !chunks.exists() {
+        return Err(format!(
+            "{} is missing: the contents of files lay there; restore it from a backup. To go on with names, attributes and \
+             small files only (reads of all others fail with EIO): mkdir {}",
+            chunks.display(),
+            chunks.display()
+        ));
+    }
+    Ok(())
 }
 
 fn lock(data_dir: &Path, use_of_it: &str, host: &str) -> Result<DirectoryLock, String> {

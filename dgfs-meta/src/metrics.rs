@@ -4,18 +4,18 @@
 
 use std::sync::{Arc, Weak};
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
-use dgfs_runtime::metrics::MetricSet;
+use dgfs_runtime::metrics::{MetricSet, follow, show};
 
 use crate::service::MetaService;
 
 struct Gauges {
     active: IntGauge,
     seq: IntGauge,
-    mutations: IntGauge,
-    commits: IntGauge,
-    engine_calls: IntGauge,
+    mutations: IntCounter,
+    commits: IntCounter,
+    engine_calls: IntCounter,
     rows: IntGauge,
     sessions: IntGauge,
     garbage: IntGauge,
@@ -30,9 +30,9 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
     let gauges = Gauges {
         active: set.gauge("dgfs_meta_active", "1 when this is the active metadata service, 0 for a standby"),
         seq: set.gauge("dgfs_meta_log_seq", "Last position of the change log"),
-        mutations: set.gauge("dgfs_meta_mutations", "Changes applied since this writer became active"),
-        commits: set.gauge("dgfs_meta_commit_groups", "Batches committed since this writer became active"),
-        engine_calls: set.gauge("dgfs_meta_engine_calls", "Calls to the engine since the process started"),
+        mutations: set.counter("dgfs_meta_mutations_total", "Changes applied since this writer became active"),
+        commits: set.counter("dgfs_meta_commit_groups_total", "Batches committed since this writer became active"),
+        engine_calls: set.counter("dgfs_meta_engine_calls_total", "Calls to the engine since the process started"),
         rows: set.gauge("dgfs_meta_rows_cached", "Rows in memory"),
         sessions: set.gauge("dgfs_meta_sessions", "Mounted clients"),
         garbage: set.gauge("dgfs_meta_garbage_versions", "Chunk versions waiting to be dropped"),
@@ -45,23 +45,19 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
     set.before_render(move || refresh(&gauges, &service));
 }
 
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
     let status = service.upgrade().and_then(|service| service.status());
     gauges.active.set(i64::from(status.is_some()));
     let Some(status) = status else { return };
-    gauges.seq.set(gauge(status.seq.0));
-    gauges.mutations.set(gauge(status.mutations));
-    gauges.commits.set(gauge(status.commits));
-    gauges.engine_calls.set(gauge(status.engine_calls));
-    gauges.rows.set(gauge(status.rows_cached));
-    gauges.sessions.set(gauge(status.sessions.len() as u64));
-    gauges.garbage.set(gauge(status.garbage));
-    gauges.orphans.set(gauge(status.orphans));
-    gauges.inodes.set(gauge(status.usage.inodes));
-    gauges.allocated_bytes.set(gauge(status.usage.allocated_bytes));
-    gauges.free_bytes.set(gauge(status.usage.free_bytes));
+    show(&gauges.seq, status.seq.0);
+    follow(&gauges.mutations, status.mutations);
+    follow(&gauges.commits, status.commits);
+    follow(&gauges.engine_calls, status.engine_calls);
+    show(&gauges.rows, status.rows_cached);
+    show(&gauges.sessions, status.sessions.len() as u64);
+    show(&gauges.garbage, status.garbage);
+    show(&gauges.orphans, status.orphans);
+    show(&gauges.inodes, status.usage.inodes);
+    show(&gauges.allocated_bytes, status.usage.allocated_bytes);
+    show(&gauges.free_bytes, status.usage.free_bytes);
 }

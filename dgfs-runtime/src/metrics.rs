@@ -125,6 +125,19 @@ impl MetricSet {
     }
 }
 
+/// Shows in `counter` a number that is counted elsewhere; one that has become smaller was begun anew.
+pub fn follow(counter: &IntCounter, value: u64) {
+    if value < counter.get() {
+        counter.reset();
+    }
+    counter.inc_by(value.saturating_sub(counter.get()));
+}
+
+/// Shows in `gauge` a number that is kept elsewhere.
+pub fn show(gauge: &IntGauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
 /// Bounds in seconds for the latency of a call: 50 µs to 30 s.
 pub const LATENCY_BOUNDS_S: [f64; 12] =
     [0.000_05, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0];

@@ -45,7 +45,7 @@ impl Lengths {
         let numbers = segments.numbers()?;
         numbers
             .into_iter()
-            .map(|number| Ok((number, segments.len_on_disk(number)?)))
+            .map(|number| Ok((number, segments.lengths_on_disk(number)?.0)))
             .collect::<Result<_, _>>()
             .map(Self)
     }

@@ -22,7 +22,6 @@ use crate::manifest::{self, Manifest};
 use crate::read::Fault;
 use crate::record::{HEADER_BYTES, Header, Kind, Place, decode_tables, encode_head};
 use crate::recover::{Mark, Walk};
-use crate::segment::Position;
 use crate::store::Store;
 
 /// Bytes written before a checkpoint: what a start after a crash reads again.
@@ -218,7 +217,9 @@ impl Store {
             .sync_blocking()
             .map_err(|status| format!("sync the segments: {status}"))
             .and_then(|()| self.shelf.table.commit_frozen(generation).map_err(|error| error.to_string()))
-            .and_then(|()| self.list_segments(position, None).map_err(|error| format!("list the segments: {error}")))
+            .and_then(|()| {
+                self.list_segments(position.segment, None).map_err(|error| format!("list the segments: {error}"))
+            })
             .and_then(|()| {
                 mark.write(self.directory(), self.shelf.salt).map_err(|error| format!("write the mark: {error}"))
             });
@@ -236,19 +237,27 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the segment list where it changed: all files but `leaving`, the last one up to the mark's `position`.
+    /// Notes how long the last segment is, too: nothing more is appended. Called at the end.
+    pub(crate) fn seal_list(&self) {
+        let past = self.maintenance.mark.lock().position.segment.saturating_add(1);
+        if let Err(error) = self.list_segments(past, None) {
+            tracing::warn!(%error, "the list of segments could not be written");
+        }
+    }
+
+    /// Writes the segment list where it changed: all files but `leaving`, with the lengths of those below `appending`.
     /// Files that were lost are not in it any more: the index names what was in them.
-    fn list_segments(&self, position: Position, leaving: Option<u32>) -> std::io::Result<()> {
+    fn list_segments(&self, appending: u32, leaving: Option<u32>) -> std::io::Result<()> {
         let mut listed = self.maintenance.listed.lock();
+        // Files in front of the last one listed are finished and keep their length; that one may have grown.
+        let last = listed.last_key_value().map_or(0, |(last, _)| *last);
         let mut now = Manifest::new();
         for segment in self.shelf.segments.numbers()?.into_iter().filter(|segment| Some(*segment) != leaving) {
-            let len = match listed.get(&segment) {
-                // A finished file keeps its length.
-                Some(len) if *len > 0 => *len,
-                _ if segment >= position.segment => 0,
-                _ => u32::try_from(self.shelf.segments.len_on_disk(segment)?).unwrap_or(u32::MAX),
-            };
-            now.insert(segment, len);
+            let known = listed.get(&segment).copied().unwrap_or(0);
+            let on_disk =
+                || self.shelf.segments.lengths_on_disk(segment).map(|(len, _)| u32::try_from(len).unwrap_or(u32::MAX));
+            let is_settled = segment >= appending || (segment < last && known > 0);
+            now.insert(segment, if is_settled { known } else { known.max(on_disk()?) });
         }
         if *listed != now {
             manifest::write(self.directory(), self.shelf.salt, &now)?;
@@ -321,6 +330,13 @@ impl Store {
         Ok(())
     }
 
+    /// Measures the disk, for whoever asks before the first survey.
+    pub(crate) fn measure(&self) {
+        if let Err(reason) = self.survey() {
+            tracing::warn!(reason, "what the store takes on the disk is not known yet");
+        }
+    }
+
     /// Measures the disk; the segments worth rewriting, the emptiest first.
     fn survey(&self) -> Result<Vec<u32>, String> {
         let failed = |error: std::io::Error| format!("look at the segments: {error}");
@@ -329,8 +345,7 @@ impl Store {
         let mut used = directory_bytes(&self.directory().join("index"));
         let mut worth = Vec::new();
         for segment in &numbers {
-            let allocated = self.shelf.segments.allocated(*segment).map_err(failed)?;
-            let len = self.shelf.segments.len(*segment).map_err(failed)?;
+            let (len, allocated) = self.shelf.segments.lengths_on_disk(*segment).map_err(failed)?;
             used += allocated;
             let live = self.usage.lock().segments.get(segment).copied().unwrap_or(0);
             let is_worth = live * 2 < allocated || live * SPARSE_PART < len;
@@ -374,8 +389,8 @@ impl Store {
             return Ok(());
         }
         // A crash between the two leaves a file that the list does not name, which is no damage.
-        let position = self.maintenance.mark.lock().position;
-        self.list_segments(position, Some(segment)).map_err(Fault::Io)?;
+        let appending = self.maintenance.mark.lock().position.segment;
+        self.list_segments(appending, Some(segment)).map_err(Fault::Io)?;
         self.usage.lock().segments.remove(&segment);
         self.shelf.segments.delete(segment).map_err(Fault::Io)
     }

@@ -1,111 +1,101 @@
 //! What the storage daemon shows Prometheus.
 //!
-//! Never counts anything itself: the store does. Always: the number of series is
+//! Never counts anything itself: the store does, and is read when it is asked for. Always: the number of series is
 //! bounded, also those by chunk.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use prometheus::{IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
-use dgfs_runtime::metrics::MetricSet;
+use dgfs_runtime::metrics::{MetricSet, follow, show};
 
 use crate::store::Store;
 
-/// How often the numbers are refreshed.
-const REFRESH: Duration = Duration::from_secs(2);
-/// Every so many refreshes the chunks are sorted by use.
-const HOT_EVERY: u32 = 8;
 /// Chunks shown by number: the most used.
 const HOT_MAX: usize = 20;
 
-struct Gauges {
+struct Numbers {
     capacity: IntGauge,
     used: IntGauge,
     free: IntGauge,
     live: IntGauge,
     versions: IntGauge,
     segments: IntGauge,
-    puts: IntGauge,
-    gets: IntGauge,
-    put_bytes: IntGauge,
-    get_bytes: IntGauge,
-    checksum_errors: IntGauge,
-    syncs: IntGauge,
+    puts: IntCounter,
+    gets: IntCounter,
+    put_bytes: IntCounter,
+    get_bytes: IntCounter,
+    checksum_errors: IntCounter,
+    syncs: IntCounter,
     lost: IntGauge,
+    lost_bytes: IntGauge,
     hot_uses: IntGaugeVec,
 }
 
-/// Registers the gauges and keeps them fresh for as long as the store lives.
+/// Registers the numbers; they are current whenever they are rendered, for as long as the store lives.
 ///
 /// # Panics
-/// Outside of a tokio runtime, or when the names are taken.
+/// When the names are taken.
 pub fn register(set: &MetricSet, store: &Arc<Store>) {
-    let gauges = Gauges {
+    let numbers = Numbers {
         capacity: set.gauge("dgfs_stored_capacity_bytes", "Bytes of the file system the store lies on"),
         used: set.gauge("dgfs_stored_used_bytes", "Bytes that segments and index take on disk"),
         free: set.gauge("dgfs_stored_free_bytes", "Bytes the store can still take, its reserve subtracted"),
         live: set.gauge("dgfs_stored_live_bytes", "Bytes of data in records that are in use"),
         versions: set.gauge("dgfs_stored_versions", "Chunk versions held"),
         segments: set.gauge("dgfs_stored_segments", "Segment files"),
-        puts: set.gauge("dgfs_stored_puts", "Versions put since the start"),
-        gets: set.gauge("dgfs_stored_gets", "Ranges read since the start"),
-        put_bytes: set.gauge("dgfs_stored_put_bytes", "Bytes put since the start"),
-        get_bytes: set.gauge("dgfs_stored_get_bytes", "Bytes read since the start"),
-        checksum_errors: set.gauge("dgfs_stored_checksum_errors", "Reads refused because of damage since the start"),
-        syncs: set.gauge("dgfs_stored_syncs", "Disk syncs since the start"),
-        lost: set.gauge("dgfs_stored_recovery_lost", "What the last start had to give up, in lines of the log"),
+        puts: set.counter("dgfs_stored_puts_total", "Versions put since the start"),
+        gets: set.counter("dgfs_stored_gets_total", "Ranges read since the start"),
+        put_bytes: set.counter("dgfs_stored_put_bytes_total", "Bytes put since the start"),
+        get_bytes: set.counter("dgfs_stored_get_bytes_total", "Bytes read since the start"),
+        checksum_errors: set
+            .counter("dgfs_stored_damaged_reads_total", "Reads refused because of damage since the start"),
+        syncs: set.counter("dgfs_stored_syncs_total", "Disk syncs since the start"),
+        lost: set.gauge("dgfs_stored_lost_versions", "Chunk versions the last start did not find whole"),
+        lost_bytes: set.gauge("dgfs_stored_lost_bytes", "Bytes of data that are gone with them"),
         hot_uses: set.gauges("dgfs_stored_hot_chunk_uses", "Gets and puts of the most used chunks", &["chunk"]),
     };
-    tokio::spawn(refresh(gauges, Arc::downgrade(store)));
+    let store = Arc::downgrade(store);
+    set.before_render(move || refresh(&numbers, &store));
 }
 
-async fn refresh(gauges: Gauges, store: Weak<Store>) {
-    let mut round = 0_u32;
-    while let Some(store) = store.upgrade() {
-        gauges.show(&store);
-        if round.is_multiple_of(HOT_EVERY) {
-            gauges.show_hot(&store);
-        }
-        round = round.wrapping_add(1);
-        drop(store);
-        tokio::time::sleep(REFRESH).await;
+fn refresh(numbers: &Numbers, store: &Weak<Store>) {
+    let Some(store) = store.upgrade() else { return };
+    let status = store.status();
+    for (shown, value) in [
+        (&numbers.capacity, status.capacity_bytes),
+        (&numbers.used, status.used_bytes),
+        (&numbers.free, status.free_bytes),
+        (&numbers.live, status.live_bytes),
+        (&numbers.versions, status.versions),
+        (&numbers.segments, status.segments),
+        (&numbers.lost, status.lost_versions),
+        (&numbers.lost_bytes, status.lost_bytes),
+    ] {
+        show(shown, value);
     }
-}
-
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-impl Gauges {
-    fn show(&self, store: &Store) {
-        let status = store.status();
-        for (shown, value) in [
-            (&self.capacity, status.capacity_bytes),
-            (&self.used, status.used_bytes),
-            (&self.free, status.free_bytes),
-            (&self.live, status.live_bytes),
-            (&self.versions, status.versions),
-            (&self.segments, status.segments),
-            (&self.puts, status.puts),
-            (&self.gets, status.gets),
-            (&self.put_bytes, status.put_bytes),
-            (&self.get_bytes, status.get_bytes),
-            (&self.checksum_errors, status.checksum_errors),
-            (&self.syncs, status.syncs),
-            (&self.lost, status.lost.len() as u64),
-        ] {
-            shown.set(gauge(value));
-        }
+    for (shown, value) in [
+        (&numbers.puts, status.puts),
+        (&numbers.gets, status.gets),
+        (&numbers.put_bytes, status.put_bytes),
+        (&numbers.get_bytes, status.get_bytes),
+        (&numbers.checksum_errors, status.checksum_errors),
+        (&numbers.syncs, status.syncs),
+    ] {
+        follow(shown, value);
     }
+    show_hot(&numbers.hot_uses, &store);
+}
 
-    fn show_hot(&self, store: &Store) {
-        let mut uses: Vec<(u64, u64)> =
-            store.chunk_uses().iter().map(|(chunk, uses)| (uses.reads + uses.writes, chunk.get())).collect();
-        uses.sort_unstable_by(|one, other| other.cmp(one));
-        self.hot_uses.reset();
-        for (count, chunk) in uses.into_iter().take(HOT_MAX) {
-            self.hot_uses.with_label_values(&[&chunk.to_string()]).set(gauge(count));
-        }
+fn show_hot(shown: &IntGaugeVec, store: &Store) {
+    let mut uses: Vec<(u64, u64)> =
+        store.chunk_uses().iter().map(|(chunk, uses)| (uses.reads + uses.writes, chunk.get())).collect();
+    if uses.len() > HOT_MAX {
+        uses.select_nth_unstable_by(HOT_MAX, |one, other| other.cmp(one));
+        uses.truncate(HOT_MAX);
+    }
+    shown.reset();
+    for (count, chunk) in uses {
+        show(&shown.with_label_values(&[&chunk.to_string()]), count);
     }
 }

@@ -51,7 +51,7 @@ impl Mark {
     }
 
     /// The mark in `directory`; none when it is missing or damaged.
-    fn read(directory: &Path, salt: u32) -> Option<Self> {
+    pub(crate) fn read(directory: &Path, salt: u32) -> Option<Self> {
         let bytes = std::fs::read(directory.join(MARK_FILE)).ok()?;
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         if crc32c::crc32c_append(salt, body).to_le_bytes() != *crc {
@@ -125,9 +125,9 @@ pub(crate) fn recover(
     };
     tracing::warn!(reason, "the chunk index is thrown away and rebuilt from the segments");
     let first = Position { segment: 1, offset: 0 };
-    if mark.is_none_or(|mark| listed.is_empty() && mark.position > first) {
-        let sentence = "checkpoint or segments.list is missing or damaged: if segment files or the end of one vanished \
-                        with it, only `dgfs fsck` can say which files lack data";
+    if listed.is_empty() && mark.is_none_or(|mark| mark.position > first) {
+        let sentence = "segments.list is missing or damaged, as is the index: if segment files vanished with them, \
+                        only `dgfs fsck` can say which files lack data";
         damage.name(sentence.to_owned());
     }
     let index = fresh_index(&index_directory).map_err(&unusable)?;

@@ -111,16 +111,12 @@ impl Segments {
         Ok(self.file(segment)?.metadata()?.len())
     }
 
-    /// The same, without opening it.
-    pub(crate) fn len_on_disk(&self, segment: u32) -> io::Result<u64> {
+    /// Its bytes, holes included, and the bytes it takes on the disk; without opening it.
+    pub(crate) fn lengths_on_disk(&self, segment: u32) -> io::Result<(u64, u64)> {
         let path = self.path(segment);
         let facts = std::fs::metadata(&path)?;
-        if facts.is_file() { Ok(facts.len()) } else { Err(named(&path, io::ErrorKind::InvalidInput, "is no file")) }
-    }
-
-    /// Bytes the file takes on the disk.
-    pub(crate) fn allocated(&self, segment: u32) -> io::Result<u64> {
-        Ok(self.file(segment)?.metadata()?.blocks() * 512)
+        let lengths = (facts.len(), facts.blocks() * 512);
+        if facts.is_file() { Ok(lengths) } else { Err(named(&path, io::ErrorKind::InvalidInput, "is no file")) }
     }
 
     /// Where the next record goes.

@@ -191,6 +191,7 @@ impl Store {
         });
         // What was replayed or marked dead must not be looked at again after the next crash.
         store.checkpoint().map_err(|reason| OpenError::Index { directory, reason })?;
+        store.measure();
         if store.options.maintain {
             Self::start_maintenance(&store);
         }
@@ -203,6 +204,7 @@ impl Store {
         if let Err(reason) = self.checkpoint() {
             tracing::warn!(%reason, "the last checkpoint failed; the next start will read the end of the segments again");
         }
+        self.seal_list();
         if let Err(error) = self.counters.save(&self.options.directory) {
             tracing::warn!(%error, "the per-chunk counters could not be saved");
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use dgfs_client::config::{VfsConfig, VfsDeps};
 use dgfs_client::vfs::Vfs;
 use dgfs_proto::meta::{Caller, ClientInfo};
+use dgfs_runtime::disk::create_dir_durably;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::telemetry::{self, LogConfig};
@@ -53,9 +54,11 @@ pub(crate) fn run(args: MountArgs, arguments: &[OsString]) -> Result<(), Failure
     let options = options_of(&args)?;
     let source = source_of(&args, &options)?;
     if args.background {
-        let log = log_of(&args, &options, &source)?;
+        // What is refused is refused before anything is made.
+        let _checked = prepare(&args.path, options.nonempty).map_err(Failure::new)?;
+        let (log, made) = log_of(&args, &options, &source)?;
         let words: Vec<_> = arguments.iter().skip(1).filter(|word| *word != "--background").cloned().collect();
-        let pid = start(&words, &log)?;
+        let pid = start(&words, &log).inspect_err(|_| made.iter().for_each(|directory| unmake(directory)))?;
         println!("mounted at {} by process {pid}, log in {}", args.path.display(), log.display());
         losses_at(&args.path).iter().for_each(|line| eprintln!("dgfs: {line}"));
         return Ok(());
@@ -108,22 +111,32 @@ fn source_of(args: &MountArgs, options: &MountOptions) -> Result<Source, Failure
     Ok(Source::Cluster { file, base })
 }
 
-fn log_of(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<PathBuf, Failure> {
+/// Where the log goes, and the data directory if it was made for it.
+fn log_of(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     if let Some(log) = args.log_file.clone().or_else(|| options.log_file.clone().map(PathBuf::from)) {
-        return Ok(log);
+        return Ok((log, None));
     }
     match source {
         Source::Embedded(directory) => {
-            std::fs::create_dir_all(directory)
+            let made = (!directory.exists()).then(|| directory.clone());
+            create_dir_durably(directory)
                 .map_err(|error| Failure::new(format!("make {}: {error}", directory.display())))?;
-            Ok(directory.join("mount.log"))
+            Ok((directory.join("mount.log"), made))
         }
         Source::Cluster { base, .. } => {
             // One log for each mount point: a cluster may be mounted many times.
             let at = std::path::absolute(&args.path).map_err(Failure::new)?;
             let name = at.as_os_str().as_bytes().escape_ascii().to_string().replace('/', "-");
-            Ok(base.join(format!("mount{name}.log")))
+            Ok((base.join(format!("mount{name}.log")), None))
         }
+    }
+}
+
+/// Takes back a data directory made for a mount that was refused, if no volume came to be in it.
+fn unmake(directory: &Path) {
+    if !directory.join("meta").exists() && !directory.join("chunks").exists() {
+        ["lock", "mount.log"].iter().for_each(|name| drop(std::fs::remove_file(directory.join(name))));
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -255,6 +268,9 @@ async fn answer(path: &Path, options: &MountOptions, volume: &Volume, ready: &mu
     let set = MetricSet::new();
     let metrics = MountMetrics::new(&set);
     client_metrics::register(&set, &volume.vfs);
+    if let Some(embedded) = &volume.embedded {
+        embedded.register_metrics(&set);
+    }
     let _server = serve_metrics(options, set, &volume.vfs).await?;
     let shutdown = Shutdown::new();
     shutdown.ask_on_signals().map_err(Failure::new)?;
