@@ -42,7 +42,7 @@ pub(crate) enum State {
 const ENTRY_BYTES: usize = 45;
 
 impl Entry {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(ENTRY_BYTES);
         out.push(match self.state {
             State::Live => 1,
@@ -58,7 +58,7 @@ impl Entry {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (state, rest) = bytes.split_first()?;
         let state = match state {
             1 => State::Live,
@@ -79,7 +79,7 @@ impl Entry {
     }
 }
 
-fn encode_key(id: VersionId) -> [u8; 16] {
+pub(crate) fn encode_key(id: VersionId) -> [u8; 16] {
     let mut key = [0; 16];
     let (chunk, version) = key.split_at_mut(8);
     chunk.copy_from_slice(&id.chunk.get().to_be_bytes());
@@ -87,7 +87,7 @@ fn encode_key(id: VersionId) -> [u8; 16] {
     key
 }
 
-fn decode_key(key: &[u8]) -> Option<VersionId> {
+pub(crate) fn decode_key(key: &[u8]) -> Option<VersionId> {
     let (chunk, rest) = key.split_first_chunk()?;
     let (version, _) = rest.split_first_chunk()?;
     Some(VersionId {

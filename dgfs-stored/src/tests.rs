@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod golden;
 mod member;
 mod model;
 mod room;
