@@ -1,0 +1,209 @@
+//! The bytes of version 1 of every row, kept in `golden/rows-v1.txt`, and damaged ones.
+//!
+//! Never opens an engine. `DGFS_BLESS=1` writes the file anew; that is right only before a first release, or for a file of
+//! a new version. `DGFS_FUZZ_SECONDS` runs the damaged ones longer, `DGFS_TEST_SEED` repeats them.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dgfs_meta::engine::{RowKey, Table};
+use dgfs_meta::rows::{
+    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, Row, RowError, ServerRow, SessionRow, key,
+};
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
+use dgfs_proto::chunk::{ChunkRef, VersionId};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
+use dgfs_proto::log::{Change, Event};
+use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, VolumeInfo};
+use dgfs_proto::name::Name;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows-v1.txt");
+const REMEDY: &str = "volumes of older builds would be misread. If that is meant: raise ROW_FORMAT (and FORMAT, FORMATS.md), keep \
+                      reading version 1 and golden/rows-v1.txt, and write golden/rows-v2.txt with DGFS_BLESS=1";
+
+fn time(secs: i64) -> Timestamp {
+    Timestamp { secs, nanos: 999_999_999 }
+}
+
+fn ino(raw: u64) -> Ino {
+    Ino::new(raw).unwrap()
+}
+
+fn version() -> VersionId {
+    VersionId { chunk: ChunkId::new(70_000).unwrap(), version: ChunkVersion::new(1 << 40).unwrap() }
+}
+
+fn inode() -> InodeRow {
+    let attr = Attr {
+        ino: ino(300),
+        kind: FileKind::Directory,
+        mode: 0o1777,
+        uid: 1000,
+        gid: 100,
+        nlink: 3,
+        size: 2,
+        allocated: 0,
+        rdev: 0,
+        atime: time(-1),
+        mtime: time(1_700_000_000),
+        ctime: time(1_700_000_001),
+        btime: time(0),
+        data_version: 5,
+        flags: AttrFlags(AttrFlags::HAS_DEFAULT_ACL),
+        parent: Ino::ROOT,
+    };
+    let tree = TreeStat { files: 1, dirs: 2, bytes: 1 << 50 };
+    InodeRow { attr, links: vec![Link { parent: Ino::ROOT, cookie: u64::MAX }], tree, target: b"t".to_vec() }
+}
+
+fn counters() -> Counters {
+    Counters {
+        next_ino: 301,
+        next_chunk: 70_001,
+        next_version: 1 << 41,
+        next_session: 6,
+        next_garbage: 7,
+        next_server: 3,
+        seq: Seq(99),
+        trimmed: Seq(50),
+        data_synced: Seq(98),
+        map_epoch: Epoch(9),
+        inodes: 12,
+        allocated: 1 << 45,
+        shares: 1,
+    }
+}
+
+fn rows() -> Vec<(&'static str, RowKey, Row)> {
+    let session = SessionId::new(5).unwrap();
+    let reference = ChunkRef { chunk: version().chunk, version: version().version, len: 4 << 20, allocated: 12_345 };
+    let volume = VolumeInfo {
+        uuid: Uuid([7; 16]),
+        name: "main".to_owned(),
+        chunk_bytes: 4 << 20,
+        inline_bytes_max: 4096,
+        format: 1,
+        created: time(1_700_000_000),
+        initial_servers: 1,
+    };
+    let client = ClientInfo { host: "h".to_owned(), pid: 1, mount_point: "/m".to_owned(), version: "0.1.0".to_owned() };
+    let lock = LockSpec { family: LockFamily::Posix, owner: 3, kind: LockKind::Read, start: 0, end: u64::MAX, pid: 4 };
+    let entry = DentryRow { slot: 1, name: Name::new(b"e").unwrap(), ino: ino(300), kind: FileKind::Symlink };
+    let event = Event { seq: Seq(99), at: time(1), session: None, change: Change::Freed { ino: ino(300) } };
+    let server =
+        ServerRow { id: ServerId(2), identity: Uuid([9; 16]), address: "a:1".to_owned(), label: "l".to_owned() };
+    let held = SessionRow { id: session, key: 8, client, versions: vec![(1, 1 << 24)], acked: OpId(300) };
+    let consumer = ConsumerRow { name: "index".to_owned(), seq: Seq(98), seen: time(1_700_000_000) };
+    let xattrs = BTreeMap::from([(b"user.a".to_vec(), vec![0, 255]), (b"user.b".to_vec(), Vec::new())]);
+    vec![
+        ("volume", key::VOLUME, Row::Volume(volume)),
+        ("counters", key::COUNTERS, Row::Counters(counters())),
+        ("assignment", key::ASSIGNMENT, Row::Assignment(vec![vec![ServerId(1), ServerId(2)], Vec::new()])),
+        ("inode", key::inode(ino(300)), Row::Inode(inode())),
+        ("inline", key::inline(ino(300)), Row::Inline(b"hello".to_vec())),
+        ("xattrs", key::xattr(ino(300)), Row::Xattrs(xattrs)),
+        ("dentries", key::dentry(Ino::ROOT, 1 << 54), Row::Dentries(vec![entry])),
+        ("slots", key::slots(ino(300), 70), Row::Slots(vec![(6, reference)])),
+        ("locks", key::lock(ino(300)), Row::Locks(vec![HeldLock { session, lock }])),
+        ("event", key::event(Seq(99)), Row::Event(event)),
+        ("session", key::session(session), Row::Session(held)),
+        ("answer", key::answer(session, OpId(300)), Row::Answer(MetaReply::Removed { ino: Some(ino(300)), nlink: 0 })),
+        ("garbage", key::garbage(7), Row::Garbage(version())),
+        ("shared", key::shared(version().version), Row::Shared(2)),
+        ("orphan", key::orphan(ino(300)), Row::Orphan),
+        ("server", key::server(ServerId(2)), Row::Server(server)),
+        ("consumer", key::consumer(u64::MAX), Row::Consumer(consumer)),
+    ]
+}
+
+/// A golden line: `NAME KEY ROW`, the key as table, partition and sort.
+fn kept() -> BTreeMap<String, (String, Vec<u8>)> {
+    let text = std::fs::read_to_string(FILE).unwrap();
+    let line = |line: &str| {
+        let [name, key, hex] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        (name.to_owned(), (key.to_owned(), bytes))
+    };
+    text.lines().map(line).collect()
+}
+
+fn key_text(key: RowKey) -> String {
+    format!("{}:{:x}:{:x}", key.table as u8, key.partition, key.sort)
+}
+
+#[test]
+fn every_row_has_the_key_and_the_bytes_of_version_1() {
+    if std::env::var_os("DGFS_BLESS").is_some() {
+        let mut out = String::new();
+        for (name, key, row) in rows() {
+            let hex = row.encode().iter().fold(String::new(), |mut hex, byte| {
+                write!(hex, "{byte:02x}").unwrap();
+                hex
+            });
+            writeln!(out, "{name} {} {hex}", key_text(key)).unwrap();
+        }
+        std::fs::write(FILE, out).unwrap();
+    }
+    let kept = kept();
+    for (name, key, row) in rows() {
+        let (at, bytes) = &kept[name];
+        assert!(
+            Row::decode(key, bytes).as_ref() == Ok(&row),
+            "old bytes of {name} are read as something else: {REMEDY}"
+        );
+        assert!(row.encode() == *bytes, "{name} is written differently: {REMEDY}");
+        assert!(key_text(key) == *at, "{name} lies elsewhere: {REMEDY}");
+    }
+    assert_eq!(kept.len(), rows().len());
+    // A table that is new needs a row above: the last number is that of consumers.
+    assert_eq!(Table::Consumer as u8, 15);
+}
+
+#[test]
+fn a_row_of_a_newer_format_is_refused_as_such() {
+    for (name, key, row) in rows().into_iter().filter(|(name, _, _)| *name != "orphan") {
+        let mut bytes = row.encode();
+        bytes[0] += 1;
+        assert!(matches!(Row::decode(key, &bytes), Err(RowError::Newer { .. })), "{name}");
+    }
+}
+
+#[test]
+fn damaged_rows_are_refused_or_read_without_a_panic() {
+    let given = std::env::var("DGFS_TEST_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let mut state =
+        given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64) | 1;
+    println!("DGFS_TEST_SEED={state}");
+    let mut below = |bound: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as usize % bound
+    };
+    let seconds = std::env::var("DGFS_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let golden: Vec<_> = rows().into_iter().map(|(_, key, row)| (key, row.encode())).collect();
+    let mut read = 0_u64;
+    while Instant::now() < until {
+        for _ in 0..100 {
+            let mut bytes = golden[below(golden.len())].1.clone();
+            for _ in 0..below(4) {
+                let at = below(bytes.len());
+                bytes[at] = [0, 1, 0x7f, 0x80, 0xff][below(5)];
+            }
+            if below(6) == 0 {
+                let at = below(bytes.len());
+                bytes.splice(at..at, [0xff; 9]);
+            }
+            bytes.truncate(1 + below(bytes.len() * 2));
+            // Also as a row of a table it is not of.
+            if let Ok(row) = Row::decode(golden[below(golden.len())].0, &bytes) {
+                read += 1;
+                assert!(row.weight() < 64 << 20 && !row.encode().is_empty());
+            }
+        }
+    }
+    assert!(read > 0);
+}
