@@ -31,6 +31,15 @@ fn filled(directory: &Path) -> (Arc<Store>, Vec<Vec<u8>>) {
     (store, contents)
 }
 
+/// A store of several segments, ended in order.
+fn spread(directory: &Path) {
+    let store = open(directory);
+    for version in 1..=30 {
+        put(&store, id(version, version), None, 0, &[1; 100_000]);
+    }
+    store.close();
+}
+
 fn check_filled(store: &Store, contents: &[Vec<u8>]) {
     for (version, bytes) in (1..).zip(contents) {
         assert_eq!(read(store, id(version, version), bytes.len()), *bytes);
@@ -185,12 +194,7 @@ fn missing_or_damaged_mark_leads_to_a_rebuild() {
 #[test]
 fn missing_segment_is_named_and_the_rest_is_served() {
     let directory = TestDir::new();
-    let store = open(directory.path());
-    for version in 1..=30 {
-        put(&store, id(version, version), None, 0, &[1; 100_000]);
-    }
-    store.close();
-    drop(store);
+    spread(directory.path());
     std::fs::remove_file(directory.path().join("segments/00000002.seg")).unwrap();
     for _ in 0..2 {
         let store = open(directory.path());
@@ -238,12 +242,7 @@ fn segment_cut_off_after_a_clean_end_is_named_at_the_start() {
 #[test]
 fn segment_missing_together_with_the_index_is_named() {
     let directory = TestDir::new();
-    let store = open(directory.path());
-    for version in 1..=30 {
-        put(&store, id(version, version), None, 0, &[1; 100_000]);
-    }
-    store.close();
-    drop(store);
+    spread(directory.path());
     std::fs::remove_file(directory.path().join("segments/00000001.seg")).unwrap();
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
     let status = open(directory.path()).status();
