@@ -7,6 +7,7 @@
 //! Reading order: [`session`] (the handshake and the threads) → `filesystem` and `requests` (requests) → `dispatch`
 //! (who polls a future) → `respond` and `translate` (words).
 
+mod atime;
 mod directory;
 mod dispatch;
 mod files;
@@ -24,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::OwnedRwLockReadGuard;
 
 use dgfs_client::vfs::{Handle, OpenFlags, Vfs};
 use dgfs_proto::attr::{Attr, Timestamp};
@@ -31,6 +33,7 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{SetAttr, SetTime};
 use dgfs_proto::status::Status;
 
+use crate::adapter::atime::AtimeGates;
 use crate::adapter::dispatch::{Bound, Dispatcher};
 use crate::adapter::files::{Executing, LockedInodes, OpenDirectory, OpenFile, Table};
 use crate::adapter::notify::KernelForgetter;
@@ -85,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) files: Table<OpenFile>,
     pub(crate) directories: Table<OpenDirectory>,
     pub(crate) locked: LockedInodes,
+    pub(crate) renewals: AtimeGates,
     pub(crate) executing: Executing,
     pub(crate) families: Families,
     pub(crate) options: AdapterOptions,
@@ -115,6 +119,7 @@ impl Adapter {
             files: Table::default(),
             directories: Table::default(),
             locked: LockedInodes::default(),
+            renewals: AtimeGates::default(),
             executing: Executing::default(),
             families: Families::default(),
             options,
@@ -124,8 +129,8 @@ impl Adapter {
         Ok(Self { shared: Arc::new(shared), dispatch: Dispatcher::new(runtime, metrics), watch })
     }
 
-    /// Moves the access time after a read, if relatime asks for it. The reply of the read was sent already.
-    fn touch(&self, ino: Ino) {
+    /// Moves the access time after a read, if relatime asks for it. The reply of the read was sent already; the renewal began before.
+    fn touch(&self, ino: Ino, renewal: OwnedRwLockReadGuard<()>) {
         let vfs = Arc::clone(&self.shared.vfs);
         self.dispatch.run(Op::Atime, Bound::Counted, async move {
             // A failure is no news: the read itself succeeded, and the next open tries again.
@@ -135,6 +140,7 @@ impl Adapter {
                 let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
                 let _ = vfs.setattr(ino, set).await;
             }
+            drop(renewal);
             None
         });
     }
@@ -149,6 +155,7 @@ impl Shared {
     /// Moves the access time of a file the kernel holds pages of: it may read those without asking. It does not know then
     /// that the time moved, so it is told.
     fn renew_atime(self: &Arc<Self>, ino: Ino) {
+        let Some(renewal) = self.renewals.renew(ino) else { return };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
@@ -156,6 +163,7 @@ impl Shared {
             if shared.vfs.setattr(ino, set).await.is_ok() {
                 shared.forgetter.refresh_attributes(ino);
             }
+            drop(renewal);
         });
     }
 

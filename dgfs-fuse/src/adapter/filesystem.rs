@@ -104,10 +104,14 @@ impl Filesystem for Adapter {
             // The kernel takes setuid and setgid away itself, by a mode in the same request.
             kill_privileges: false,
         };
-        let vfs = self.vfs();
+        let shared = Arc::clone(&self.shared);
         self.serve(Op::SetAttr, reply, async move {
             let ino = translate::ino(ino)?;
-            if set == SetAttr::default() { Ok(vfs.getattr(ino).await?) } else { Ok(vfs.setattr(ino, set).await?) }
+            if set == SetAttr::default() {
+                return Ok(shared.vfs.getattr(ino).await?);
+            }
+            let _setting = if set.atime.is_some() { shared.renewals.set(ino).await } else { None };
+            Ok(shared.vfs.setattr(ino, set).await?)
         });
     }
 
@@ -220,9 +224,10 @@ impl Filesystem for Adapter {
             Err(errno) => return Respond::<Bytes>::refuse(reply, errno),
         };
         let (vfs, open) = (self.vfs(), file.handle);
+        let renewal = if file.take_atime_due() { self.shared.renewals.renew(file.ino) } else { None };
         self.serve(Op::Read, reply, async move { Ok(vfs.read(open, offset, size).await?) });
-        if file.take_atime_due() {
-            self.touch(file.ino);
+        if let Some(renewal) = renewal {
+            self.touch(file.ino, renewal);
         }
     }
 

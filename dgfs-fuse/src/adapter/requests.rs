@@ -168,9 +168,10 @@ impl Adapter {
             Err(errno) => return reply.refuse(errno),
         };
         let work = list(Arc::clone(&self.shared), Arc::clone(&directory), cookie, reply);
+        let renewal = if directory.take_atime_due() { self.shared.renewals.renew(directory.ino) } else { None };
         self.dispatch.run(op, Bound::Counted, work);
-        if directory.take_atime_due() {
-            self.touch(directory.ino);
+        if let Some(renewal) = renewal {
+            self.touch(directory.ino, renewal);
         }
     }
 
