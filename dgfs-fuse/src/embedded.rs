@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 
@@ -26,8 +26,9 @@ use dgfs_runtime::metrics::MetricSet;
 use dgfs_runtime::random;
 use dgfs_stored::beat::Member;
 use dgfs_stored::service::StoreService;
-use dgfs_stored::store::{Store, StoreOptions};
+use dgfs_stored::store::{OpenError, Store, StoreOptions};
 
+use crate::mount::table::mounted_at;
 use crate::volume::VolumeLink;
 
 /// Metadata rows in memory: a mount shares its machine with the programs that use it.
@@ -35,6 +36,13 @@ const META_MEMORY_BYTES: usize = 96 << 20;
 
 /// Disk kept free for metadata beyond their own limit: some 100,000 changes between two flushes.
 const META_HEADROOM_BYTES: u64 = 48 << 20;
+
+/// How long the process of a mount that was taken away may write before it gives up its volume.
+const END_OF_MOUNT: Duration = Duration::from_secs(60);
+/// How long such a process may take to end after that.
+const END_OF_PROCESS: Duration = Duration::from_secs(5);
+/// How often a lock is asked for again; it cannot tell.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a new volume is like.
 #[derive(Clone, Debug)]
@@ -108,7 +116,7 @@ impl Embedded {
     /// Outside of a tokio runtime.
     pub async fn open(data_dir: &Path, use_of_it: &str, host: &str, owner: Caller) -> Result<Self, String> {
         create_dir_durably(data_dir).map_err(|error| format!("make {}: {error}", data_dir.display()))?;
-        let lock = lock(data_dir, use_of_it, host)?;
+        let lock = lock(data_dir, use_of_it, host).await?;
         check_whole(data_dir)?;
         if !data_dir.join("meta").exists() {
             Self::format(data_dir, &NewVolume::default()).await?;
@@ -119,11 +127,7 @@ impl Embedded {
         let space = disk_space(data_dir).map_err(|error| format!("look at {}: {error}", data_dir.display()))?;
         let reserve_bytes = Some(free_bytes_min(space.capacity_bytes) + META_HEADROOM_BYTES);
         let options = StoreOptions { reserve_bytes, ..StoreOptions::new(data_dir.join("chunks")) };
-        // Recovery reads the disk: not on a runtime thread.
-        let store = tokio::task::spawn_blocking(move || Store::open(options))
-            .await
-            .map_err(|_| "opening the chunk store panicked: see the log".to_owned())?
-            .map_err(|error| error.to_string())?;
+        let store = open_store(options).await?;
         let options = MetaOptions {
             holder: format!("{host}, process {}", std::process::id()),
             memory_bytes: META_MEMORY_BYTES,
@@ -187,18 +191,49 @@ fn check_whole(data_dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn lock(data_dir: &Path, use_of_it: &str, host: &str) -> Result<DirectoryLock, String> {
-    let holder = format!("{use_of_it} by pid {} on host {host}", std::process::id());
-    DirectoryLock::acquire(data_dir, &holder).map_err(|error| match error {
-        LockError::Held { directory, holder } => {
-            let holder = holder.split(" (process ").next().unwrap_or_default().to_owned();
-            format!(
-                "the volume in {} is {holder}: use that mount, unmount it first, or give another --data-dir",
-                directory.display()
-            )
+/// Locks the volume. The process of a mount that was just taken away (umount(8) does not wait for it) writes what it has and then
+/// gives it up: that is waited for, as long as the mount point of the holder is none.
+async fn lock(data_dir: &Path, use_of_it: &str, host: &str) -> Result<DirectoryLock, String> {
+    let this = format!("{use_of_it} by pid {} on host {host}", std::process::id());
+    let end = Instant::now() + END_OF_MOUNT;
+    loop {
+        match DirectoryLock::acquire(data_dir, &this) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Held { holder, .. }) if is_unmounted(&holder) && Instant::now() < end => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(LockError::Held { directory, holder }) => {
+                let holder = holder.split(" (process ").next().unwrap_or_default().to_owned();
+                return Err(format!(
+                    "the volume in {} is {holder}: use that mount, unmount it first, or give another --data-dir",
+                    directory.display()
+                ));
+            }
+            Err(error @ LockError::Io { .. }) => return Err(error.to_string()),
         }
-        LockError::Io { .. } => error.to_string(),
-    })
+    }
+}
+
+/// Has the mount that a lock's holder names been taken away? (Or it is not there yet.)
+fn is_unmounted(holder: &str) -> bool {
+    let point = holder.strip_prefix("mounted at ").and_then(|rest| rest.split(" by pid ").next());
+    point.is_some_and(|point| matches!(mounted_at(Path::new(point)), Ok(None)))
+}
+
+/// Opens the chunk store, whose own lock an ending process may give back a moment after the volume's.
+async fn open_store(options: StoreOptions) -> Result<Arc<Store>, String> {
+    let end = Instant::now() + END_OF_PROCESS;
+    loop {
+        let options = options.clone();
+        // Recovery reads the disk: not on a runtime thread.
+        let opened = tokio::task::spawn_blocking(move || Store::open(options))
+            .await
+            .map_err(|_| "opening the chunk store panicked: see the log".to_owned())?;
+        match opened {
+            Err(OpenError::Lock(LockError::Held { .. })) if Instant::now() < end => tokio::time::sleep(ASK_AGAIN).await,
+            other => return other.map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// The chunk store, as far as the metadata service must know of it.
