@@ -17,7 +17,7 @@ const VOLUME_ROW: RowKey = RowKey { table: Table::Volume, partition: 0, sort: 0 
 /// Rows removed by one batch of [`erase_volume`].
 const ERASE_ROWS: usize = 1024;
 
-const TABLES: [Table; 15] = [
+pub(crate) const TABLES: [Table; 15] = [
     Table::Volume,
     Table::Inode,
     Table::Inline,

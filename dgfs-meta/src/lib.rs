@@ -13,3 +13,4 @@ pub mod engine;
 pub mod format;
 pub mod metrics;
 pub mod rows;
+pub mod salvage;

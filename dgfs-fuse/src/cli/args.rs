@@ -207,6 +207,9 @@ pub(crate) struct FsckArgs {
     /// Remove chunks that nothing refers to (files that lack data are only listed)
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Bring back what is readable of damaged metadata, and name what is lost
+    #[arg(long, conflicts_with_all = ["config", "repair"])]
+    pub(crate) salvage: bool,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,6 +4,7 @@
 //! 0 clean, 1 mended, 4 errors left, 8 the check could not be done, 16 wrong usage.
 
 mod repair;
+mod salvage;
 mod walk;
 
 use serde_json::json;
@@ -45,6 +46,10 @@ struct Findings {
 pub(crate) fn run(args: &FsckArgs) -> Result<u8, Failure> {
     let log = LogConfig { level: "warn".to_owned(), ..LogConfig::default() };
     telemetry::init(&log, paths::log_level().as_deref()).map_err(Failure::new)?;
+    if args.salvage {
+        let directory = args.data_dir.clone().map_or_else(paths::default_data_dir, Ok)?;
+        return salvage::run(&directory, args.json);
+    }
     let runtime = build_runtime("dgfs", 2).map_err(Failure::new)?;
     let findings = runtime.block_on(async {
         if let Some(config) = &args.config {

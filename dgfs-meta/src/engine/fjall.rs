@@ -7,12 +7,17 @@
 //! through `fdatasync`. Futures are ready at their first poll, except those that
 //! wait for the disk.
 
+mod facts;
 mod files;
+mod journal;
+mod mark;
 mod room;
+mod salvage;
 #[cfg(test)]
 mod tests;
 
 pub use self::room::free_bytes_min;
+pub(crate) use self::salvage::{aside, salvage_rows};
 
 use std::fs::File;
 use std::fs::Permissions;
@@ -26,11 +31,14 @@ use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::Mutex;
+use tracing::debug;
 
 use dgfs_proto::ids::Epoch;
 use dgfs_proto::limits::WRITER_LEASE_MS;
 
-use self::files::{holds_anything, io_error, journals, making_dir, remove_leftover, sync_parent};
+use self::files::{holds_anything, io_error, making_dir, remove_leftover, sync_parent};
+use self::journal::{damaged, journals};
+use self::mark::Mark;
 use self::room::Room;
 use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
 
@@ -127,9 +135,11 @@ impl FjallEngine {
         // Small files' bytes and all names lie here: nobody else's to read.
         std::fs::set_permissions(dir, Permissions::from_mode(0o700))
             .map_err(|error| EngineError::Refused(format!("make {} private: {error}", dir.display())))?;
+        journal::check(dir)?;
         let (db, rows) = open_database(dir)?;
         let stored = rows.get(WRITER_KEY).map_err(|error| explain(dir, error))?;
         let (epoch, last_batch) = decode_writer(dir, stored.as_deref())?;
+        facts::keep(dir, &rows);
         let writer = Mutex::new(Writer { epoch, last_batch, holder: None });
         let store = Store {
             dir: dir.to_owned(),
@@ -326,13 +336,19 @@ impl Store {
     /// fjall before the next one begins, and one that it removes has been synced as tables.
     fn sync(&self) -> Result<(), EngineError> {
         self.refuse_after_failure()?;
-        let outcome = journals(&self.dir).and_then(|paths| {
-            for path in paths {
-                match File::open(&path) {
+        let number = self.writer.lock().last_batch;
+        let outcome = journals(&self.dir).and_then(|all| {
+            for (_, path) in &all {
+                match File::open(path) {
                     Ok(file) => file.sync_data()?,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
+            }
+            if let Some((journal, _)) = all.last()
+                && let Err(error) = (Mark { journal: *journal, number }).write(&self.dir)
+            {
+                debug!(%error, "what was synced is not noted: damage of the journal may go unnoticed");
             }
             Ok(())
         });
@@ -356,7 +372,7 @@ impl Store {
             .and_then(|(partition, rest)| Some((*partition, <[u8; 8]>::try_from(rest).ok()?)));
         match numbers {
             Some((partition, sort)) => Ok((u64::from_be_bytes(partition), u64::from_be_bytes(sort))),
-            None => Err(EngineError::Damaged(format!("{} holds a key of {} bytes", self.dir.display(), key.len()))),
+            None => Err(damaged(&self.dir, &format!("it holds a key of {} bytes", key.len()))),
         }
     }
 }
@@ -401,7 +417,7 @@ fn encode_writer(epoch: u64, last_batch: u64) -> Vec<u8> {
 }
 
 fn decode_writer(dir: &Path, bytes: Option<&[u8]>) -> Result<(u64, u64), EngineError> {
-    let damaged = || EngineError::Damaged(format!("the writer row of {} makes no sense", dir.display()));
+    let damaged = || damaged(dir, "its writer row makes no sense");
     let (version, rest) = bytes.and_then(<[u8]>::split_first).ok_or_else(damaged)?;
     if *version > WRITER_VALUE_VERSION {
         return Err(EngineError::Refused(format!(
@@ -436,6 +452,11 @@ fn explain(dir: &Path, error: fjall::Error) -> EngineError {
     let at = dir.display();
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            // What the system did not say, fjall found: a length or a name that makes no sense.
+            let nonsense = error.raw_os_error().is_none() && error.kind() != io::ErrorKind::StorageFull;
+            if nonsense || error.kind() == io::ErrorKind::NotFound {
+                return damaged(dir, &error.to_string());
+            }
             io_error("read or write the metadata in", dir, &error)
         }
         fjall::Error::Locked => EngineError::Refused(format!(
@@ -452,6 +473,9 @@ fn explain(dir: &Path, error: fjall::Error) -> EngineError {
     }
 }
 
-fn damaged(dir: &Path, what: &str) -> EngineError {
-    EngineError::Damaged(format!("{}: {what}; restore it from a backup, or check the disk", dir.display()))
+/// Moves everything from the journal to tables, as a long life does.
+#[cfg(test)]
+pub(crate) fn flush_for_tests(dir: &Path) {
+    let (_db, rows) = open_database(dir).unwrap();
+    rows.rotate_memtable_and_wait().unwrap();
 }

@@ -8,7 +8,7 @@ use tracing::error;
 use dgfs_proto::status::Status;
 
 use crate::core::{Core, LoadedRange, Need};
-use crate::engine::{RowKey, RowRange, Table};
+use crate::engine::{EngineError, EngineFuture, RowKey, RowRange, Table};
 use crate::rows::{Row, RowError};
 use crate::service::active::Active;
 
@@ -56,7 +56,7 @@ impl Active {
             let (from, to) = if whole { (0, u64::MAX) } else { (first, last) };
             let limit = if whole { PARTITION_ROWS_MAX } else { sorts.len() };
             let range = RowRange { table, partition, from, to, limit };
-            let found = self.persistently("list metadata", || self.engine.list(range)).await.map_err(|_| None)?;
+            let found = self.reading("list metadata", || self.engine.list(range)).await?;
             let full = found.len() == limit;
             for (key, bytes) in found {
                 let row = Row::decode(key, &bytes).map_err(|error| refused(&error))?;
@@ -71,13 +71,24 @@ impl Active {
         Ok(Loaded::Rows(rows))
     }
 
+    /// Reads with patience. Damage fails the one operation that meets it: the rest of the volume can be used.
+    async fn reading<T>(&self, step: &str, call: impl Fn() -> EngineFuture<T>) -> Result<T, Option<Status>> {
+        match call().await {
+            Ok(value) => Ok(value),
+            Err(EngineError::Damaged(why)) => {
+                error!(error = %why, "metadata cannot be read");
+                Err(Some(Status::Corrupt))
+            }
+            Err(_) => self.persistently(step, call).await.map_err(|_| None),
+        }
+    }
+
     /// Loads what an attempt needs. `Err(None)`: this writer is dead.
     pub(crate) async fn load(&self, need: Need) -> Result<Loaded, Option<Status>> {
         match need {
             Need::Rows(keys) if self.options.exclusive && keys.len() >= DENSE_MIN => self.load_dense(keys).await,
             Need::Rows(keys) => {
-                let bytes = self.persistently("load metadata", || self.engine.load(keys.clone())).await;
-                let bytes = bytes.map_err(|_| None)?;
+                let bytes = self.reading("load metadata", || self.engine.load(keys.clone())).await?;
                 let mut rows = Vec::with_capacity(keys.len());
                 for (key, bytes) in keys.into_iter().zip(bytes) {
                     let row = bytes.map(|bytes| Row::decode(key, &bytes)).transpose();
@@ -86,9 +97,9 @@ impl Active {
                 Ok(Loaded::Rows(rows))
             }
             Need::Range(range) => {
-                let found = self.persistently("list metadata", || self.engine.list(range)).await;
+                let found = self.reading("list metadata", || self.engine.list(range)).await?;
                 let mut rows = Vec::new();
-                for (key, bytes) in found.map_err(|_| None)? {
+                for (key, bytes) in found {
                     let row = Row::decode(key, &bytes).map_err(|error| refused(&error))?;
                     rows.push((key, Arc::new(row)));
                 }

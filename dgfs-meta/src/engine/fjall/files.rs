@@ -3,7 +3,6 @@
 //! Never opens the database. Always true: a name given by a rename is on disk before
 //! its maker goes on.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,18 +50,6 @@ pub(super) fn sync_parent(dir: &Path) -> Result<(), EngineError> {
         _ => Path::new("."),
     };
     sync_dir(parent).map_err(|error| io_error("sync", parent, &error))
-}
-
-/// The journal files, in order of their names.
-pub(super) fn journals(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    let mut paths = BTreeSet::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            paths.insert(path);
-        }
-    }
-    Ok(paths)
 }
 
 /// Bytes that may still be written to the disk of `dir`.

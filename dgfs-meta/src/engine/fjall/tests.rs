@@ -88,7 +88,7 @@ async fn an_answered_batch_is_in_a_journal_file_and_sync_finds_that_file() {
     engine.commit(lease.epoch, batch, Durability::Handed).await.unwrap();
     let holds = |bytes: Vec<u8>| bytes.windows(mark.len()).any(|window| window == mark);
     let files = journals(&dir.path().join("meta")).unwrap();
-    assert!(files.iter().any(|path| holds(std::fs::read(path).unwrap())), "not in {files:?}");
+    assert!(files.iter().any(|(_, path)| holds(std::fs::read(path).unwrap())), "not in {files:?}");
     engine.sync().await.unwrap();
 }
 
@@ -115,7 +115,7 @@ async fn a_torn_end_of_the_journal_is_forgotten_at_opening() {
         engine.commit(lease.epoch, rows(number), Durability::Handed).await.unwrap();
     }
     drop(engine);
-    let journal = journals(&place).unwrap().pop_last().unwrap();
+    let journal = journals(&place).unwrap().pop().unwrap().1;
     let bytes = std::fs::read(&journal).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     std::fs::write(&journal, &bytes[..used - 30]).unwrap();
