@@ -5,6 +5,7 @@
 
 mod args;
 mod background;
+mod check;
 mod cluster;
 mod daemon;
 mod files;

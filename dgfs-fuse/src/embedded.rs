@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 
 use dgfs_client::stores::OneStore;
+use dgfs_meta::engine::Engine as _;
 use dgfs_meta::engine::fjall::{FjallEngine, free_bytes_min};
 use dgfs_meta::format::{FORMAT, format_volume};
 use dgfs_meta::service::{LocalData, MetaOptions, MetaService};
@@ -21,7 +22,7 @@ use dgfs_proto::meta::{Caller, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
-use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, disk_space};
+use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, disk_space, rename_durably};
 use dgfs_runtime::metrics::MetricSet;
 use dgfs_runtime::random;
 use dgfs_stored::beat::Member;
@@ -102,8 +103,19 @@ impl Embedded {
         // Before the metadata: a volume without this directory is one that lost it.
         let chunks = data_dir.join("chunks");
         create_dir_durably(&chunks).map_err(|error| format!("make {}: {error}", chunks.display()))?;
-        let engine = FjallEngine::create(&data_dir.join("meta")).map_err(|error| error.to_string())?;
-        format_volume(&engine, &volume.facts()?).await.map_err(|error| error.to_string())
+        let (meta, making) = (data_dir.join("meta"), data_dir.join("meta.new"));
+        if std::fs::read_dir(&meta).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(format!("{} is not empty: a volume is there; --force destroys it", meta.display()));
+        }
+        // Whole or absent, whenever this process is killed.
+        if making.exists() {
+            std::fs::remove_dir_all(&making).map_err(|error| format!("remove {}: {error}", making.display()))?;
+        }
+        let engine = FjallEngine::create(&making).map_err(|error| error.to_string())?;
+        format_volume(&engine, &volume.facts()?).await.map_err(|error| error.to_string())?;
+        engine.sync().await.map_err(|error| error.to_string())?;
+        drop(engine);
+        rename_durably(&making, &meta).map_err(|error| format!("rename the new volume to {}: {error}", meta.display()))
     }
 
     /// Opens the volume in `data_dir`, made when there is none. `use_of_it` says for what, to whoever comes second:

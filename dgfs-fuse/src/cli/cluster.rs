@@ -15,17 +15,17 @@ use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
 use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use dgfs_runtime::channel::Role;
-use dgfs_runtime::disk::{create_dir_durably, write_atomically};
+use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically};
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::pki::ClusterAuthority;
 use dgfs_runtime::telemetry::LogConfig;
 use dgfs_stored::daemon::StoredConfig;
 
-use crate::cli::Failure;
 use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs};
 use crate::cli::background::start;
 use crate::cli::files::{ClientFile, write_file};
 use crate::cli::pids::{PidFile, lives};
+use crate::cli::{Failure, check};
 use crate::embedded::{Embedded, NewVolume};
 
 /// Days certificates of `dgfs up` are valid.
@@ -41,7 +41,11 @@ pub(crate) fn format(args: &FormatArgs) -> Result<(), Failure> {
             "--chunk-bytes must be a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
         )));
     }
-    let volume = NewVolume { name: args.name.clone(), chunk_bytes: args.chunk_bytes, servers: args.servers.max(1) };
+    check::volume_name(&args.name)?;
+    if args.servers != 1 && (args.redis.is_none() || args.servers == 0) {
+        return Err(Failure::new("--servers must be 1 for an embedded volume (--data-dir), and at least 1 in Redis"));
+    }
+    let volume = NewVolume { name: args.name.clone(), chunk_bytes: args.chunk_bytes, servers: args.servers };
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
     runtime.block_on(async {
         if let Some(url) = &args.redis {
@@ -61,7 +65,13 @@ pub(crate) fn format(args: &FormatArgs) -> Result<(), Failure> {
 fn remove_embedded(directory: &Path) -> Result<(), Failure> {
     // Whoever has it mounted holds this lock.
     create_dir_durably(directory).map_err(Failure::new)?;
-    let _lock = dgfs_runtime::disk::DirectoryLock::acquire(directory, "being formatted").map_err(Failure::new)?;
+    let _lock = DirectoryLock::acquire(directory, "being formatted").map_err(|error| match error {
+        LockError::Held { directory, holder } => {
+            let holder = holder.split(" (process ").next().unwrap_or_default();
+            Failure::new(format!("the volume in {} is {holder}: unmount it first", directory.display()))
+        }
+        LockError::Io { .. } => Failure::new(error),
+    })?;
     for part in ["meta", "chunks"] {
         let path = directory.join(part);
         if path.exists() {
@@ -88,6 +98,7 @@ async fn format_redis(rows: &EngineConfig, volume: &NewVolume, force: bool) -> R
 /// Makes an authority and one identity for each role.
 pub(crate) fn run(args: &ClusterArgs) -> Result<(), Failure> {
     let ClusterCommand::Init { dir, host, days } = &args.command;
+    check::days(*days)?;
     let authority = ClusterAuthority::create(&dir.join("ca")).map_err(Failure::new)?;
     for (role, name) in
         [(Role::Meta, "meta"), (Role::Stored, "stored"), (Role::Index, "index"), (Role::Client, "client")]
@@ -105,6 +116,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<(), Failure> {
 
 /// Starts a cluster, made first when the directory holds none.
 pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
+    check::volume_name(&args.name)?;
     create_dir_durably(&args.dir).map_err(|error| Failure::new(format!("make {}: {error}", args.dir.display())))?;
     let directory = args.dir.canonicalize().map_err(Failure::new)?;
     if !directory.join("client.toml").exists() {

@@ -27,7 +27,7 @@ use crate::cli::daemon::read_identity;
 use crate::cli::files::{ClientFile, MountFacts, read_file};
 use crate::cli::past::Record;
 use crate::cli::show::losses_at;
-use crate::cli::{Failure, paths};
+use crate::cli::{Failure, check, paths};
 use crate::client_metrics;
 use crate::embedded::Embedded;
 use crate::metrics::MountMetrics;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: MountArgs, arguments: &[OsString]) -> Result<(), Failure
     let source = source_of(&args, &options)?;
     if args.background {
         // What is refused is refused before anything is made.
-        let _checked = prepare(&args.path, options.nonempty).map_err(Failure::new)?;
+        check_paths(&args, &options, &source)?;
         let (log, made) = log_of(&args, &options, &source)?;
         let words: Vec<_> = arguments.iter().skip(1).filter(|word| *word != "--background").cloned().collect();
         let pid = start(&words, &log).inspect_err(|_| made.iter().for_each(|directory| unmake(directory)))?;
@@ -132,6 +132,15 @@ fn log_of(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<(
     }
 }
 
+/// Checks the mount point, and that it hides no data; the absolute path of it.
+fn check_paths(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<PathBuf, Failure> {
+    let path = prepare(&args.path, options.nonempty).map_err(Failure::new)?;
+    if let Source::Embedded(directory) = source {
+        check::apart(directory, &path)?;
+    }
+    Ok(path)
+}
+
 /// Takes back a data directory made for a mount that was refused, if no volume came to be in it.
 fn unmake(directory: &Path) {
     if !directory.join("meta").exists() && !directory.join("chunks").exists() {
@@ -145,7 +154,7 @@ fn foreground(args: &MountArgs, options: &MountOptions, source: Source, ready: &
     let file = if args.ready_fd.is_some() { None } else { args.log_file.clone() };
     telemetry::init(&LogConfig { file, ..LogConfig::default() }, paths::log_level().as_deref())
         .map_err(Failure::new)?;
-    let path = prepare(&args.path, options.nonempty).map_err(Failure::new)?;
+    let path = check_paths(args, options, &source)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // More workers make small calls slower; an embedded volume has a second one because writes may block a moment.
     let workers = if matches!(source, Source::Embedded(_)) { 2 } else { (cores / 4).max(1) };
@@ -196,15 +205,13 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
             }
             let mut config = VfsConfig::cluster(client);
             config.soft = file.soft;
-            config.read_cache_bytes = file.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
-            config.write_back_bytes = file.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
+            take_sizes(&mut config, ("cache_mb", file.cache_mb), ("write_back_mb", file.write_back_mb))?;
             config.deadline = file.deadline_s.map_or(config.deadline, Duration::from_secs);
             (link, config, format!("cluster at {}", file.meta.join(", ")), None, record)
         }
     };
     config.soft |= options.soft;
-    config.read_cache_bytes = args.cache_mb.map_or(config.read_cache_bytes, |mb| mb << 20);
-    config.write_back_bytes = args.write_back_mb.map_or(config.write_back_bytes, |mb| mb << 20);
+    take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
     let vfs = match Vfs::connect(config, deps).await {
         Ok(vfs) => vfs,
@@ -229,6 +236,17 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
     };
     let shown = format!("dgfs:{}", vfs.volume().name);
     Ok(Volume { vfs, link, shown, facts, embedded, record })
+}
+
+/// Takes sizes that were given, in MiB, with the words they were given by.
+fn take_sizes(
+    config: &mut VfsConfig,
+    cache: (&str, Option<u64>),
+    write_back: (&str, Option<u64>),
+) -> Result<(), Failure> {
+    config.read_cache_bytes = check::bytes_of(cache.0, cache.1, 0)?.unwrap_or(config.read_cache_bytes);
+    config.write_back_bytes = check::bytes_of(write_back.0, write_back.1, 1)?.unwrap_or(config.write_back_bytes);
+    Ok(())
 }
 
 fn claim_record(path: &Path) -> Option<Record> {

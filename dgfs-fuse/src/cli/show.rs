@@ -11,6 +11,7 @@ use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
 use crate::cli::args::{InfoArgs, StatusArgs};
+use crate::cli::check::followed;
 use crate::cli::daemon::link_to;
 use crate::cli::files::read_attribute;
 
@@ -22,9 +23,10 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
             runtime.block_on(async { link_to(config)?.describe().await.map_err(Failure::new) })?
         }
         (Some(path), None) => {
-            let mut value = ask(path, "dgfs.status")?;
+            let path = followed(path);
+            let mut value = ask(&path, "dgfs.status")?;
             if let Some(object) = value.as_object_mut() {
-                object.insert("mount".to_owned(), ask(path, "dgfs.mount")?);
+                object.insert("mount".to_owned(), ask(&path, "dgfs.mount")?);
             }
             value
         }
@@ -152,7 +154,7 @@ fn loss_lines(store: &Value) -> Vec<String> {
 
 /// Lines for whoever has just mounted at `path`: stored bytes that are not there any more. Empty also when it does not answer.
 pub(crate) fn losses_at(path: &Path) -> Vec<String> {
-    let Ok(value) = ask(path, "dgfs.status") else { return Vec::new() };
+    let Ok(value) = ask(&followed(path), "dgfs.status") else { return Vec::new() };
     items(&value, "/stores").iter().flat_map(loss_lines).map(|line| format!("storage server {line}")).collect()
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::cli::Failure;
 use crate::cli::args::UmountArgs;
+use crate::cli::check::followed;
 use crate::cli::files::{MountFacts, read_attribute};
+use crate::mount::checks::is_root;
 use crate::mount::table::{absolute, mounted_at};
 use crate::mount::unmount::{How, unmount};
 
@@ -18,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs the command.
 pub(crate) fn run(args: &UmountArgs) -> Result<(), Failure> {
-    let path = absolute(&args.path).map_err(|error| Failure::new(format!("{}: {error}", args.path.display())))?;
+    let path =
+        absolute(&followed(&args.path)).map_err(|error| Failure::new(format!("{}: {error}", args.path.display())))?;
     let mount = mounted_at(&path).map_err(|error| Failure::new(format!("read the mount table: {error}")))?;
     match mount {
         None => return Err(Failure::new(format!("{} is not a mount point", path.display()))),
@@ -51,6 +54,9 @@ fn refused(path: &Path, error: &io::Error) -> Failure {
             "{at} is in use: `fuser -vm {at}` names the programs; end them, or give --lazy to take it away when they end"
         )),
         Some(libc::EPERM) => Failure::new(format!("{at} may be unmounted only by root or by who mounted it")),
+        _ if !is_root() => {
+            Failure::new(format!("unmounting {at} failed: {error}; only root or who mounted it may unmount it"))
+        }
         _ => Failure::new(format!("unmounting {at} failed: {error}")),
     }
 }

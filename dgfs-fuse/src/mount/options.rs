@@ -59,6 +59,7 @@ impl MountOptions {
     fn take(&mut self, word: &str, root: bool) -> Result<(), UnknownOption> {
         if let Some((key, value)) = word.split_once('=') {
             match key {
+                "data-dir" | "metrics" | "log-file" if value.is_empty() => return Err(UnknownOption(word.to_owned())),
                 "data-dir" => self.data_dir = Some(value.to_owned()),
                 "metrics" => self.metrics = Some(value.to_owned()),
                 "log-file" => self.log_file = Some(value.to_owned()),

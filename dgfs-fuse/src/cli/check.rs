@@ -1,0 +1,117 @@
+//! What the words of a command line may not ask for, each with a sentence.
+//!
+//! Never makes anything.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::Failure;
+
+/// Bytes of a volume's name: it is shown in the mount table.
+const NAME_BYTES_MAX: usize = 64;
+/// More memory than any machine has: 16 TiB.
+const MEBIBYTES_MAX: u64 = 16 << 20;
+/// Symlinks to one another, as Linux.
+const LINKS_MAX: usize = 40;
+/// A hundred years.
+const DAYS_MAX: u32 = 36_525;
+
+/// A volume's name.
+pub(crate) fn volume_name(name: &str) -> Result<(), Failure> {
+    let fits = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+    if fits && !name.chars().any(|character| character.is_control() || character == ',') {
+        return Ok(());
+    }
+    Err(Failure::new(format!("--name must have 1 to {NAME_BYTES_MAX} bytes, without commas and control characters")))
+}
+
+/// Days a certificate is valid.
+pub(crate) fn days(days: u32) -> Result<(), Failure> {
+    if (1..=DAYS_MAX).contains(&days) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("--days must be 1 to {DAYS_MAX}: a certificate of {days} days could not be used")))
+}
+
+/// A size in MiB, at least `least`, in bytes; `word` names where it was given.
+pub(crate) fn bytes_of(word: &str, mebibytes: Option<u64>, least: u64) -> Result<Option<u64>, Failure> {
+    match mebibytes {
+        Some(size) if !(least..=MEBIBYTES_MAX).contains(&size) => {
+            Err(Failure::new(format!("{word} must be {least} to {MEBIBYTES_MAX} MiB, not {size}")))
+        }
+        size => Ok(size.map(|size| size << 20)),
+    }
+}
+
+/// A data directory is none of the mount point's: the mount would hide it from the process that needs it.
+pub(crate) fn apart(data_dir: &Path, mount_point: &Path) -> Result<(), Failure> {
+    if data_dir.exists() && !data_dir.is_dir() {
+        return Err(Failure::new(format!("{} is not a directory: name one for the volume", data_dir.display())));
+    }
+    if resolved(data_dir).starts_with(resolved(mount_point)) {
+        return Err(Failure::new(format!(
+            "the volume in {} lies at or below the mount point {}, and the mount would hide it: name another mount point \
+             or --data-dir",
+            data_dir.display(),
+            mount_point.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Where the symlink `path` leads, nothing else looked at: what is mounted there may be dead.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = std::fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    at
+}
+
+/// `path` without symlinks, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors()
+        .find_map(|ancestor| Some((ancestor.canonicalize().ok()?, path.strip_prefix(ancestor).ok()?)))
+        .map_or_else(|| path.clone(), |(real, rest)| real.join(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{apart, bytes_of, days, followed, volume_name};
+
+    #[test]
+    fn names_sizes_and_days_have_bounds() {
+        assert!(volume_name("main").is_ok());
+        for name in ["", "a\nb", "a,b", &"x".repeat(65)] {
+            assert!(volume_name(name).is_err(), "{name:?}");
+        }
+        assert_eq!(bytes_of("--cache-mb", Some(0), 0).unwrap(), Some(0));
+        assert_eq!(bytes_of("--cache-mb", Some(64), 1).unwrap(), Some(64 << 20));
+        assert_eq!(bytes_of("--cache-mb", None, 1).unwrap(), None);
+        for size in [0, u64::MAX, 1 << 44] {
+            assert!(bytes_of("--write-back-mb", Some(size), 1).unwrap_err().sentence.contains("--write-back-mb"));
+        }
+        assert!(days(0).is_err() && days(u32::MAX).is_err() && days(365).is_ok());
+    }
+
+    #[test]
+    fn a_mount_does_not_hide_its_own_data() {
+        let directory = std::env::temp_dir().join(format!("dgfs-apart-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("real")).unwrap();
+        std::os::unix::fs::symlink(directory.join("real"), directory.join("link")).unwrap();
+        let at = |name: &str| directory.join(name);
+        assert_eq!(followed(&at("link")), at("real"));
+        assert_eq!(followed(&at("real")), at("real"));
+        for data in ["real", "real/v", "link/v/w", "link"] {
+            assert!(apart(&at(data), &at("real")).unwrap_err().sentence.contains("would hide it"), "{data}");
+        }
+        for data in ["v", "realer", "."] {
+            assert!(apart(&at(data), &at("real")).is_ok(), "{data}");
+        }
+        assert!(apart(Path::new("/dev/null"), &at("real")).unwrap_err().sentence.contains("not a directory"));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
