@@ -166,8 +166,11 @@ Q
   local round
   : >"$l/done"
   for round in $(seq $kills); do
-    python3 "$l/writer.py" "$l/done" & local writer=$!
-    sleep "$((RANDOM % 2)).$((RANDOM % 10))5"
+    local before writer
+    before=$(wc -l <"$l/done")
+    python3 "$l/writer.py" "$l/done" & writer=$!
+    for _ in $(seq 600); do [ "$(wc -l <"$l/done")" -gt "$before" ] && break; sleep 0.1; done
+    sleep "0.$((RANDOM % 10))$((RANDOM % 10))"
     kill -9 $writer 2>/dev/null; wait $writer 2>/dev/null || true
     [ $((round % 2)) = 0 ] || anew
     python3 - "$(tail -n1 "$l/done")" <<'Q'

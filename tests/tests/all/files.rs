@@ -93,6 +93,33 @@ fn entries_that_stay_are_listed_once_while_others_come_and_go() {
 }
 
 #[test]
+fn a_directory_of_very_many_entries_is_listed_whole_and_each_is_found() {
+    let mut mount = Mount::embedded();
+    let many: u64 = if dgfs_tests::program::is_long() { 1_000_000 } else { 20_000 };
+    let directory = mount.join("d");
+    fs::create_dir(&directory).unwrap();
+    for number in 0..many {
+        File::create(directory.join(format!("entry{number:07}"))).unwrap();
+    }
+    mount.remount();
+    let mut seen = vec![false; many as usize];
+    for entry in fs::read_dir(&directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let number: usize = name.trim_start_matches("entry").parse().unwrap();
+        assert!(!std::mem::replace(&mut seen[number], true), "{name} is listed twice");
+    }
+    assert!(seen.iter().all(|seen| *seen), "entries are missing");
+    let mut rng = Rng::new(7);
+    for _ in 0..1000 {
+        let number = rng.below(many);
+        fs::metadata(directory.join(format!("entry{number:07}"))).unwrap();
+    }
+    assert_eq!(fs::metadata(directory.join("entry")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(inodes(&mount), 1);
+}
+
+#[test]
 fn a_position_in_a_directory_stays_good_while_entries_before_it_go() {
     let mount = Mount::embedded();
     let directory = mount.join("d");

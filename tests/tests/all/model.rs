@@ -195,7 +195,7 @@ impl Pair {
         if left.is_ok() {
             chooser.learn(&op);
         }
-        if self.done % OPS_PER_FORGET == 0 {
+        if self.done.is_multiple_of(OPS_PER_FORGET) {
             forget_names();
         }
         if self.done.is_multiple_of(OPS_PER_TREE) {

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -15,6 +16,7 @@ use dgfs_tests::mount::Mount;
 use dgfs_tests::process::{run, signal, wait_until};
 use dgfs_tests::program::{dgfs, seconds};
 use dgfs_tests::rng::Rng;
+use dgfs_tests::sys::{RangeLock, lock_range_of_description};
 
 /// Threads that write.
 const WRITERS: u64 = 2;
@@ -164,4 +166,44 @@ fn a_killed_mount_that_is_mounted_again_does_not_wait_for_its_own_dead_session()
         assert_eq!(fs::read(mount.join("f")).unwrap(), [round; 10]);
         assert_eq!(sessions(&cluster), 1);
     }
+}
+
+#[test]
+fn a_soft_mount_fails_instead_of_waiting_and_is_whole_afterwards() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mount = cluster.mount_with(&["--soft"]);
+    fs::write(mount.join("f"), vec![5; 3 << 20]).unwrap();
+    let open = File::open(mount.join("f")).unwrap();
+    let mut all = vec![0; 3 << 20];
+    open.read_exact_at(&mut all, 0).unwrap();
+    cluster.redis.stop();
+    let began = Instant::now();
+    let refused = fs::create_dir(mount.join("d")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ETIMEDOUT), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?} to fail", began.elapsed());
+    open.read_exact_at(&mut all, 0).unwrap();
+    cluster.redis.cont();
+    wait_until("the mount answers again", PATIENCE, || fs::create_dir(mount.join("e")).is_ok());
+    fs::write(mount.join("e/g"), b"after").unwrap();
+    assert_eq!(fs::read(mount.join("e/g")).unwrap(), b"after");
+    assert!(fs::read(mount.join("f")).unwrap() == vec![5; 3 << 20]);
+}
+
+#[test]
+fn a_lock_outlives_the_takeover_by_a_standby() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let (one, other) = (cluster.mount(), cluster.mount());
+    let open = |mount: &Mount| {
+        File::options().read(true).write(true).create(true).truncate(false).open(mount.join("f")).unwrap()
+    };
+    let (held, asking) = (open(&one), open(&other));
+    flock(&held, FlockOperation::LockExclusive).unwrap();
+    lock_range_of_description(&asking, RangeLock::Exclusive, (0, 10), false).unwrap();
+    assert_eq!(cluster.kill9("meta-1"), 1);
+    wait_until("the standby answers", PATIENCE, || fs::create_dir(other.join("d")).is_ok());
+    assert_eq!(flock(&asking, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::AGAIN));
+    let refused = lock_range_of_description(&held, RangeLock::Shared, (9, 1), false).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    flock(&held, FlockOperation::Unlock).unwrap();
+    flock(&asking, FlockOperation::NonBlockingLockExclusive).unwrap();
 }

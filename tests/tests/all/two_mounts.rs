@@ -6,12 +6,18 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::mount::Mount;
+use dgfs_tests::process::{signal, wait_until};
 use dgfs_tests::sys::{RangeLock, lock_range_of_description};
+
+/// A session is dead after 15 s of silence; what it held is free soon after.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
 
 struct Pair {
     a: Mount,
@@ -235,4 +241,43 @@ fn a_file_unlinked_or_replaced_on_one_mount_stays_whole_for_the_others_descripto
         open.sync_all().unwrap();
         assert_eq!(open.metadata().unwrap().len(), 200_004);
     }
+}
+
+/// A mount that is stopped for longer than a session lives comes back with writes of its own: none of them may land.
+#[test]
+fn a_mount_that_was_declared_dead_changes_nothing_any_more_and_says_so() {
+    let mut pair = pair();
+    let open = |mount: &Mount| {
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(mount.join("f")).unwrap()
+    };
+    let (mut old, mut new) = (open(&pair.a), open(&pair.b));
+    flock(&old, FlockOperation::LockExclusive).unwrap();
+    old.write_all(&vec![b'a'; 300_000]).unwrap();
+    old.sync_all().unwrap();
+    old.write_all(&vec![b'x'; 300_000]).unwrap();
+    // Until it goes on no process may be started: the child would close its copy of `old`, which waits for the mount.
+    signal(pair.a.pid(), Signal::STOP);
+    wait_until("the lock of the dead goes to who waits", DEAD_AFTER, || {
+        flock(&new, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
+    new.seek(SeekFrom::Start(0)).unwrap();
+    new.write_all(&vec![b'b'; 200_000]).unwrap();
+    new.set_len(200_000).unwrap();
+    new.sync_all().unwrap();
+    signal(pair.a.pid(), Signal::CONT);
+    let refused = |result: std::io::Result<()>| {
+        result.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ESTALE | libc::EIO)))
+    };
+    assert!(refused(old.sync_all()), "the fenced mount says that its bytes are lost");
+    assert!(refused(old.write_all(b"more").and_then(|()| old.sync_all())));
+    assert!(refused(fs::create_dir(pair.a.join("made-by-the-dead"))));
+    assert!(refused(fs::rename(pair.a.join("f"), pair.a.join("moved-by-the-dead"))));
+    drop(old);
+    assert!(fs::read(pair.b.join("f")).unwrap() == vec![b'b'; 200_000], "bytes of the dead landed");
+    assert_eq!(fs::read_dir(pair.b.path()).unwrap().count(), 1);
+    assert!(pair.a.log().contains("has ended this session"), "the log says so:\n{}", pair.a.log());
+    drop(new);
+    pair.a.kill9();
+    pair.a.start();
+    assert!(fs::read(pair.a.join("f")).unwrap() == vec![b'b'; 200_000]);
 }

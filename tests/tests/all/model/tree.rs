@@ -13,6 +13,8 @@ use super::side::{Side, View, names, xattrs};
 
 /// Read at once when contents are compared.
 const PIECE: usize = 1 << 20;
+/// Renames carry directories deeper than one path can name (PATH_MAX, with the root before it): those are compared by name only.
+const PATH_BYTES_MAX: usize = 3800;
 
 /// The first difference of the trees and of the open files, or none.
 pub(super) fn difference(mount: &Side, reference: &Side) -> Option<String> {
@@ -60,6 +62,9 @@ fn directory(mount: &Side, reference: &Side, path: &Path, inodes: &mut Identitie
     }
     for (name, kind) in left.ok()? {
         let below = Path([&path.0[..], b"/", &name].concat());
+        if below.0.len() > PATH_BYTES_MAX {
+            continue;
+        }
         if let Some(found) = entry(mount, reference, &below, kind, inodes) {
             return Some(found);
         }
