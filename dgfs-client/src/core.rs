@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) counters: Arc<Counters>,
     pub(crate) prefetches: Arc<tokio::sync::Semaphore>,
+    /// Opens are registered and released one message after the other.
+    pub(crate) registering: tokio::sync::Mutex<()>,
     closing: AtomicBool,
     closed: Notify,
 }
@@ -67,6 +69,7 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let budget = Budget::new(parts.config.write_back_bytes.max(crate::config::WRITE_BACK_BYTES_MIN));
         let blocks = BlockCache::new(parts.config.read_cache_bytes);
+        let caching = !parts.config.local;
         Self {
             config: parts.config,
             volume: parts.volume,
@@ -76,8 +79,8 @@ impl Core {
             budget,
             handles: Handles::new(),
             files: Files::new(),
-            attrs: AttrCache::new(),
-            entries: EntryCache::new(),
+            attrs: AttrCache::new(caching),
+            entries: EntryCache::new(caching),
             blocks,
             pages: crate::file::open::KernelPages::new(),
             dirty: DirtyFiles::default(),
@@ -86,6 +89,7 @@ impl Core {
             runtime: tokio::runtime::Handle::current(),
             counters: parts.counters,
             prefetches: Arc::new(tokio::sync::Semaphore::new(PREFETCHES_MAX)),
+            registering: tokio::sync::Mutex::new(()),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
         }

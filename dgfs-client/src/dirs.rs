@@ -1,15 +1,19 @@
 //! Directory handles and pages of entries.
 //!
 //! Cookies are meta's and stay good whatever happens to the directory. What the kernel had no room for is kept for its next
-//! request, but only by a sole mount, and only until anything at all changes: what is told is true when it is told.
+//! request, but only by a sole mount, and only until something in the page changes: what is told is true when it is told.
+
+use std::sync::Arc;
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::READDIR_PAGE_MAX;
 use dgfs_proto::meta::{DirEntry, MetaReply, Query};
 use dgfs_proto::status::Status;
 
-use crate::cache::shards::AskedAny;
+use crate::cache::shards::Asked;
 use crate::core::Core;
+use crate::names::AskedNames;
+use crate::operation::Op;
 use crate::vfs::Handle;
 
 /// Entries asked for in one call. In process a page costs no round trip, so it need not hold more than one kernel reply.
@@ -19,23 +23,32 @@ const _: () = assert!(PAGE_REMOTE <= READDIR_PAGE_MAX);
 
 /// Entries handed out at once: about what one kernel reply holds.
 const TOLD_MAX: usize = 160;
+/// A directory with more entries is not read as a whole for the sake of single look-ups.
+const WHOLE_MAX: u64 = 16 << 10;
 
 /// Entries fetched ahead of the kernel's requests.
 pub(crate) struct Page {
-    asked: (AskedAny, AskedAny),
+    asked: AskedNames,
     entries: Vec<DirEntry>,
 }
 
+/// A reading from the first entry on, without a gap.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    since: Asked,
+    next: u64,
+}
+
 impl Page {
-    /// The entries behind `cookie`, if the page has them and nothing has changed since it was asked for.
-    fn rest(&self, cookie: u64, now: (AskedAny, AskedAny)) -> Option<Vec<DirEntry>> {
-        if self.asked != now {
-            return None;
-        }
+    /// The entries behind `cookie`, if the page has them and they are still true.
+    fn rest(&self, core: &Core, ino: Ino, cookie: u64) -> Option<Vec<DirEntry>> {
         let known = self.entries.first().is_some_and(|first| first.cookie <= cookie);
         let start = self.entries.partition_point(|entry| entry.cookie <= cookie);
         let rest = self.entries.get(start..).filter(|rest| known && !rest.is_empty())?;
-        Some(rest.iter().take(TOLD_MAX).cloned().collect())
+        let rest = rest.get(..TOLD_MAX.min(rest.len()))?;
+        let still = core.entries.unchanged(self.asked.entries, ino)
+            && rest.iter().all(|entry| core.attrs.unchanged(self.asked.attrs, entry.attr.ino));
+        still.then(|| rest.to_vec())
     }
 }
 
@@ -45,33 +58,90 @@ impl Core {
         let ino = directory.ino;
         let op = self.op();
         let limit = if self.config.local { PAGE_LOCAL } else { PAGE_REMOTE };
-        let asked = (self.attrs.asking_any(), self.entries.asking_any());
         let kept = if self.may_cache() {
-            directory.page.lock().as_ref().and_then(|page| page.rest(cookie, asked))
+            directory.page.lock().as_ref().and_then(|page| page.rest(self, ino, cookie))
         } else {
             None
         };
         if let Some(rest) = kept {
             return Ok(self.told(rest));
         }
-        let mut entries = match self.link.query(&op, Query::ReadDir { ino, cookie, limit }).await {
-            Ok(MetaReply::Entries { entries, .. }) => entries,
-            Ok(_) => return Err(Status::Malformed),
+        let asked = self.asking();
+        let fetched = match self.fetch_page(&op, ino, cookie, limit).await {
             // The directory was removed while it was open: it has no entries.
             Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => return Ok(Vec::new()),
-            Err(status) => return Err(status),
+            fetched => fetched?,
         };
+        let (mut entries, end) = fetched;
         if self.may_cache() {
-            for entry in &entries {
-                self.attrs.keep_any(asked.0, &entry.attr);
-                self.entries.keep_any(asked.1, (ino, entry.name.clone()), Some(entry.attr.ino));
+            self.keep_page(asked, ino, &entries);
+            let mut reading = directory.reading.lock();
+            let since = match *reading {
+                _ if cookie == 0 => Some(asked.entries),
+                Some(reading) if reading.next == cookie => Some(reading.since),
+                Some(_) | None => None,
+            };
+            if let (Some(since), true) = (since, end) {
+                self.entries.completed(since, ino);
             }
+            *reading = since.zip(entries.last()).map(|(since, last)| Reading { since, next: last.cookie });
+            drop(reading);
             if entries.len() > TOLD_MAX {
                 let told = entries.get(..TOLD_MAX).unwrap_or_default().to_vec();
                 *directory.page.lock() = Some(Page { asked, entries: std::mem::replace(&mut entries, told) });
             }
         }
         Ok(self.told(entries))
+    }
+
+    async fn fetch_page(&self, op: &Op, ino: Ino, cookie: u64, limit: u32) -> Result<(Vec<DirEntry>, bool), Status> {
+        match self.link.query(op, Query::ReadDir { ino, cookie, limit }).await? {
+            MetaReply::Entries { entries, end } => Ok((entries, end)),
+            _ => Err(Status::Malformed),
+        }
+    }
+
+    fn keep_page(&self, asked: AskedNames, ino: Ino, entries: &[DirEntry]) {
+        for entry in entries {
+            self.attrs.keep(asked.attrs, &entry.attr);
+            self.entries.keep(asked.entries, ino, entry.name.clone(), Some(entry.attr.ino));
+        }
+    }
+
+    /// Reads a directory as a whole in the background: many of its names are being asked for one by one.
+    pub(crate) fn read_whole(self: &Arc<Self>, ino: Ino) {
+        let Ok(permit) = Arc::clone(&self.prefetches).try_acquire_owned() else { return };
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let _permit = permit;
+            if let Err(status) = core.fetch_whole(ino).await {
+                tracing::debug!(ino = ino.get(), %status, "a directory could not be read ahead");
+            }
+        });
+    }
+
+    async fn fetch_whole(&self, ino: Ino) -> Result<(), Status> {
+        let op = self.background_op();
+        if self.attr(&op, ino).await?.size > WHOLE_MAX {
+            return Ok(());
+        }
+        let since = self.entries.asking();
+        let mut cookie = 0;
+        // Bounded although the directory may grow meanwhile.
+        for _ in 0..=WHOLE_MAX / u64::from(PAGE_REMOTE) {
+            let asked = self.asking();
+            let (entries, end) = self.fetch_page(&op, ino, cookie, PAGE_REMOTE).await?;
+            if !self.may_cache() || !self.entries.unchanged(since, ino) {
+                return Ok(());
+            }
+            self.keep_page(asked, ino, &entries);
+            let Some(last) = entries.last().filter(|_| !end) else {
+                self.entries.completed(since, ino);
+                return Ok(());
+            };
+            cookie = last.cookie;
+        }
+        Ok(())
     }
 
     /// With this mount's unsent writes in the attributes.

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 
-use crate::dirs::Page;
+use crate::dirs::{Page, Reading};
 use crate::file::read_ahead::ReadAhead;
 use crate::file::state::FileState;
 use crate::vfs::{Handle, OpenFlags};
@@ -55,11 +55,12 @@ impl OpenFile {
 pub(crate) struct OpenDirectory {
     pub(crate) ino: Ino,
     pub(crate) page: Mutex<Option<Page>>,
+    pub(crate) reading: Mutex<Option<Reading>>,
 }
 
 impl OpenDirectory {
     fn new(ino: Ino) -> Self {
-        Self { ino, page: Mutex::new(None) }
+        Self { ino, page: Mutex::new(None), reading: Mutex::new(None) }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Which inodes this session holds open at meta, for a meta that has to learn it anew.
+//! Which inodes this session holds open, for a meta that has to learn it (anew).
 //!
-//! Never sends. Always: an open that was or may have been registered is counted until its release is asked for.
+//! Never sends. Always: an open that was or may have been registered at meta is counted until its release is asked for; an own
+//! open (taken while no other session existed, and unknown to meta) is registered before its inode may lose a name.
 
 use std::collections::HashMap;
 
@@ -17,8 +18,29 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Books {
+    /// All opens.
     opens: HashMap<Ino, u32>,
+    /// Those of them that meta does not know.
+    own: HashMap<Ino, u32>,
     leaving: HashMap<Ino, u32>,
+    /// Inodes that are about to lose a name: how many changes are under way.
+    losing: HashMap<Ino, u32>,
+    /// Changes under way by which any inode may lose a name.
+    losing_any: u32,
+}
+
+/// All opens held, and those of them that meta does not know.
+#[derive(Debug, Default)]
+pub(crate) struct Opens {
+    pub(crate) all: Vec<(Ino, u32)>,
+    pub(crate) own: Vec<(Ino, u32)>,
+}
+
+/// While it lives, nobody takes an own open of what is about to lose a name.
+#[derive(Debug)]
+pub(crate) struct Losing<'a> {
+    ledger: &'a Ledger,
+    which: Option<Ino>,
 }
 
 impl Ledger {
@@ -27,15 +49,31 @@ impl Ledger {
         *self.books.lock().opens.entry(ino).or_insert(0) += 1;
     }
 
+    /// Takes an own open if `alone` says that no other session exists; false when it must be registered.
+    pub(crate) fn add_own(&self, ino: Ino, alone: impl FnOnce() -> bool) -> bool {
+        let mut books = self.books.lock();
+        // Asked under the lock: whoever ends the time alone looks at the own opens afterwards.
+        if !alone() || books.losing_any > 0 || books.losing.contains_key(&ino) {
+            return false;
+        }
+        *books.opens.entry(ino).or_insert(0) += 1;
+        *books.own.entry(ino).or_insert(0) += 1;
+        true
+    }
+
     /// An open was refused.
     pub(crate) fn take_back(&self, ino: Ino) {
-        let mut books = self.books.lock();
-        lower(&mut books.opens, ino, 1);
+        lower(&mut self.books.lock().opens, ino, 1);
     }
 
     /// An open is to be released; true when so many wait that they should be sent now.
     pub(crate) fn release(&self, ino: Ino) -> bool {
         let mut books = self.books.lock();
+        if books.own.contains_key(&ino) {
+            lower(&mut books.own, ino, 1);
+            lower(&mut books.opens, ino, 1);
+            return false;
+        }
         *books.leaving.entry(ino).or_insert(0) += 1;
         books.leaving.len() >= 256
     }
@@ -43,8 +81,7 @@ impl Ledger {
     /// The releases to send, at most one message full; they count as released from now on.
     pub(crate) fn take_releases(&self) -> Vec<(Ino, u32)> {
         let mut books = self.books.lock();
-        let mut taken: Vec<(Ino, u32)> = books.leaving.iter().map(|(ino, count)| (*ino, *count)).collect();
-        taken.sort_unstable();
+        let mut taken = listed(&books.leaving);
         taken.truncate(LIST_MAX);
         for (ino, count) in &taken {
             books.leaving.remove(ino);
@@ -54,10 +91,57 @@ impl Ledger {
     }
 
     /// All opens held, by inode.
-    pub(crate) fn opens(&self) -> Vec<(Ino, u32)> {
-        let mut opens: Vec<(Ino, u32)> = self.books.lock().opens.iter().map(|(ino, count)| (*ino, *count)).collect();
-        opens.sort_unstable();
-        opens
+    pub(crate) fn opens(&self) -> Opens {
+        let books = self.books.lock();
+        Opens { all: listed(&books.opens), own: listed(&books.own) }
+    }
+
+    /// Meta knows these own opens now.
+    pub(crate) fn registered(&self, own: &[(Ino, u32)]) {
+        let mut books = self.books.lock();
+        for (ino, count) in own {
+            lower(&mut books.own, *ino, *count);
+        }
+    }
+
+    /// Own opens to register, at most one message full: of one inode, or of all. They count as known to meta from now on.
+    pub(crate) fn take_own(&self, which: Option<Ino>) -> Vec<(Ino, u32)> {
+        let mut books = self.books.lock();
+        let mut taken = listed(&books.own);
+        taken.retain(|(ino, _)| which.is_none_or(|wanted| wanted == *ino));
+        taken.truncate(LIST_MAX);
+        for (ino, _) in &taken {
+            books.own.remove(ino);
+        }
+        taken
+    }
+
+    /// They could not be registered.
+    pub(crate) fn give_own_back(&self, taken: &[(Ino, u32)]) {
+        let mut books = self.books.lock();
+        for (ino, count) in taken {
+            *books.own.entry(*ino).or_insert(0) += count;
+        }
+    }
+
+    /// Something (or, unknown which, anything) is about to lose a name.
+    pub(crate) fn losing(&self, which: Option<Ino>) -> Losing<'_> {
+        let mut books = self.books.lock();
+        match which {
+            Some(ino) => *books.losing.entry(ino).or_insert(0) += 1,
+            None => books.losing_any += 1,
+        }
+        Losing { ledger: self, which }
+    }
+}
+
+impl Drop for Losing<'_> {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books.lock();
+        match self.which {
+            Some(ino) => lower(&mut books.losing, ino, 1),
+            None => books.losing_any = books.losing_any.saturating_sub(1),
+        }
     }
 }
 
@@ -67,5 +151,51 @@ fn lower(counts: &mut HashMap<Ino, u32>, ino: Ino, by: u32) {
         if *count == 0 {
             counts.remove(&ino);
         }
+    }
+}
+
+fn listed(counts: &HashMap<Ino, u32>) -> Vec<(Ino, u32)> {
+    let mut list: Vec<(Ino, u32)> = counts.iter().map(|(ino, count)| (*ino, *count)).collect();
+    list.sort_unstable();
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_open_costs_no_message_unless_its_inode_may_lose_a_name() {
+        let ledger = Ledger::default();
+        let ino = Ino::new(7).unwrap();
+        assert!(ledger.add_own(ino, || true));
+        assert!(!ledger.release(ino));
+        assert_eq!((ledger.take_releases(), ledger.opens().all), (vec![], vec![]));
+        assert!(!ledger.add_own(ino, || false));
+
+        assert!(ledger.add_own(ino, || true) && ledger.add_own(ino, || true));
+        {
+            let _losing = ledger.losing(Some(ino));
+            assert!(!ledger.add_own(ino, || true));
+            assert_eq!(ledger.take_own(Some(ino)), vec![(ino, 2)]);
+        }
+        assert!(ledger.add_own(ino, || true));
+        let _ = ledger.release(ino);
+        let _ = ledger.release(ino);
+        assert_eq!(ledger.take_releases(), vec![(ino, 1)], "the own open went first, then a registered one");
+        assert_eq!(ledger.opens().all, vec![(ino, 1)]);
+    }
+
+    #[test]
+    fn opens_told_at_a_resumption_are_not_own_any_more() {
+        let ledger = Ledger::default();
+        let (told, later) = (Ino::new(7).unwrap(), Ino::new(8).unwrap());
+        assert!(ledger.add_own(told, || true));
+        let opens = ledger.opens();
+        assert!(ledger.add_own(later, || true));
+        ledger.registered(&opens.own);
+        assert_eq!(ledger.opens().own, vec![(later, 1)]);
+        let _any = ledger.losing(None);
+        assert!(!ledger.add_own(told, || true));
     }
 }

@@ -12,11 +12,13 @@ use parking_lot::Mutex;
 
 use dgfs_proto::ids::{OpId, SessionId};
 use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS, SESSION_LEASE_MS};
-use dgfs_proto::meta::{ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Query, SessionRequest, VolumeInfo};
+use dgfs_proto::meta::{
+    ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest, VolumeInfo,
+};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Opens};
 use crate::metrics::{Counters, MetaKind, count};
 use crate::op_window::OpWindow;
 use crate::operation::{Backoff, Op};
@@ -317,8 +319,8 @@ impl MetaLink {
 
     async fn resume(&self, op: &Op) -> Resumed {
         let resume = self.session();
-        let opens = if resume.is_some() { self.ledger.opens() } else { Vec::new() };
-        let request = SessionRequest::Open { client: self.client.clone(), key: self.key, resume, opens };
+        let opens = if resume.is_some() { self.ledger.opens() } else { Opens::default() };
+        let request = SessionRequest::Open { client: self.client.clone(), key: self.key, resume, opens: opens.all };
         let patience = if resume.is_some() { TRY } else { OPEN_TRY };
         match self.attempt(op, MetaRequest::Session(request), patience).await {
             Ok(MetaReply::Session { id, sole, volume }) => {
@@ -327,6 +329,7 @@ impl MetaLink {
                     tracing::info!(session = id.get(), "the session goes on");
                 }
                 self.session.store(id.get(), Ordering::Release);
+                self.ledger.registered(&opens.own);
                 // Taking a session up never makes it sole: only a notice does, and notices are carried out in their order.
                 if sole && resume.is_some() {
                     self.answered.fetch_add(1, Ordering::AcqRel);
@@ -358,6 +361,14 @@ const fn wants_insisting(status: Status) -> bool {
 pub(crate) fn attr_of(reply: MetaReply) -> Result<dgfs_proto::attr::Attr, Status> {
     match reply {
         MetaReply::Attr(attr) | MetaReply::Opened { attr, .. } => Ok(attr),
+        _ => Err(Status::Malformed),
+    }
+}
+
+/// What a change of names answered.
+pub(crate) fn named_of(reply: MetaReply) -> Result<Named, Status> {
+    match reply {
+        MetaReply::Named(named) => Ok(named),
         _ => Err(Status::Malformed),
     }
 }

@@ -85,7 +85,7 @@ impl MetaKind {
             Mutation::Commit(_) => Self::Commit,
             Mutation::SetXattr { .. } | Mutation::RemoveXattr { .. } => Self::SetXattr,
             Mutation::CopyChunks { .. } => Self::CopyChunks,
-            Mutation::Open { .. } => Self::Open,
+            Mutation::Open { .. } | Mutation::Register { .. } => Self::Open,
             Mutation::Release { .. } => Self::Release,
             Mutation::Lock { .. } | Mutation::UnlockOwner { .. } => Self::Lock,
             Mutation::Grant { .. } => Self::Grant,

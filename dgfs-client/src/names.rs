@@ -6,17 +6,25 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dgfs_proto::attr::Attr;
+use dgfs_proto::attr::{Attr, FileKind};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{MetaReply, Mutation, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage};
+use dgfs_proto::meta::{MetaReply, Mutation, Named, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
+use crate::cache::shards::Asked;
 use crate::core::Core;
 use crate::file::flush::Which;
-use crate::meta_link::attr_of;
+use crate::meta_link::{attr_of, named_of};
 use crate::operation::Op;
 use crate::vfs::Access;
+
+/// The moment before a question, or before an own change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedNames {
+    pub(crate) attrs: Asked,
+    pub(crate) entries: Asked,
+}
 
 impl Core {
     /// Attributes as the user must see them: with this mount's unsent writes.
@@ -38,17 +46,16 @@ impl Core {
         }
     }
 
-    pub(crate) async fn lookup(&self, parent: Ino, name: Name) -> Result<Attr, Status> {
+    pub(crate) async fn lookup(self: &Arc<Self>, parent: Ino, name: Name) -> Result<Attr, Status> {
         let op = self.op();
         self.lookup_with(&op, parent, name).await.map(|attr| self.with_unsent(attr))
     }
 
-    pub(crate) async fn lookup_with(&self, op: &Op, parent: Ino, name: Name) -> Result<Attr, Status> {
+    pub(crate) async fn lookup_with(self: &Arc<Self>, op: &Op, parent: Ino, name: Name) -> Result<Attr, Status> {
         if !self.may_cache() {
             return attr_of(self.link.query(op, Query::Lookup { parent, name }).await?);
         }
-        let key = (parent, name);
-        match self.entries.get(&key) {
+        match self.entries.get(parent, &name) {
             Some(None) => return Err(Status::NotFound),
             Some(Some(ino)) => {
                 if let Some(attr) = self.attrs.get(ino) {
@@ -57,17 +64,20 @@ impl Core {
             }
             None => {}
         }
-        let (asked, asked_any) = (self.entries.asking(&key), self.attrs.asking_any());
-        let query = Query::Lookup { parent, name: key.1.clone() };
+        if self.entries.missed(parent) {
+            self.read_whole(parent);
+        }
+        let asked = self.asking();
+        let query = Query::Lookup { parent, name: name.clone() };
         match self.link.query(op, query).await {
             Ok(reply) => {
                 let attr = attr_of(reply)?;
-                self.attrs.keep_any(asked_any, &attr);
-                self.entries.keep(asked, key, Some(attr.ino));
+                self.attrs.keep(asked.attrs, &attr);
+                self.entries.keep(asked.entries, parent, name, Some(attr.ino));
                 Ok(attr)
             }
             Err(Status::NotFound) => {
-                self.entries.keep(asked, key, None);
+                self.entries.keep(asked.entries, parent, name, None);
                 Err(Status::NotFound)
             }
             Err(status) => Err(status),
@@ -99,7 +109,7 @@ impl Core {
         if let Some(attr) = self.attrs.get(ino) {
             return Ok(attr);
         }
-        let asked = self.attrs.asking(ino);
+        let asked = self.attrs.asking();
         let attr = attr_of(self.link.query(op, Query::GetAttr(ino)).await?)?;
         self.attrs.keep(asked, &attr);
         Ok(attr)
@@ -145,126 +155,124 @@ impl Core {
 
     pub(crate) async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Result<Attr, Status> {
         let op = self.op();
-        let key = (parent, name);
-        let (asked, asked_any) = (self.entries.asking(&key), self.attrs.asking_any());
+        let asked = self.asking();
         let make = Mutation::Make {
             parent,
-            name: key.1.clone(),
+            name: name.clone(),
             node,
             mode: access.mode,
             umask: access.umask,
             caller: access.caller,
             open: false,
         };
-        let made = self.link.mutate(&op, make).await;
-        match made {
-            Ok(reply) => {
-                let attr = attr_of(reply)?;
-                if self.may_cache() {
-                    self.attrs.keep_any(asked_any, &attr);
-                    self.entries.settle(asked, key, Some(attr.ino));
-                }
-                self.attrs.change(parent);
-                Ok(attr)
-            }
-            Err(status) => {
-                self.entries.change(&key);
-                self.attrs.change(parent);
-                Err(status)
+        let made = self.link.mutate(&op, make).await.and_then(named_of);
+        self.learn_named(asked, [(parent, name)], &made);
+        let made = made?;
+        let attr = made.attrs.into_iter().next().ok_or(Status::Malformed)?;
+        if attr.kind == FileKind::Directory && self.may_cache() {
+            self.entries.made(attr.ino);
+        }
+        Ok(attr)
+    }
+
+    /// The moment before a question or a change.
+    pub(crate) fn asking(&self) -> AskedNames {
+        AskedNames { attrs: self.attrs.asking(), entries: self.entries.asking() }
+    }
+
+    /// This session changed names: the last of `places` leads to what the answer names now, the others lead nowhere. After a
+    /// failure nothing about them is sure.
+    pub(crate) fn learn_named<const N: usize>(
+        &self,
+        asked: AskedNames,
+        places: [(Ino, Name); N],
+        answer: &Result<Named, Status>,
+    ) {
+        let last = N.saturating_sub(1);
+        let change = self.entries.own_change(asked.entries);
+        for (at, (parent, name)) in places.into_iter().enumerate() {
+            match answer {
+                Ok(named) => self.entries.settle(change, parent, name, (at == last).then_some(named.ino)),
+                Err(_) => self.doubt_entry(parent, &name),
             }
         }
+        self.learn_attrs(asked, answer);
+    }
+
+    /// Attributes that an own change of names brought. After a failure without a verdict those of any inode may have changed.
+    fn learn_attrs(&self, asked: AskedNames, answer: &Result<Named, Status>) {
+        match answer {
+            Ok(named) => named.attrs.iter().for_each(|attr| self.attrs.settle(asked.attrs, attr)),
+            Err(status) if status.is_transient() => self.attrs.clear(),
+            Err(_) => {}
+        }
+    }
+
+    fn doubt_entry(&self, parent: Ino, name: &Name) {
+        self.entries.change(parent, name);
+        self.attrs.change(parent);
     }
 
     pub(crate) async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Result<Attr, Status> {
         let op = self.op();
-        let key = (parent, name);
-        let asked = self.attrs.asking(ino);
-        let linked = self.link.mutate(&op, Mutation::Link { ino, parent, name: key.1.clone() }).await;
-        self.attrs.change(parent);
-        self.entries.change(&key);
-        match linked {
-            Ok(reply) => {
-                let attr = attr_of(reply)?;
-                self.attrs.settle(asked, &attr);
-                if let Some(file) = self.files.get(ino) {
-                    file.nameless.store(false, Ordering::Release);
-                }
-                Ok(self.with_unsent(attr))
-            }
-            Err(status) => {
-                self.attrs.change(ino);
-                Err(status)
-            }
+        let asked = self.asking();
+        let linked = self.link.mutate(&op, Mutation::Link { ino, parent, name: name.clone() }).await.and_then(named_of);
+        self.learn_named(asked, [(parent, name)], &linked);
+        if linked.is_err() {
+            self.attrs.change(ino);
         }
+        let attr = linked?.attrs.into_iter().next().ok_or(Status::Malformed)?;
+        if let Some(file) = self.files.get(ino) {
+            file.nameless.store(false, Ordering::Release);
+        }
+        Ok(self.with_unsent(attr))
     }
 
     pub(crate) async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Result<(), Status> {
         let op = self.op();
-        let key = (parent, name);
-        let asked = self.entries.asking(&key);
-        let known = self.entries.get(&key).flatten();
-        let removed = self.link.mutate(&op, Mutation::Remove { parent, name: key.1.clone(), kind }).await;
-        self.attrs.change(parent);
-        match removed {
-            Ok(reply) => {
-                self.lost_name(&reply, known);
-                if self.may_cache() {
-                    self.entries.settle(asked, key, None);
-                }
-                Ok(())
-            }
-            Err(status) => {
-                self.entries.change(&key);
-                Err(status)
-            }
+        let _no_open = self.before_losing(&op, self.entries.get(parent, &name)).await?;
+        let asked = self.asking();
+        let remove = Mutation::Remove { parent, name: name.clone(), kind };
+        let removed = self.link.mutate(&op, remove).await.and_then(named_of);
+        match &removed {
+            Ok(_) => self.entries.settle(self.entries.own_change(asked.entries), parent, name, None),
+            Err(_) => self.doubt_entry(parent, &name),
         }
+        self.learn_attrs(asked, &removed);
+        self.lost_name(&removed?);
+        Ok(())
     }
 
-    /// An inode lost a name.
-    fn lost_name(&self, reply: &MetaReply, known: Option<Ino>) {
-        let (ino, nlink) = match reply {
-            MetaReply::Removed { ino, nlink } => (ino.or(known), *nlink),
-            _ => (known, 1),
-        };
-        let Some(ino) = ino else { return };
+    /// An inode lost a name, perhaps its last.
+    fn lost_name(&self, named: &Named) {
+        let Some((ino, 0)) = named.lost else { return };
         self.attrs.change(ino);
-        if nlink == 0
-            && let Some(file) = self.files.get(ino)
-        {
+        if let Some(file) = self.files.get(ino) {
             file.nameless.store(true, Ordering::Release);
         }
     }
 
     pub(crate) async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Result<(), Status> {
         let op = self.op();
-        let (moved, replaced) = (self.entries.get(&from).flatten(), self.entries.get(&to).flatten());
+        let target = if mode == RenameMode::Replace { self.entries.get(to.0, &to.1) } else { Some(None) };
+        let _no_open = self.before_losing(&op, target).await?;
+        let asked = self.asking();
         let rename =
             Mutation::Rename { parent: from.0, name: from.1.clone(), new_parent: to.0, new_name: to.1.clone(), mode };
-        let renamed = self.link.mutate(&op, rename).await;
-        for key in [&from, &to] {
-            self.entries.change(key);
-            self.attrs.change(key.0);
+        let named = match self.link.mutate(&op, rename).await {
+            // Two names of one inode: both stay.
+            Ok(MetaReply::Done) => return Ok(()),
+            answer => answer.and_then(named_of),
+        };
+        if mode == RenameMode::Exchange {
+            self.doubt_entry(from.0, &from.1);
+            self.doubt_entry(to.0, &to.1);
+            self.learn_attrs(asked, &named);
+        } else {
+            self.learn_named(asked, [from, to], &named);
         }
-        for ino in [moved, replaced].into_iter().flatten() {
-            self.attrs.change(ino);
-        }
-        let all_known = moved.is_some() && (mode != RenameMode::Exchange || replaced.is_some());
-        if !all_known && !self.config.local {
-            // What moved is not known, so neither is whose attributes (parent, ctime) changed.
-            self.attrs.clear();
-        }
-        let reply = renamed?;
-        if mode != RenameMode::Exchange {
-            self.lost_name(&reply, None);
-        }
+        self.lost_name(&named?);
         Ok(())
-    }
-
-    /// The kernel dropped references: what is cached of the inode is not needed soon.
-    pub(crate) fn forget(&self, ino: Ino, _count: u64) {
-        if !self.config.local && self.files.get(ino).is_none() {
-            self.attrs.change(ino);
-        }
     }
 
     pub(crate) async fn statfs(&self) -> Result<VolumeUsage, Status> {

@@ -97,6 +97,9 @@ impl Core {
             Notice::Shared => {
                 // First no answer may be cached any more; then what the kernel was told before runs out.
                 self.link.set_sole(false);
+                if let Err(status) = self.register_own_opens(&Op::endless(), None).await {
+                    tracing::warn!(%status, "open files could not be registered");
+                }
                 let op = self.background_op();
                 if let Err(status) = self.flush_everything(&op).await {
                     tracing::warn!(%status, "another mount joined while writes could not be sent; they are kept");

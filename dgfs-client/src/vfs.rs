@@ -332,11 +332,6 @@ impl Vfs {
         self.core.copy_range(from, to, len).await
     }
 
-    /// The kernel dropped `count` references to an inode.
-    pub fn forget(&self, ino: Ino, count: u64) {
-        self.core.forget(ino, count);
-    }
-
     /// Sends and syncs everything; the session ends. Afterwards every call answers `Stale`.
     pub async fn close(&self) -> Answer<()> {
         self.core.close().await

@@ -149,6 +149,7 @@ impl Core {
 
     /// Sends waiting releases.
     pub(crate) async fn send_releases(&self, op: &Op) {
+        let _in_order = self.registering.lock().await;
         loop {
             let opens = self.link.ledger.take_releases();
             if opens.is_empty() {

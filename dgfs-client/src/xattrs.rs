@@ -29,7 +29,7 @@ impl Core {
     }
 
     async fn change_xattr(&self, op: &Op, ino: Ino, mutation: Mutation) -> Result<(), Status> {
-        let asked = self.attrs.asking(ino);
+        let asked = self.attrs.asking();
         let changed = self.link.mutate(op, mutation).await;
         match changed.map(attr_of) {
             Ok(Ok(attr)) => {

@@ -233,8 +233,8 @@ impl Core {
 
     fn perform(&mut self, now: Timestamp, session: Option<SessionId>, effects: Effects) -> bool {
         if let Some(session) = session {
-            for ino in &effects.opened {
-                self.opens.open(*ino, session);
+            for (ino, count) in &effects.opened {
+                self.opens.open(*ino, session, *count);
             }
             for (ino, count) in &effects.released {
                 self.opens.release(*ino, session, *count);
@@ -401,7 +401,7 @@ struct Effects {
     counters: Counters,
     writes: BTreeMap<RowKey, Option<Arc<Row>>>,
     changes: Vec<Change>,
-    opened: Vec<Ino>,
+    opened: Vec<(Ino, u32)>,
     released: Vec<(Ino, u32)>,
     new_directories: Vec<Ino>,
     unlocked: Vec<Ino>,

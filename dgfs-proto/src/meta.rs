@@ -332,6 +332,12 @@ pub enum Mutation {
         /// What for.
         mode: OpenMode,
     },
+    /// Registers `count` opens of each inode that the session's client took by itself while it was alone. Inodes that
+    /// are gone are passed over.
+    Register {
+        /// At most [`crate::limits::LIST_MAX`].
+        opens: Vec<(Ino, u32)>,
+    },
     /// Takes back `count` opens of each inode.
     Release {
         /// At most [`crate::limits::LIST_MAX`].
@@ -683,6 +689,18 @@ pub struct InodeChunks {
     pub chunks: Vec<(u64, ChunkRef)>,
 }
 
+/// What became of names, with the attributes of everything that changed by it, so that the client need not ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// What was made, linked, removed or moved.
+    pub ino: Ino,
+    /// The inode that lost a name (the removed one, or the one a rename replaced) and its link count now.
+    pub lost: Option<(Ino, u32)>,
+    /// The attributes now: of `ino` first, unless its last name is gone; then of the directories and of what was
+    /// replaced or exchanged.
+    pub attrs: Vec<Attr>,
+}
+
 /// The metadata service's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
@@ -711,13 +729,8 @@ pub enum MetaReply {
         /// Content from slot 0.
         content: Content,
     },
-    /// The attributes after a removal or rename of what lost its name, when it still lives.
-    Removed {
-        /// The inode that lost a name (of a rename: the replaced one).
-        ino: Option<Ino>,
-        /// Its link count now.
-        nlink: u32,
-    },
+    /// Names changed (make, link, remove, rename).
+    Named(Named),
     /// Entries; `end` when none follow.
     Entries {
         /// In cookie order.

@@ -5,47 +5,52 @@
 use dgfs_proto::attr::Attr;
 use dgfs_proto::ids::Ino;
 
-use crate::cache::shards::{Asked, AskedAny, Shards};
+use crate::cache::shards::{Asked, Shards};
 
-const ATTRS_MAX: usize = 64 << 10;
+const ATTRS_MAX: usize = 128 << 10;
 
 /// Attributes by inode.
 #[derive(Debug)]
 pub(crate) struct AttrCache {
     by_ino: Shards<Ino, Attr>,
+    /// In process nothing is remembered: asking is as cheap.
+    on: bool,
 }
 
 impl AttrCache {
-    pub(crate) fn new() -> Self {
-        Self { by_ino: Shards::new(ATTRS_MAX) }
+    pub(crate) fn new(on: bool) -> Self {
+        Self { by_ino: Shards::new(ATTRS_MAX), on }
     }
 
     pub(crate) fn get(&self, ino: Ino) -> Option<Attr> {
         self.by_ino.get(&ino)
     }
 
-    pub(crate) fn asking(&self, ino: Ino) -> Asked {
-        self.by_ino.asking(&ino)
+    /// Call before asking, or before changing.
+    pub(crate) fn asking(&self) -> Asked {
+        self.by_ino.asking()
+    }
+
+    /// Has it not changed since?
+    pub(crate) fn unchanged(&self, asked: Asked, ino: Ino) -> bool {
+        self.by_ino.unchanged(asked, &ino)
     }
 
     pub(crate) fn keep(&self, asked: Asked, attr: &Attr) {
         self.by_ino.keep(asked, attr.ino, attr.clone());
     }
 
-    pub(crate) fn asking_any(&self) -> AskedAny {
-        self.by_ino.asking_any()
-    }
-
-    pub(crate) fn keep_any(&self, asked: AskedAny, attr: &Attr) {
-        self.by_ino.keep_any(asked, attr.ino, attr.clone());
-    }
-
+    /// This session changed the inode: these are its attributes since.
     pub(crate) fn settle(&self, asked: Asked, attr: &Attr) {
-        self.by_ino.settle(asked, attr.ino, attr.clone());
+        if self.on {
+            self.by_ino.settle(asked, attr.ino, attr.clone());
+        }
     }
 
     pub(crate) fn change(&self, ino: Ino) {
-        self.by_ino.change(&ino);
+        if self.on {
+            self.by_ino.change(ino);
+        }
     }
 
     pub(crate) fn clear(&self) {

@@ -1,6 +1,6 @@
-//! A bounded map in shards, each with a generation that refuses answers older than a change.
+//! A bounded map in shards that refuses answers older than a change.
 //!
-//! Never evicts cleverly: a full shard starts anew. Always: what was asked before a change is not kept after it.
+//! Never evicts cleverly: a full shard starts anew. Always: what was asked before a change of its key is not kept after it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -11,13 +11,9 @@ use parking_lot::Mutex;
 
 const SHARDS: usize = 16;
 
-/// The moment a question was asked, as the shard of its key counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked(u64);
-
-/// The moment a question was asked whose keys were not known yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AskedAny(u64);
+/// The moment a question was asked, by the count of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asked(pub(crate) u64);
 
 #[derive(Debug)]
 pub(crate) struct Shards<K, V> {
@@ -30,14 +26,21 @@ pub(crate) struct Shards<K, V> {
 
 #[derive(Debug)]
 struct Shard<K, V> {
-    changes: u64,
-    map: HashMap<K, V>,
+    map: HashMap<K, Slot<V>>,
+    /// Keys that are not in the map may have changed up to here.
+    floor: u64,
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    changed: u64,
+    value: Option<V>,
 }
 
 impl<K: Hash + Eq, V: Clone> Shards<K, V> {
     /// Room for about `capacity` items.
     pub(crate) fn new(capacity: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard { changes: 0, map: HashMap::new() })).collect();
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard { map: HashMap::new(), floor: 0 })).collect();
         Self { hasher: RandomState::new(), shards, each: capacity.div_ceil(SHARDS), changes: AtomicU64::new(0) }
     }
 
@@ -47,93 +50,85 @@ impl<K: Hash + Eq, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {
-        self.shard(key, |shard| shard.map.get(key).cloned()).flatten()
+        self.shard(key, |shard| shard.map.get(key).and_then(|slot| slot.value.clone())).flatten()
     }
 
-    /// Call before asking a peer about `key`.
-    pub(crate) fn asking(&self, key: &K) -> Asked {
-        Asked(self.shard(key, |shard| shard.changes).unwrap_or(0))
+    /// Call before asking a peer.
+    pub(crate) fn asking(&self) -> Asked {
+        Asked(self.changes.load(Ordering::Acquire))
     }
 
-    /// Call before asking a peer something whose keys are known only from the answer.
-    pub(crate) fn asking_any(&self) -> AskedAny {
-        AskedAny(self.changes.load(Ordering::Acquire))
-    }
-
-    /// Keeps an answer, unless anything changed since it was asked for.
-    pub(crate) fn keep_any(&self, asked: AskedAny, key: K, value: V) {
-        let changes = &self.changes;
-        let each = self.each;
-        let at = (self.hasher.hash_one(&key) as usize) % SHARDS;
-        let Some(shard) = self.shards.get(at) else { return };
-        let mut shard = shard.lock();
-        // Counted under the shard's lock, so a change of this key is either seen here or removes what is put.
-        if changes.load(Ordering::Acquire) == asked.0 {
-            shard.insert(each, key, value);
-        }
+    /// Has `key` not changed since?
+    pub(crate) fn unchanged(&self, asked: Asked, key: &K) -> bool {
+        self.shard(key, |shard| shard.changed(key) <= asked.0).unwrap_or(false)
     }
 
     /// Puts a value if `wanted` agrees, seeing the one that is there.
     pub(crate) fn put_if(&self, key: K, value: V, wanted: impl FnOnce(Option<&V>) -> bool) {
+        let each = self.each;
         let at = (self.hasher.hash_one(&key) as usize) % SHARDS;
         let Some(shard) = self.shards.get(at) else { return };
         let mut shard = shard.lock();
-        if wanted(shard.map.get(&key)) {
-            shard.insert(self.each, key, value);
+        if wanted(shard.map.get(&key).and_then(|slot| slot.value.as_ref())) {
+            let changed = shard.changed(&key);
+            shard.insert(each, key, Slot { changed, value: Some(value) });
         }
     }
 
-    /// Keeps an answer, unless something changed since it was asked for.
+    /// Keeps an answer, unless its key changed since it was asked for.
     pub(crate) fn keep(&self, asked: Asked, key: K, value: V) {
+        let each = self.each;
         let at = (self.hasher.hash_one(&key) as usize) % SHARDS;
         let Some(shard) = self.shards.get(at) else { return };
         let mut shard = shard.lock();
-        if shard.changes == asked.0 {
-            shard.insert(self.each, key, value);
+        let changed = shard.changed(&key);
+        if changed <= asked.0 {
+            shard.insert(each, key, Slot { changed, value: Some(value) });
         }
     }
 
     /// Something changed: forgets `key` and refuses answers asked for before.
-    pub(crate) fn change(&self, key: &K) {
-        self.shard(key, |shard| {
-            shard.changes += 1;
-            self.changes.fetch_add(1, Ordering::AcqRel);
-            shard.map.remove(key);
-        });
+    pub(crate) fn change(&self, key: K) {
+        self.set(key, |_, _| None);
     }
 
-    /// This session changed `key` and was answered `value`: kept, unless something else changed since `asked`.
+    /// This session changed `key` and was answered `value`: kept, unless something else changed it since `asked`.
     pub(crate) fn settle(&self, asked: Asked, key: K, value: V) {
+        self.set(key, |shard, key| (shard.changed(key) <= asked.0).then_some(value));
+    }
+
+    fn set(&self, key: K, value: impl FnOnce(&Shard<K, V>, &K) -> Option<V>) {
         let at = (self.hasher.hash_one(&key) as usize) % SHARDS;
         let Some(shard) = self.shards.get(at) else { return };
         let mut shard = shard.lock();
-        let alone = shard.changes == asked.0;
-        shard.changes += 1;
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        if alone {
-            shard.insert(self.each, key, value);
-        } else {
-            shard.map.remove(&key);
-        }
+        let value = value(&shard, &key);
+        let changed = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
+        shard.insert(self.each, key, Slot { changed, value });
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.changes += 1;
-            self.changes.fetch_add(1, Ordering::AcqRel);
+            shard.floor = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
             shard.map.clear();
         }
     }
 }
 
 impl<K: Hash + Eq, V> Shard<K, V> {
-    fn insert(&mut self, each: usize, key: K, value: V) {
-        if self.map.len() >= each {
+    /// When the key changed last, or may have.
+    fn changed(&self, key: &K) -> u64 {
+        self.map.get(key).map_or(self.floor, |slot| slot.changed)
+    }
+
+    fn insert(&mut self, each: usize, key: K, slot: Slot<V>) {
+        if self.map.len() >= each && !self.map.contains_key(&key) {
+            let newest = self.map.values().map(|slot| slot.changed).max();
+            self.floor = self.floor.max(newest.unwrap_or(0));
             self.map.clear();
         }
-        self.map.insert(key, value);
+        self.map.insert(key, slot);
     }
 }
 
@@ -144,21 +139,37 @@ mod tests {
     #[test]
     fn an_answer_older_than_a_change_is_not_kept() {
         let shards = Shards::new(100);
-        let asked = shards.asking(&1_u64);
-        shards.change(&1);
+        let asked = shards.asking();
+        shards.change(1_u64);
         shards.keep(asked, 1, "old");
         assert_eq!(shards.get(&1), None);
-        shards.keep(shards.asking(&1), 1, "new");
+        shards.keep(asked, 2, "another");
+        assert_eq!(shards.get(&2), Some("another"), "a change of one key refuses answers about another");
+        shards.keep(shards.asking(), 1, "new");
         assert_eq!(shards.get(&1), Some("new"));
+        assert!(shards.unchanged(shards.asking(), &1) && !shards.unchanged(asked, &1));
     }
 
     #[test]
-    fn the_map_stays_bounded() {
+    fn of_two_own_changes_under_way_at_once_neither_answer_is_kept() {
+        let shards = Shards::new(100);
+        let (first, second) = (shards.asking(), shards.asking());
+        shards.settle(second, 1_u64, "which came last");
+        shards.settle(first, 1, "is not known");
+        assert_eq!(shards.get(&1), None);
+    }
+
+    #[test]
+    fn the_map_stays_bounded_and_forgets_no_change() {
         let shards = Shards::new(64);
-        for key in 0..10_000_u64 {
-            shards.keep(shards.asking(&key), key, key);
+        let asked = shards.asking();
+        shards.change(0_u64);
+        for key in 1..10_000_u64 {
+            shards.keep(shards.asking(), key, key);
         }
         let held = (0..10_000_u64).filter(|key| shards.get(key).is_some()).count();
         assert!(held <= 64, "{held} items");
+        shards.keep(asked, 0, 0);
+        assert_eq!(shards.get(&0), None);
     }
 }

@@ -114,7 +114,7 @@ impl Core {
             count: count as u32,
             size_at_least: into + bytes,
         };
-        let asked = self.attrs.asking(target.ino);
+        let asked = self.attrs.asking();
         let attr = match self.link.mutate(op, copy).await {
             Ok(reply) => attr_of(reply)?,
             // Meta cannot share these (one of the files is inline): copied by bytes.

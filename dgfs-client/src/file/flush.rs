@@ -166,7 +166,7 @@ impl Core {
     /// Sends a commit; the attributes after it.
     pub(crate) async fn commit(&self, op: &Op, commit: Commit) -> Result<Attr, Status> {
         let ino = commit.ino;
-        let asked = self.attrs.asking(ino);
+        let asked = self.attrs.asking();
         let reply = self.link.mutate(op, Mutation::Commit(commit)).await;
         let attr = match reply {
             Ok(MetaReply::Done) => attr_of(self.link.query(op, Query::GetAttr(ino)).await?),

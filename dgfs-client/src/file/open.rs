@@ -20,7 +20,8 @@ use crate::file::read_ahead::ReadAhead;
 use crate::file::slots::Slots;
 use crate::file::state::{Answered, Content, FileState, content_of};
 use crate::handles::OpenFile;
-use crate::meta_link::attr_of;
+use crate::ledger::Losing;
+use crate::meta_link::named_of;
 use crate::operation::Op;
 use crate::vfs::{Create, Handle, OpenFlags, Opened};
 
@@ -76,7 +77,12 @@ impl Core {
             (false, true) => OpenMode::Write,
             (false, false) => OpenMode::Read,
         };
-        let asked = self.attrs.asking(ino);
+        if mode != OpenMode::Truncate
+            && let Some(attr) = self.open_alone(ino)
+        {
+            return Ok(self.opened(attr, Content::Unknown, flags));
+        }
+        let asked = self.attrs.asking();
         self.link.ledger.add(ino);
         let (attr, content) = match self.link.mutate(op, Mutation::Open { ino, mode }).await {
             Ok(MetaReply::Opened { attr, content }) => (attr, content),
@@ -98,7 +104,50 @@ impl Core {
         Ok(self.opened(attr, content, flags))
     }
 
-    /// A handle for a file whose open is registered.
+    /// Opens a file without asking, when no other session exists and its attributes are known.
+    fn open_alone(&self, ino: Ino) -> Option<Attr> {
+        if !self.link.ledger.add_own(ino, || self.may_cache()) {
+            return None;
+        }
+        let known = self.attrs.get(ino).filter(|attr| attr.kind == FileKind::File && attr.nlink > 0);
+        if known.is_none() {
+            let _ = self.link.ledger.release(ino);
+        }
+        known
+    }
+
+    /// Before something loses a name, `known` as the entry says (`None`: no idea): own opens of it are registered at meta, and
+    /// none is taken while the guard lives.
+    pub(crate) async fn before_losing(
+        &self,
+        op: &Op,
+        known: Option<Option<Ino>>,
+    ) -> Result<Option<Losing<'_>>, Status> {
+        if !self.may_cache() || known == Some(None) {
+            return Ok(None);
+        }
+        let which = known.flatten();
+        let losing = self.link.ledger.losing(which);
+        self.register_own_opens(op, which).await?;
+        Ok(Some(losing))
+    }
+
+    /// Tells meta of opens that were taken without asking.
+    pub(crate) async fn register_own_opens(&self, op: &Op, which: Option<Ino>) -> Result<(), Status> {
+        let _in_order = self.registering.lock().await;
+        loop {
+            let opens = self.link.ledger.take_own(which);
+            if opens.is_empty() {
+                return Ok(());
+            }
+            if let Err(status) = self.link.mutate(op, Mutation::Register { opens: opens.clone() }).await {
+                self.link.ledger.give_own_back(&opens);
+                return Err(status);
+            }
+        }
+    }
+
+    /// A handle for a file whose open is in the ledger.
     fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags) -> Opened {
         let keep_cache = self.kernel_pages_hold(&attr, flags.truncate);
         let atime_due = flags.read && attr.size > 0 && atime_is_due(&attr);
@@ -142,6 +191,7 @@ impl Core {
     pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Attr, Opened), Status> {
         let op = self.op();
         let Create { parent, name, access, flags, exclusive } = request;
+        let alone = self.may_cache();
         let make = Mutation::Make {
             parent,
             name: name.clone(),
@@ -149,35 +199,23 @@ impl Core {
             mode: access.mode,
             umask: access.umask,
             caller: access.caller,
-            open: true,
+            open: !alone,
         };
         let generation = self.link.generation();
-        let key = (parent, name);
-        let (asked, asked_any) = (self.entries.asking(&key), self.attrs.asking_any());
-        let made = self.link.mutate(&op, make).await;
-        let reply = match made {
-            Ok(reply) => reply,
-            Err(Status::Exists) if !exclusive => {
-                self.entries.change(&key);
-                return self.open_existing(&op, parent, key.1, flags).await;
-            }
-            Err(status) => {
-                self.entries.change(&key);
-                self.attrs.change(parent);
-                return Err(status);
-            }
-        };
-        let attr = attr_of(reply)?;
-        self.link.ledger.add(attr.ino);
-        if generation != self.link.generation() {
-            // A meta that took over meanwhile may know the file but not that it is open.
-            drop(self.link.mutate(&op, Mutation::Open { ino: attr.ino, mode: OpenMode::Read }).await);
+        let asked = self.asking();
+        let made = self.link.mutate(&op, make).await.and_then(named_of);
+        self.learn_named(asked, [(parent, name.clone())], &made);
+        if matches!(made, Err(Status::Exists)) && !exclusive {
+            return self.open_existing(&op, parent, name, flags).await;
         }
-        if self.may_cache() {
-            self.attrs.keep_any(asked_any, &attr);
-            self.entries.settle(asked, key, Some(attr.ino));
+        let attr = made?.attrs.into_iter().next().ok_or(Status::Malformed)?;
+        if !(alone && self.link.ledger.add_own(attr.ino, || self.may_cache())) {
+            self.link.ledger.add(attr.ino);
+            if alone || generation != self.link.generation() {
+                // Another session came, or a meta that took over: it may know the file but not that it is open.
+                drop(self.link.mutate(&op, Mutation::Open { ino: attr.ino, mode: OpenMode::Read }).await);
+            }
         }
-        self.attrs.change(parent);
         let inline = attr.flags.has(AttrFlags::INLINE);
         let content = if inline { Content::Inline(Bytes::new()) } else { Content::Slots(Slots::default()) };
         self.pages.own_change(&attr);

@@ -54,7 +54,7 @@ impl Core {
 
     /// Sends a `SetAttr` and remembers the answer.
     pub(crate) async fn send_attr(&self, op: &Op, ino: Ino, set: SetAttr) -> Result<Attr, Status> {
-        let asked = self.attrs.asking(ino);
+        let asked = self.attrs.asking();
         match self.link.mutate(op, Mutation::SetAttr { ino, set }).await {
             Ok(reply) => {
                 let attr = attr_of(reply)?;

@@ -14,8 +14,8 @@ use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, Session
 use dgfs_proto::limits::{EDITS_MAX, PARTITIONS};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{
-    Commit, Content, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, NewContent, Notice, OpenMode,
-    Query, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
+    Commit, Content, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent, Notice,
+    OpenMode, Query, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -276,11 +276,13 @@ impl Truth {
                 let inode = Inode { attr: attr.clone(), inline: Vec::new(), slots: BTreeMap::new() };
                 self.inodes.insert(ino, inode);
                 self.names.insert(name, ino);
-                Ok(MetaReply::Attr(attr))
+                let attrs = vec![attr, self.inode(Ino::ROOT)?.attr.clone()];
+                Ok(MetaReply::Named(Named { ino, lost: None, attrs }))
             }
             Mutation::Remove { name, kind: RemoveKind::Unlink, .. } => {
                 let ino = self.names.remove(&name).ok_or(Status::NotFound)?;
-                Ok(MetaReply::Removed { ino: Some(ino), nlink: 0 })
+                let attrs = vec![self.inode(Ino::ROOT)?.attr.clone()];
+                Ok(MetaReply::Named(Named { ino, lost: Some((ino, 0)), attrs }))
             }
             Mutation::SetAttr { ino, set } => self.set_attr(ino, &set, garbage),
             Mutation::Commit(commit) => self.commit(&commit, garbage),
@@ -295,7 +297,7 @@ impl Truth {
                 let inode = self.inode(ino)?;
                 Ok(MetaReply::Opened { attr: inode.attr.clone(), content: inode.content(0, OPEN_SLOTS) })
             }
-            Mutation::Release { .. } => Ok(MetaReply::Done),
+            Mutation::Release { .. } | Mutation::Register { .. } => Ok(MetaReply::Done),
             Mutation::UnlockOwner { ino, owner, .. } => {
                 self.locks.retain(|(at, of, held)| *at != ino || *of != session || held.owner != owner);
                 Ok(MetaReply::Done)

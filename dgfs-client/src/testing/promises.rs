@@ -244,3 +244,46 @@ async fn a_time_set_after_a_write_outlives_the_flush() {
     vfs.flush(handle, 1).await.unwrap();
     assert_eq!(vfs.getattr(ino).await.unwrap().mtime, time);
 }
+
+#[tokio::test]
+async fn a_mount_that_is_alone_opens_known_files_without_asking_and_tells_meta_before_it_matters() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, first) = create(&vfs, "file").await;
+    let opens = |vfs: &Vfs| vfs.round_trips().meta_calls(MetaKind::Open);
+    let reader = vfs.open(ino, READ_WRITE).await.unwrap().handle;
+    assert_eq!(opens(&vfs), 0);
+    // Another mount joins: from now on it may remove what is open here.
+    let two = cluster.mount(|_| {}).await;
+    assert_eq!(opens(&vfs), 1, "both opens in one message");
+    let shared = vfs.open(ino, READ_WRITE).await.unwrap().handle;
+    assert_eq!(opens(&vfs), 2);
+    for handle in [first, reader, shared] {
+        vfs.release(handle, None).await;
+    }
+    drop(two);
+
+    let cluster = Cluster::new(2);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, handle) = create(&vfs, "file").await;
+    vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).await.unwrap();
+    assert_eq!(opens(&vfs), 1, "an open file that loses its name is registered first");
+    assert!(vfs.open(ino, READ_WRITE).await.is_ok() && opens(&vfs) == 2);
+    vfs.release(handle, None).await;
+}
+
+#[tokio::test]
+async fn an_own_change_of_names_leaves_nothing_to_ask() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, _) = create(&vfs, "file").await;
+    let before = vfs.round_trips().meta_total();
+    assert_eq!(vfs.getattr(Ino::ROOT).await.unwrap().ino, Ino::ROOT);
+    assert_eq!(vfs.lookup(Ino::ROOT, name("file")).await.unwrap().ino, ino);
+    assert_eq!(vfs.round_trips().meta_total(), before);
+    vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).await.unwrap();
+    let before = vfs.round_trips().meta_total();
+    assert_eq!(vfs.lookup(Ino::ROOT, name("file")).await, Err(Status::NotFound));
+    assert_eq!(vfs.getattr(Ino::ROOT).await.unwrap().ino, Ino::ROOT);
+    assert_eq!(vfs.round_trips().meta_total(), before);
+}

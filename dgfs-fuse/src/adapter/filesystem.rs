@@ -64,13 +64,6 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// Also each member of a batch: fuser 0.18 takes batches apart.
-    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
-        if let Ok(ino) = translate::ino(ino) {
-            self.shared.vfs.forget(ino, count);
-        }
-    }
-
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let vfs = self.vfs();
         self.serve(Op::GetAttr, reply, async move { Ok(vfs.getattr(translate::ino(ino)?).await?) });

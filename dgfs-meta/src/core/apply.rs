@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
-use dgfs_proto::ids::{ChunkId, ChunkVersion, OpId, SessionId};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino, OpId, SessionId};
 use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
-use dgfs_proto::meta::{MetaReply, Mutation};
+use dgfs_proto::meta::{MetaReply, Mutation, Named};
 use dgfs_proto::status::Status;
 
 use crate::core::ops::copy::CopyChunks;
@@ -130,18 +130,25 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
         Mutation::Make { parent, name, node, mode, umask, caller, open } => {
             let request =
                 Make { parent: *parent, name, node, mode: *mode, umask: *umask, caller: *caller, open: *open };
-            make::make(tx, &request).map(MetaReply::Attr)
+            let ino = make::make(tx, &request)?.ino;
+            named(tx, ino, None, &[*parent])
         }
-        Mutation::Link { ino, parent, name } => link::link(tx, *ino, *parent, name).map(MetaReply::Attr),
+        Mutation::Link { ino, parent, name } => {
+            link::link(tx, *ino, *parent, name)?;
+            named(tx, *ino, None, &[*parent])
+        }
         Mutation::Remove { parent, name, kind } => {
             let (ino, nlink) = remove::remove(tx, *parent, name, *kind)?;
-            Ok(MetaReply::Removed { ino: Some(ino), nlink })
+            named(tx, ino, Some((ino, nlink)), &[*parent])
         }
         Mutation::Rename { parent, name, new_parent, new_name, mode } => {
             let from = Place { parent: *parent, name };
             let to = Place { parent: *new_parent, name: new_name };
-            let (ino, nlink) = rename::rename(tx, from, to, *mode)?;
-            Ok(MetaReply::Removed { ino, nlink })
+            let Some(done) = rename::rename(tx, from, to, *mode)? else { return Ok(MetaReply::Done) };
+            let mut others = vec![from.parent];
+            others.extend((to.parent != from.parent).then_some(to.parent));
+            others.extend(done.exchanged.or(done.lost.map(|(ino, _)| ino)));
+            named(tx, done.moved, done.lost, &others)
         }
         Mutation::SetAttr { ino, set } => setattr::set_attr(tx, *ino, set).map(MetaReply::Attr),
         Mutation::Commit(request) => commit::commit(tx, request).map(MetaReply::Attr),
@@ -164,6 +171,7 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
             let (attr, content) = open::open(tx, *ino, *mode)?;
             Ok(MetaReply::Opened { attr, content })
         }
+        Mutation::Register { opens } => open::register(tx, opens).map(|()| MetaReply::Done),
         Mutation::Release { opens } => open::release(tx, session, opens).map(|()| MetaReply::Done),
         Mutation::Lock { ino, lock, wait: _ } => lock::lock(tx, session, *ino, lock).map(|()| MetaReply::Done),
         Mutation::UnlockOwner { ino, family, owner } => {
@@ -171,4 +179,17 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
         }
         Mutation::Grant { .. } => Err(Status::Malformed.into()),
     }
+}
+
+/// The answer to a change of names: the attributes of what it touched and what still has a name.
+fn named(tx: &mut Tx<'_>, ino: Ino, lost: Option<(Ino, u32)>, others: &[Ino]) -> Step<MetaReply> {
+    let mut attrs = Vec::with_capacity(1 + others.len());
+    for touched in std::iter::once(&ino).chain(others) {
+        match tx.inode(*touched) {
+            Ok(row) if row.attr.nlink > 0 => attrs.push(row.attr),
+            Ok(_) | Err(Stop::Refused(Status::NotFound)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(MetaReply::Named(Named { ino, lost, attrs }))
 }

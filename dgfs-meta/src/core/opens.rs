@@ -24,10 +24,13 @@ impl Opens {
         self.by_ino.get(&ino).is_some_and(|all| all.iter().any(|(holder, held)| *holder != session || *held > count))
     }
 
-    /// Registers one open.
-    pub(crate) fn open(&mut self, ino: Ino, session: SessionId) {
+    /// Registers `more` opens.
+    pub(crate) fn open(&mut self, ino: Ino, session: SessionId, more: u32) {
+        if more == 0 {
+            return;
+        }
         let count = self.by_session.entry(session).or_default().entry(ino).or_insert(0);
-        *count += 1;
+        *count = count.saturating_add(more);
         let count = *count;
         self.set_by_ino(ino, session, count);
     }

@@ -8,8 +8,8 @@ use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{
-    Caller, ClientInfo, Commit, Content, LockFamily, LockKind, LockSpec, MetaReply, Mutation, NewContent, NewNode,
-    OpenMode, Query, RemoveKind, RenameMode, SetAttr, SlotEdit, VolumeInfo, XattrMode,
+    Caller, ClientInfo, Commit, Content, LockFamily, LockKind, LockSpec, MetaReply, Mutation, Named, NewContent,
+    NewNode, OpenMode, Query, RemoveKind, RenameMode, SetAttr, SlotEdit, VolumeInfo, XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -180,13 +180,21 @@ impl Bench {
         let caller = Caller { uid: 10, gid: 20 };
         let make = Mutation::Make { parent, name: name(text), node, mode: 0o666, umask: 0o022, caller, open: false };
         match self.mutate(&make)? {
-            MetaReply::Attr(attr) => Ok(attr),
+            MetaReply::Named(Named { ino, lost: None, attrs }) if attrs[0].ino == ino && attrs[1].ino == parent => {
+                Ok(attrs[0].clone())
+            }
             other => panic!("make answered {other:?}"),
         }
     }
 
     pub(crate) fn remove(&mut self, parent: Ino, text: &str, kind: RemoveKind) -> Result<(), Status> {
         self.mutate(&Mutation::Remove { parent, name: name(text), kind }).map(drop)
+    }
+
+    pub(crate) fn rename_named(&mut self, from: (Ino, &str), to: (Ino, &str), mode: RenameMode) -> MetaReply {
+        let rename =
+            Mutation::Rename { parent: from.0, name: name(from.1), new_parent: to.0, new_name: name(to.1), mode };
+        self.mutate(&rename).unwrap()
     }
 
     pub(crate) fn rename(&mut self, from: (Ino, &str), to: (Ino, &str), mode: RenameMode) -> Result<(), Status> {

@@ -67,7 +67,7 @@ pub(crate) struct Tx<'a> {
     /// Who has what open.
     pub(crate) opens: &'a Opens,
     /// Opens to register.
-    pub(crate) opened: Vec<Ino>,
+    pub(crate) opened: Vec<(Ino, u32)>,
     /// Opens to take back.
     pub(crate) released: Vec<(Ino, u32)>,
     /// The newest batch among the rows read: an answer must wait for it.

@@ -55,7 +55,7 @@ pub(crate) fn make(tx: &mut Tx<'_>, request: &Make<'_>) -> Step<Attr> {
         tx.new_directories.push(ino);
     }
     if request.open {
-        tx.opened.push(ino);
+        tx.opened.push((ino, 1));
     }
     tx.changes.push(Change::Made { ino, parent: request.parent, name: request.name.clone(), kind: attr.kind });
     Ok(attr)

@@ -27,7 +27,7 @@ pub(crate) fn open(tx: &mut Tx<'_>, ino: Ino, mode: OpenMode) -> Step<(Attr, Con
         }
     }
     let content = content(tx, &row.attr, 0, OPEN_SLOTS)?;
-    tx.opened.push(ino);
+    tx.opened.push((ino, 1));
     Ok((row.attr, content))
 }
 
@@ -69,6 +69,21 @@ pub(crate) fn content(tx: &mut Tx<'_>, attr: &Attr, first: u64, count: u32) -> S
         slots.pop();
     }
     Ok(Content::Slots { first, slots })
+}
+
+/// Registers opens that a client took by itself.
+pub(crate) fn register(tx: &mut Tx<'_>, opens: &[(Ino, u32)]) -> Step<()> {
+    if opens.len() > LIST_MAX {
+        return Err(Status::Malformed.into());
+    }
+    for (ino, count) in opens {
+        match tx.inode(*ino) {
+            Ok(_) => tx.opened.push((*ino, *count)),
+            Err(Stop::Refused(Status::NotFound)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(())
 }
 
 /// Takes opens back; inodes without a name end with their last one.

@@ -19,8 +19,18 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a Name,
 }
 
-/// Moves `from` to `to`; the inode that lost the target name, and its link count.
-pub(crate) fn rename(tx: &mut Tx<'_>, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Step<(Option<Ino>, u32)> {
+/// What a rename did.
+pub(crate) struct Renamed {
+    /// What has the new name now.
+    pub(crate) moved: Ino,
+    /// What lost that name, and its link count.
+    pub(crate) lost: Option<(Ino, u32)>,
+    /// What got the old name.
+    pub(crate) exchanged: Option<Ino>,
+}
+
+/// Moves `from` to `to`; nothing when both are names of one inode, which stays as it is (POSIX).
+pub(crate) fn rename(tx: &mut Tx<'_>, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Step<Option<Renamed>> {
     directory(tx, from.parent)?;
     directory(tx, to.parent)?;
     let source = tx.dentry(from.parent, from.name)?.ok_or(Status::NotFound)?;
@@ -32,23 +42,24 @@ pub(crate) fn rename(tx: &mut Tx<'_>, from: Place<'_>, to: Place<'_>, mode: Rena
             return Err(Status::NotFound.into());
         }
         move_name(tx, from, to, None)?;
-        return Ok((None, 0));
+        return Ok(Some(Renamed { moved: source.ino, lost: None, exchanged: None }));
     };
     match mode {
         RenameMode::NoReplace => Err(Status::Exists.into()),
         RenameMode::Exchange => {
             let other = tx.inode(target.ino)?;
             refuse_cycle(tx, &other, from.parent)?;
-            if source.ino != target.ino {
-                exchange(tx, from, to)?;
+            if source.ino == target.ino {
+                return Ok(None);
             }
-            Ok((None, 0))
+            exchange(tx, from, to)?;
+            Ok(Some(Renamed { moved: source.ino, lost: None, exchanged: Some(target.ino) }))
         }
-        RenameMode::Replace if source.ino == target.ino => Ok((None, 0)),
+        RenameMode::Replace if source.ino == target.ino => Ok(None),
         RenameMode::Replace => {
             let nlink = replace_target(tx, &row, to, target.ino)?;
             move_name(tx, from, to, Some(target.ino))?;
-            Ok((Some(target.ino), nlink))
+            Ok(Some(Renamed { moved: source.ino, lost: Some((target.ino, nlink)), exchanged: None }))
         }
     }
 }

@@ -86,6 +86,40 @@ fn an_unlinked_open_file_lives_until_its_last_close() {
 }
 
 #[test]
+fn opens_that_a_client_took_by_itself_count_once_it_registers_them() {
+    let mut bench = Bench::new(BIG);
+    let ino = bench.make(Ino::ROOT, "f", NewNode::File).unwrap().ino;
+    let gone = bench.make(Ino::ROOT, "gone", NewNode::File).unwrap().ino;
+    bench.remove(Ino::ROOT, "gone", RemoveKind::Unlink).unwrap();
+    bench.must(&Mutation::Register { opens: vec![(ino, 2), (gone, 1)] });
+    bench.remove(Ino::ROOT, "f", RemoveKind::Unlink).unwrap();
+    bench.must(&Mutation::Release { opens: vec![(ino, 1)] });
+    assert_eq!(bench.attr(ino).unwrap().nlink, 0);
+    bench.must(&Mutation::Release { opens: vec![(ino, 1)] });
+    assert_eq!(bench.attr(ino), Err(Status::Stale));
+}
+
+#[test]
+fn a_change_of_names_answers_the_attributes_it_left() {
+    let mut bench = Bench::new(BIG);
+    let (one, two) = (bench.make(Ino::ROOT, "1", NewNode::Directory).unwrap().ino, {
+        bench.make(Ino::ROOT, "2", NewNode::Directory).unwrap().ino
+    });
+    let moved = bench.make(one, "f", NewNode::File).unwrap().ino;
+    let replaced = bench.make(two, "g", NewNode::File).unwrap().ino;
+    bench.must(&Mutation::Link { ino: replaced, parent: one, name: name("kept") });
+    let MetaReply::Named(named) = bench.rename_named((one, "f"), (two, "g"), RenameMode::Replace) else {
+        panic!("no names in the answer");
+    };
+    assert_eq!((named.ino, named.lost), (moved, Some((replaced, 1))));
+    let asked: Vec<_> = [moved, one, two, replaced].into_iter().map(|ino| bench.attr(ino).unwrap()).collect();
+    assert_eq!(named.attrs, asked);
+    // Two names of one inode: nothing moves (POSIX rename).
+    bench.must(&Mutation::Link { ino: moved, parent: one, name: name("same") });
+    assert_eq!(bench.rename_named((one, "same"), (two, "g"), RenameMode::Replace), MetaReply::Done);
+}
+
+#[test]
 fn orphans_of_a_dead_session_are_removed() {
     let mut bench = Bench::new(BIG);
     let other = bench.open_session();
@@ -120,7 +154,7 @@ fn a_repeated_operation_gets_its_first_answer() {
         bench.settle(|core, _| core.mutate(time, &once))
     };
     let first = send(9, 0);
-    assert!(matches!(first, MetaReply::Attr(_)));
+    assert!(matches!(first, MetaReply::Named(_)));
     assert_eq!(send(9, 0), first);
     assert_eq!(send(10, 9), MetaReply::Refused(Status::Exists));
     assert_eq!(send(9, 9), MetaReply::Refused(Status::Malformed), "forgotten after it was acknowledged");
