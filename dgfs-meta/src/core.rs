@@ -88,7 +88,7 @@ pub(crate) struct Core {
     /// Grows each time the state is built anew: rows loaded before do not count.
     pub(crate) generation: u64,
     /// Opens whose answers wait for a batch; taken back with it.
-    uncertain_opens: Vec<(u64, SessionId, Ino)>,
+    uncertain_opens: Vec<(u64, SessionId, (Ino, u32))>,
     /// The batch that `pending` will be.
     ticket: u64,
     /// Every batch up to here is in the engine.
@@ -221,7 +221,7 @@ impl Core {
         if let Some(session) = session
             && ticket > 0
         {
-            self.uncertain_opens.extend(opened.into_iter().map(|ino| (ticket, session, ino)));
+            self.uncertain_opens.extend(opened.into_iter().map(|open| (ticket, session, open)));
         }
         Ok((answer, ticket, more))
     }

@@ -98,9 +98,9 @@ impl Core {
     }
 
     fn take_back_opens(&mut self, refused: u64) {
-        for (ticket, session, ino) in std::mem::take(&mut self.uncertain_opens) {
+        for (ticket, session, (ino, count)) in std::mem::take(&mut self.uncertain_opens) {
             if ticket >= refused {
-                self.opens.release(ino, session, 1);
+                self.opens.release(ino, session, count);
             }
         }
     }
@@ -168,6 +168,7 @@ pub(crate) fn grows(mutation: &Mutation) -> bool {
         | Mutation::SetAttr { .. }
         | Mutation::RemoveXattr { .. }
         | Mutation::Open { .. }
+        | Mutation::Register { .. }
         | Mutation::Release { .. }
         | Mutation::Lock { .. }
         | Mutation::UnlockOwner { .. } => false,
