@@ -30,6 +30,8 @@ const WHOLE_MAX: u64 = 16 << 10;
 pub(crate) struct Page {
     asked: AskedNames,
     entries: Vec<DirEntry>,
+    /// The cookie behind which nothing follows, if the end was reached.
+    end: Option<u64>,
 }
 
 /// A reading from the first entry on, without a gap.
@@ -42,6 +44,9 @@ pub(crate) struct Reading {
 impl Page {
     /// The entries behind `cookie`, if the page has them and they are still true.
     fn rest(&self, core: &Core, ino: Ino, cookie: u64) -> Option<Vec<DirEntry>> {
+        if self.end == Some(cookie) {
+            return core.entries.unchanged(self.asked.entries, ino).then(Vec::new);
+        }
         let known = self.entries.first().is_some_and(|first| first.cookie <= cookie);
         let start = self.entries.partition_point(|entry| entry.cookie <= cookie);
         let rest = self.entries.get(start..).filter(|rest| known && !rest.is_empty())?;
@@ -86,10 +91,9 @@ impl Core {
             }
             *reading = since.zip(entries.last()).map(|(since, last)| Reading { since, next: last.cookie });
             drop(reading);
-            if entries.len() > TOLD_MAX {
-                let told = entries.get(..TOLD_MAX).unwrap_or_default().to_vec();
-                *directory.page.lock() = Some(Page { asked, entries: std::mem::replace(&mut entries, told) });
-            }
+            let end = end.then(|| entries.last().map_or(cookie, |last| last.cookie));
+            let told = entries.get(..TOLD_MAX.min(entries.len())).unwrap_or_default().to_vec();
+            *directory.page.lock() = Some(Page { asked, entries: std::mem::replace(&mut entries, told), end });
         }
         Ok(self.told(entries))
     }
