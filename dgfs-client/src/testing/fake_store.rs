@@ -105,7 +105,7 @@ impl FakeStore {
             },
             ChunkRequest::Extents(id) => (self.extents(id), Bytes::new()),
             ChunkRequest::Sync => (ChunkReply::Done, Bytes::new()),
-            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status => {
+            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status | ChunkRequest::Drop(_) => {
                 (ChunkReply::Refused(Status::NotSupported), Bytes::new())
             }
         }
