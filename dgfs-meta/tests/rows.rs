@@ -16,7 +16,7 @@ use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
-use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, VolumeInfo};
+use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, Named, VolumeInfo};
 use dgfs_proto::name::Name;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows-v1.txt");
@@ -96,6 +96,7 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ServerRow { id: ServerId(2), identity: Uuid([9; 16]), address: "a:1".to_owned(), label: "l".to_owned() };
     let held = SessionRow { id: session, key: 8, client, versions: vec![(1, 1 << 24)], acked: OpId(300) };
     let consumer = ConsumerRow { name: "index".to_owned(), seq: Seq(98), seen: time(1_700_000_000) };
+    let named = Named { ino: ino(300), lost: Some((ino(300), 0)), attrs: vec![inode().attr] };
     let xattrs = BTreeMap::from([(b"user.a".to_vec(), vec![0, 255]), (b"user.b".to_vec(), Vec::new())]);
     vec![
         ("volume", key::VOLUME, Row::Volume(volume)),
@@ -109,7 +110,7 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ("locks", key::lock(ino(300)), Row::Locks(vec![HeldLock { session, lock }])),
         ("event", key::event(Seq(99)), Row::Event(event)),
         ("session", key::session(session), Row::Session(held)),
-        ("answer", key::answer(session, OpId(300)), Row::Answer(MetaReply::Removed { ino: Some(ino(300)), nlink: 0 })),
+        ("answer", key::answer(session, OpId(300)), Row::Answer(MetaReply::Named(named))),
         ("garbage", key::garbage(7), Row::Garbage(version())),
         ("shared", key::shared(version().version), Row::Shared(2)),
         ("orphan", key::orphan(ino(300)), Row::Orphan),

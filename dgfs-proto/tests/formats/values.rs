@@ -13,8 +13,8 @@ use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{
     AdminRequest, Caller, ClientInfo, Commit, Content, DirEntry, GarbageItem, InodeChunks, LiveQuery, LockFamily,
-    LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, NewContent, NewNode, Notice, OpenMode,
-    Query, RemoveKind, RenameMode, ServerRequest, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit,
+    LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named, NewContent, NewNode, Notice,
+    OpenMode, Query, RemoveKind, RenameMode, ServerRequest, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit,
     VolumeInfo, VolumeUsage, XattrMode,
 };
 use dgfs_proto::name::Name;
@@ -140,6 +140,7 @@ fn mutation_name(mutation: &Mutation) -> &'static str {
         Mutation::RemoveXattr { .. } => "remove-xattr",
         Mutation::CopyChunks { .. } => "copy-chunks",
         Mutation::Open { .. } => "open",
+        Mutation::Register { .. } => "register",
         Mutation::Release { .. } => "release",
         Mutation::Lock { .. } => "lock",
         Mutation::UnlockOwner { .. } => "unlock-owner",
@@ -198,6 +199,7 @@ fn mutations() -> Vec<Mutation> {
         Mutation::Open { ino: ino(2), mode: OpenMode::Read },
         Mutation::Open { ino: ino(2), mode: OpenMode::Write },
         Mutation::Open { ino: ino(2), mode: OpenMode::Truncate },
+        Mutation::Register { opens: vec![(ino(2), 1), (ino(3), 70_000)] },
         Mutation::Release { opens: vec![(ino(2), 1), (ino(3), 70_000)] },
         lock_of(LockKind::Read, LockFamily::Posix),
         lock_of(LockKind::Unlock, LockFamily::Flock),
@@ -340,7 +342,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
         MetaReply::Opened { .. } => "opened".to_owned(),
-        MetaReply::Removed { .. } => "removed".to_owned(),
+        MetaReply::Named(_) => "named".to_owned(),
         MetaReply::Entries { .. } => "entries".to_owned(),
         MetaReply::Bytes(_) => "bytes".to_owned(),
         MetaReply::Names(_) => "names".to_owned(),
@@ -435,7 +437,8 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Attrs(vec![attr(), Attr { kind: FileKind::Directory, ..attr() }]),
         MetaReply::Opened { attr: attr(), content: Content::Inline(b"tiny".to_vec()) },
         MetaReply::Opened { attr: Attr { kind: FileKind::Symlink, ..attr() }, content: slots },
-        MetaReply::Removed { ino: Some(ino(3)), nlink: 1 },
+        MetaReply::Named(Named { ino: ino(300), lost: None, attrs: vec![attr(), attr()] }),
+        MetaReply::Named(Named { ino: ino(3), lost: Some((ino(3), 1)), attrs: Vec::new() }),
         MetaReply::Entries { entries: vec![DirEntry { cookie: u64::MAX, name: name("e"), attr: attr() }], end: true },
         MetaReply::Bytes(vec![0, 1, 255]),
         MetaReply::Names(vec![b"user.a".to_vec(), Vec::new()]),
