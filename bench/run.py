@@ -174,12 +174,12 @@ class JuiceFs:
 
 
 def mount_pid(path):
-    """The process that serves a mount: the one with /dev/fuse open whose command line names the path, the largest one."""
+    """The process that serves a mount: the largest one whose command line names the path (JuiceFS writes its as one word)."""
     best = (0, 0)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as words:
-                if path.encode() not in words.read().split(b"\0"):
+                if path.encode() not in words.read().replace(b"\0", b" ").split(b" "):
                     continue
             with open(f"/proc/{pid}/status") as status:
                 rss = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
@@ -190,8 +190,11 @@ def mount_pid(path):
 
 
 def peak_mib(pid):
-    with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
+    except (OSError, StopIteration):
+        return 0
 
 
 class Bench:
@@ -203,6 +206,7 @@ class Bench:
         self.big = (256 if options.quick else 1024) * MIB
         self.random_s = 2 if options.quick else 5
         self.rows = []
+        self.peaks = {}
 
     def wanted(self, name):
         return not self.options.only or any(part in name for part in self.options.only.split(","))
@@ -220,10 +224,17 @@ class Bench:
                 amount = measure(system)
                 seconds = time.perf_counter() - begin
                 figures[system.name] = seconds if unit == "s" else amount / seconds
+                self.note_peaks(system)
             except (OSError, subprocess.CalledProcessError, RuntimeError) as error:
                 print(f"  {name} on {system.name}: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
         self.rows.append({"name": name, "unit": unit, "figures": figures})
         print(self.line(self.rows[-1]), flush=True)
+
+    def note_peaks(self, system):
+        """A mount is made anew for cold rows, so its largest memory is noted after each row."""
+        known = self.peaks.setdefault(system.name, {})
+        for role, pid in system.pids().items():
+            known[role] = max(known.get(role, 0), peak_mib(pid))
 
     def line(self, row):
         texts = []
@@ -430,11 +441,10 @@ def main():
             systems.append(kinds[name](work))
         bench = Bench(options, work)
         bench.all(systems)
-        peaks = {system.name: {role: peak_mib(pid) for role, pid in system.pids().items()} for system in systems}
-        print("peak memory, MiB (of the processes that run now):", json.dumps(peaks))
+        print("peak memory, MiB:", json.dumps(bench.peaks))
         if options.json:
             with open(options.json, "w") as out:
-                json.dump({"rows": bench.rows, "peak_mib": peaks}, out, indent=1)
+                json.dump({"rows": bench.rows, "peak_mib": bench.peaks}, out, indent=1)
     finally:
         for system in systems:
             try:
