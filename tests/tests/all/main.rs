@@ -5,6 +5,7 @@
 
 mod command;
 mod crash;
+mod damage;
 mod files;
 mod full_disk;
 mod layering;
