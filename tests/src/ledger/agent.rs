@@ -71,6 +71,7 @@ impl Agent {
         for mut writer in self.writers.drain(..) {
             let (root, rounds) = (root.to_owned(), Arc::clone(&self.rounds));
             let (stopping, ended) = (Arc::clone(&self.stopping), Arc::clone(&self.ended));
+            writer.stopping = Arc::clone(&stopping);
             self.working.push(spawn(move || {
                 let failure = writer.work(&root, Signals { stopping: &stopping, ended: &ended, rounds: &rounds });
                 (writer, failure)

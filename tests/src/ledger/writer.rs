@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Failure, Promise};
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     /// Names that may be found: the last acknowledged state and every later one.
     names: Vec<Names>,
     files: BTreeMap<u64, Content>,
+    /// The crash has begun.
+    pub(super) stopping: Arc<AtomicBool>,
     next_file: u64,
     next_write: u64,
     pub(super) calls: u64,
@@ -111,7 +114,8 @@ impl Writer {
         }
         sync(&home).expect("sync a writer's directory");
         let files = BTreeMap::new();
-        Self { number, promise, rng, names: vec![Names::new()], files, next_file: 1, next_write: 1, calls: 0, syncs: 0 }
+        let (names, stopping) = (vec![Names::new()], Arc::default());
+        Self { number, promise, rng, names, files, stopping, next_file: 1, next_write: 1, calls: 0, syncs: 0 }
     }
 
     /// Works until a call fails or the end is there.
@@ -196,9 +200,11 @@ impl Writer {
             let synced = if self.rng.chance(50) { opened.sync_all() } else { opened.sync_data() };
             synced.map_err(|error| (format!("fsync {name}"), error))?;
             self.syncs += 1;
-            self.content(file).acknowledge();
-            // fsync of a file makes the names that lead to it durable too, as on every journaling file system.
-            self.acknowledge_names();
+            if self.counts() {
+                self.content(file).acknowledge();
+                // fsync of a file makes the names that lead to it durable too, as on every journaling file system.
+                self.acknowledge_names();
+            }
         }
         close(opened).map_err(|error| (format!("close {name}"), error))?;
         if self.promise == Promise::Returned {
@@ -248,8 +254,16 @@ impl Writer {
         let directory = directory.parent().expect("a name lies in a directory");
         sync(directory).map_err(|error| (format!("fsync the directory of {name}"), error))?;
         self.syncs += 1;
-        self.acknowledge_names();
+        if self.counts() {
+            self.acknowledge_names();
+        }
         Ok(())
+    }
+
+    /// Is an answer a promise? Not when the power may be off already: an fsync that is under way while ext4 is shut down may succeed
+    /// although its blocks' extents were not written. After a real power cut nobody hears an answer.
+    fn counts(&self) -> bool {
+        self.promise == Promise::Returned || !self.stopping.load(Ordering::SeqCst)
     }
 
     /// Notes names that may be found before a call that makes them, and what is promised after it.

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use dgfs_tests::scratch::Scratch;
 
 /// MiB of the small disk.
 const DISK_MIB: u64 = 512;
+/// MiB of the disk that names fill.
+const NAMES_DISK_MIB: u64 = 256;
 /// Bytes of one file that fills it: several chunks, the last one in part.
 const PIECE: usize = (9 << 20) + 1234;
 /// How long the room of removed files may take to come back: garbage is dropped by age, then segments are compacted.
@@ -194,4 +196,63 @@ fn a_full_disk_under_a_storage_daemon_refuses_and_recovers() {
     assert_whole(&filled, &root);
     drop(mount);
     cluster.fsck().unwrap();
+}
+
+/// Metadata grow without a byte of content: links whose targets are as long as may be.
+#[test]
+fn names_alone_fill_a_disk_and_removing_them_frees_it() {
+    let disk = Disk::new(NAMES_DISK_MIB);
+    let scratch = Arc::new(Scratch::new("full"));
+    let data = disk.path().join("data");
+    let mut mount = Mount::of_data(&scratch, &data, "mnt");
+    let root = mount.path().to_owned();
+    let kept = write_some(&root);
+    let made = make_links(&root);
+    println!("{made} links fit on {NAMES_DISK_MIB} MiB");
+    assert!(made > 1000, "only {made} links fit");
+    let look = |root: &Path| {
+        assert_whole(&kept, root);
+        for number in [0, made / 2, made - 1] {
+            assert_eq!(fs::read_link(link(root, number)).unwrap(), target(number));
+        }
+        assert_eq!(fs::read_dir(root.join("links")).unwrap().count() as u64, made);
+    };
+    look(&root);
+    mount.remount();
+    look(&root);
+    mount.kill9();
+    mount.start();
+    look(&root);
+    for number in 0..made {
+        fs::remove_file(link(&root, number)).unwrap_or_else(|error| panic!("remove link {number} of {made}: {error}"));
+    }
+    wait_until("there is room again", COMES_BACK, || fs::create_dir(root.join("again")).is_ok());
+    for number in 0..made / 4 {
+        let made = std::os::unix::fs::symlink(target(number), link(&root, number));
+        made.unwrap_or_else(|error| panic!("make link {number} again: {error}"));
+    }
+    assert_whole(&kept, &root);
+    mount.umount();
+    fsck(&data).unwrap();
+}
+
+fn link(root: &Path, number: u64) -> PathBuf {
+    root.join("links").join(format!("link{number}"))
+}
+
+fn target(number: u64) -> PathBuf {
+    Path::new(&format!("{number:04000}")).to_owned()
+}
+
+/// Until there is no room; how many there are.
+fn make_links(root: &Path) -> u64 {
+    fs::create_dir(root.join("links")).unwrap();
+    for number in 0.. {
+        if let Err(error) = std::os::unix::fs::symlink(target(number), link(root, number)) {
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "after {number} links: {error}");
+            return number;
+        }
+        assert!(number < (NAMES_DISK_MIB << 20) / 1000, "there is no end");
+    }
+    unreachable!("the loop ends by the assertion");
 }
