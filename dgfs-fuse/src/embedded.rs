@@ -3,6 +3,7 @@
 //! Never opens a socket. Owns the data directory (`meta/`, `chunks/`) while it lives; a second process is told who has it.
 //! The order of the end matters: the mount's session first, then metadata, then storage.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,7 @@ use dgfs_stored::beat::Member;
 use dgfs_stored::service::StoreService;
 use dgfs_stored::store::{OpenError, Store, StoreOptions};
 
+use crate::mount::checks::is_root;
 use crate::mount::table::mounted_at;
 use crate::volume::VolumeLink;
 
@@ -182,6 +184,14 @@ impl Embedded {
 /// Refuses a directory with one half of a volume: whoever loses the other one must hear of it before anything is written.
 fn check_whole(data_dir: &Path) -> Result<(), String> {
     let (meta, chunks) = (data_dir.join("meta"), data_dir.join("chunks"));
+    let owner = std::fs::metadata(&meta).map(|facts| facts.uid());
+    if let (Ok(owner @ 1..), true) = (owner, is_root()) {
+        return Err(format!(
+            "the volume in {} belongs to user {owner}, who could not use any more what root writes there: do this as that \
+             user (runuser -u NAME -- dgfs …), or give the volume to root with chown -R",
+            data_dir.display()
+        ));
+    }
     let has_chunks = chunks.join("identity").exists() || chunks.join("segments").exists();
     if has_chunks && !meta.exists() {
         return Err(format!(

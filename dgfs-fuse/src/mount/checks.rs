@@ -57,9 +57,8 @@ fn check_machine() -> Result<(), MountError> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)) => {
             return Err(MountError::NoDevice);
         }
-        // fusermount3 opens it for an ordinary user.
-        Err(error) if is_root() => return Err(MountError::DeviceRefused(error)),
-        Err(_) => {}
+        // fusermount3 opens it with the rights of the user, too.
+        Err(error) => return Err(MountError::DeviceRefused(error)),
     }
     if !is_root() && find_helper().is_none() { Err(MountError::NoHelper) } else { Ok(()) }
 }
