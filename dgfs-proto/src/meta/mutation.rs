@@ -1,0 +1,289 @@
+//! Changes of the truth that a client asks for.
+//!
+//! Never repeated in effect: each travels with its (session, op).
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attr::{FileKind, Timestamp};
+use crate::chunk::ChunkRef;
+use crate::ids::Ino;
+use crate::meta::{Caller, LockFamily, LockSpec};
+use crate::name::Name;
+
+/// What `Make` makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewNode {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink to these bytes.
+    Symlink(Vec<u8>),
+    /// A pipe, socket or device; `kind` is one of those.
+    Special {
+        /// Which.
+        kind: FileKind,
+        /// Device number, 0 for pipes and sockets.
+        rdev: u32,
+    },
+}
+
+/// How a rename treats its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RenameMode {
+    /// Replaces it (POSIX).
+    Replace,
+    /// Fails with EEXIST (RENAME_NOREPLACE).
+    NoReplace,
+    /// Swaps both (RENAME_EXCHANGE).
+    Exchange,
+}
+
+/// What `Remove` may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoveKind {
+    /// `unlink`: anything but a directory.
+    Unlink,
+    /// `rmdir`: an empty directory.
+    Rmdir,
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetTime {
+    /// Meta's clock (UTIME_NOW).
+    Now,
+    /// This time.
+    At(Timestamp),
+    /// For `atime` only, after a read: meta's clock if the access time is not newer than mtime and ctime, or a day
+    /// old (relatime). Alone it never changes ctime; when nothing is due the attributes stay as they are.
+    Relatime,
+}
+
+/// Attributes to set; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAttr {
+    /// Permission bits, `0o7777`.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size; shrinking drops bytes, growing makes a hole.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+    /// Clear setuid (and setgid of executables), as a write or chown by an ordinary user does.
+    pub kill_privileges: bool,
+}
+
+/// How `SetXattr` treats an attribute that is there or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XattrMode {
+    /// Creates or replaces.
+    Any,
+    /// Fails with EEXIST when it is there.
+    Create,
+    /// Fails with ENODATA when it is not.
+    Replace,
+}
+
+/// A chunk slot to change. Refused with `Conflict` when the slot does not hold `base`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotEdit {
+    /// Which chunk of the file.
+    pub index: u64,
+    /// What the writer started from; compared whole (a truncate changes only `len`).
+    pub base: Option<ChunkRef>,
+    /// What it holds now; `None` makes a hole.
+    pub new: Option<ChunkRef>,
+}
+
+/// New content of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewContent {
+    /// The whole file, inline. `base_data_version` must be current (`Conflict` otherwise) and the file must have no chunks.
+    Inline {
+        /// The version the writer started from.
+        base_data_version: u64,
+        /// At most [`crate::limits::INLINE_BYTES_MAX`] bytes.
+        bytes: Vec<u8>,
+    },
+    /// Chunk slots, at most [`crate::limits::EDITS_MAX`]. An inline file becomes a chunked one: then
+    /// `inline_base` must be its current data version and the edits must carry its bytes.
+    Slots {
+        /// The data version of the inline content replaced, when the writer knew the file as inline.
+        inline_base: Option<u64>,
+        /// The edits.
+        edits: Vec<SlotEdit>,
+    },
+}
+
+/// Makes written data part of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The file.
+    pub ino: Ino,
+    /// Its new content.
+    pub content: NewContent,
+    /// The file is at least this long now (end of the last byte written).
+    pub size_at_least: u64,
+    /// Refused with `Conflict` when the file is not exactly this long (an append by one of several mounts).
+    pub size_expected: Option<u64>,
+    /// When the last byte was written.
+    pub mtime: Timestamp,
+}
+
+/// What an open is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// Reading only.
+    Read,
+    /// Writing (and reading).
+    Write,
+    /// Writing, after cutting the file to nothing (O_TRUNC).
+    Truncate,
+}
+
+/// A change of the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Makes an inode under a name.
+    Make {
+        /// Directory.
+        parent: Ino,
+        /// Name.
+        name: Name,
+        /// What.
+        node: NewNode,
+        /// Permission bits asked for.
+        mode: u16,
+        /// The process's umask; a default ACL replaces it.
+        umask: u16,
+        /// Who owns it (a setgid directory decides the group).
+        caller: Caller,
+        /// Also register an open of the new file, as `Open` does.
+        open: bool,
+    },
+    /// A further name.
+    Link {
+        /// The inode.
+        ino: Ino,
+        /// Directory of the new name.
+        parent: Ino,
+        /// The new name.
+        name: Name,
+    },
+    /// Removes a name.
+    Remove {
+        /// Directory.
+        parent: Ino,
+        /// Name.
+        name: Name,
+        /// What it may be.
+        kind: RemoveKind,
+    },
+    /// Moves a name.
+    Rename {
+        /// From this directory
+        parent: Ino,
+        /// and name
+        name: Name,
+        /// to this directory
+        new_parent: Ino,
+        /// and name.
+        new_name: Name,
+        /// What of a target.
+        mode: RenameMode,
+    },
+    /// Sets attributes; a size makes it a truncate.
+    SetAttr {
+        /// The inode.
+        ino: Ino,
+        /// What to set.
+        set: SetAttr,
+    },
+    /// Makes written data part of a file.
+    Commit(Commit),
+    /// Sets an extended attribute.
+    SetXattr {
+        /// The inode.
+        ino: Ino,
+        /// Name with its namespace prefix.
+        name: Vec<u8>,
+        /// Value.
+        value: Vec<u8>,
+        /// What of one that is there.
+        mode: XattrMode,
+    },
+    /// Removes an extended attribute.
+    RemoveXattr {
+        /// The inode.
+        ino: Ino,
+        /// Name with its namespace prefix.
+        name: Vec<u8>,
+    },
+    /// Shares whole chunks of one file with another: offsets and length in chunks, the target's slots replaced.
+    /// Grows the target to at least `size_at_least`.
+    CopyChunks {
+        /// Source file.
+        from: Ino,
+        /// First source chunk.
+        from_index: u64,
+        /// Target file.
+        to: Ino,
+        /// First target chunk.
+        to_index: u64,
+        /// Chunks, at most [`crate::limits::EDITS_MAX`].
+        count: u32,
+        /// The target is at least this long afterwards.
+        size_at_least: u64,
+    },
+    /// Registers an open: the inode outlives its last name until released.
+    Open {
+        /// The inode.
+        ino: Ino,
+        /// What for.
+        mode: OpenMode,
+    },
+    /// Registers `count` opens of each inode that the session's client took by itself while it was alone. Inodes that
+    /// are gone are passed over.
+    Register {
+        /// At most [`crate::limits::LIST_MAX`].
+        opens: Vec<(Ino, u32)>,
+    },
+    /// Takes back `count` opens of each inode.
+    Release {
+        /// At most [`crate::limits::LIST_MAX`].
+        opens: Vec<(Ino, u32)>,
+    },
+    /// Sets or gives up a lock.
+    Lock {
+        /// The inode.
+        ino: Ino,
+        /// The lock.
+        lock: LockSpec,
+        /// Answer only once it is held (F_SETLKW).
+        wait: bool,
+    },
+    /// Gives up all locks of an owner on an inode (close, release).
+    UnlockOwner {
+        /// The inode.
+        ino: Ino,
+        /// Lock space.
+        family: LockFamily,
+        /// The owner.
+        owner: u64,
+    },
+    /// Ids for new chunks and versions, for this session alone.
+    Grant {
+        /// How many chunk ids, at most 65,536.
+        chunks: u32,
+        /// How many version ids, at most 16,777,216.
+        versions: u32,
+    },
+}

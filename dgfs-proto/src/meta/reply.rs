@@ -1,0 +1,216 @@
+//! What the metadata service answers.
+//!
+//! Bounded: lists by [`crate::limits`], so that every answer fits a frame.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attr::{Attr, TreeStat};
+use crate::chunk::ChunkRef;
+use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
+use crate::log::Event;
+use crate::map::ClusterMap;
+use crate::meta::{ClientInfo, GarbageItem, LockSpec, Notice, VolumeInfo};
+use crate::name::Name;
+use crate::status::Status;
+
+/// A directory entry with its inode's attributes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirEntry {
+    /// Where to go on after this entry.
+    pub cookie: u64,
+    /// Its name.
+    pub name: Name,
+    /// Its inode.
+    pub attr: Attr,
+}
+
+/// A file's content as metadata sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// The bytes; where the file is longer (it was grown by truncate), the rest reads as zeros. A file
+    /// longer than `inline_bytes_max` may still be inline: its next write moves the bytes into chunk 0.
+    Inline(Vec<u8>),
+    /// Slots from `first`; trailing holes may be left out.
+    Slots {
+        /// The first slot's index.
+        first: u64,
+        /// The slots.
+        slots: Vec<Option<ChunkRef>>,
+    },
+}
+
+/// Space and inodes of the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUsage {
+    /// Bytes of all storage servers that are up.
+    pub capacity_bytes: u64,
+    /// Bytes of them that can still be taken.
+    pub free_bytes: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Bytes allocated to files.
+    pub allocated_bytes: u64,
+}
+
+/// A mounted session, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its number.
+    pub id: SessionId,
+    /// Who.
+    pub client: ClientInfo,
+    /// Milliseconds since its last heartbeat.
+    pub idle_ms: u64,
+    /// Inodes it holds open.
+    pub opens: u64,
+}
+
+/// Numbers of the metadata service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaStatus {
+    /// The volume.
+    pub volume: VolumeInfo,
+    /// Usage.
+    pub usage: VolumeUsage,
+    /// The engine and its durability level, in words.
+    pub engine: String,
+    /// The writer's epoch.
+    pub epoch: Epoch,
+    /// The last seq.
+    pub seq: Seq,
+    /// Mutations since the start.
+    pub mutations: u64,
+    /// Commit groups since the start.
+    pub commits: u64,
+    /// Calls to the engine since the start (round trips for Redis).
+    pub engine_calls: u64,
+    /// Rows in memory.
+    pub rows_cached: u64,
+    /// Garbage entries waiting.
+    pub garbage: u64,
+    /// Inodes without a name, waiting for their last close.
+    pub orphans: u64,
+    /// The mounts.
+    pub sessions: Vec<SessionStatus>,
+    /// The storage.
+    pub map: ClusterMap,
+}
+
+/// A file with its chunks, for fsck.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InodeChunks {
+    /// Its attributes.
+    pub attr: Attr,
+    /// Its chunks that are not holes.
+    pub chunks: Vec<(u64, ChunkRef)>,
+}
+
+/// What became of names, with the attributes of everything that changed by it, so that the client need not ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// What was made, linked, removed or moved.
+    pub ino: Ino,
+    /// The inode that lost a name (the removed one, or the one a rename replaced) and its link count now.
+    pub lost: Option<(Ino, u32)>,
+    /// The attributes now: of `ino` first, unless its last name is gone; then of the directories and of what was
+    /// replaced or exchanged.
+    pub attrs: Vec<Attr>,
+}
+
+/// The metadata service's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub enum MetaReply {
+    /// Done, nothing to tell.
+    Done,
+    /// The session.
+    Session {
+        /// Its number.
+        id: SessionId,
+        /// Caching is allowed until a `Shared` notice.
+        sole: bool,
+        /// The volume.
+        volume: VolumeInfo,
+    },
+    /// From a poll; none when nothing happened.
+    Notice(Option<(u64, Notice)>),
+    /// Attributes (lookup, make, link, setattr, open …).
+    Attr(Attr),
+    /// Attributes of several.
+    Attrs(Vec<Attr>),
+    /// An open file: attributes and the first page of its content.
+    Opened {
+        /// Attributes.
+        attr: Attr,
+        /// Content from slot 0.
+        content: Content,
+    },
+    /// Names changed (make, link, remove, rename).
+    Named(Named),
+    /// Entries; `end` when none follow.
+    Entries {
+        /// In cookie order.
+        entries: Vec<DirEntry>,
+        /// Nothing follows.
+        end: bool,
+    },
+    /// Bytes: a link target or an attribute's value.
+    Bytes(Vec<u8>),
+    /// Names of attributes.
+    Names(Vec<Vec<u8>>),
+    /// A slot with a chunk, if any follows.
+    NextChunk(Option<(u64, ChunkRef)>),
+    /// Everything below a directory.
+    TreeStat(TreeStat),
+    /// The lock in the way, if any.
+    LockHolder(Option<LockSpec>),
+    /// Usage.
+    StatFs(VolumeUsage),
+    /// Path components from the root.
+    Path(Vec<Name>),
+    /// First ids of the granted ranges.
+    Granted {
+        /// First chunk id.
+        chunk: ChunkId,
+        /// First version id.
+        version: ChunkVersion,
+    },
+    /// The map, when newer than asked.
+    Map(Option<ClusterMap>),
+    /// The volume.
+    Volume(VolumeInfo),
+    /// To a storage daemon that joined.
+    Joined {
+        /// Its number.
+        id: ServerId,
+        /// The volume's chunk size.
+        chunk_bytes: u32,
+        /// The map now.
+        epoch: Epoch,
+    },
+    /// To a storage daemon's heartbeat.
+    Beat {
+        /// The map now.
+        epoch: Epoch,
+        /// Versions to drop.
+        garbage: Vec<GarbageItem>,
+    },
+    /// One answer for each question: still used, or maybe.
+    Live(Vec<bool>),
+    /// Numbers.
+    Status(MetaStatus),
+    /// A page of inodes, by number; empty means the end.
+    Inodes(Vec<InodeChunks>),
+    /// Events in order, and the last seq there is.
+    Log {
+        /// The page.
+        events: Vec<Event>,
+        /// The log's end.
+        head: Seq,
+    },
+    /// Refused.
+    Refused(Status),
+}

@@ -1,0 +1,133 @@
+//! What keeps sessions and storage daemons, and what tools and log followers ask.
+//!
+//! Never changes files.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::VersionId;
+use crate::ids::{Ino, Seq, ServerId, SessionId, Uuid};
+use crate::meta::ClientInfo;
+
+/// Life of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionRequest {
+    /// Starts one, or takes one up again after a reconnect.
+    Open {
+        /// Who.
+        client: ClientInfo,
+        /// A random number by which the client proves later that the session is its own.
+        key: u64,
+        /// The session to go on with.
+        resume: Option<SessionId>,
+        /// With `resume`: all opens held, for a meta that has just taken over.
+        opens: Vec<(Ino, u32)>,
+    },
+    /// I live.
+    Beat,
+    /// Answers when meta has something to say, or nothing after [`crate::limits::POLL_MS`].
+    Poll {
+        /// The number of the last notice carried out; meta waits for it.
+        done: u64,
+    },
+    /// Ends it: locks and opens are given up.
+    Close,
+}
+
+/// What meta says through a poll. Numbered; the client carries it out, then polls with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Other sessions exist from now on: drop every cached attribute and entry, in the
+    /// kernel too, and cache none until `Sole`.
+    Shared,
+    /// No other session exists: what is cached stays true until `Shared`.
+    Sole,
+}
+
+/// Requests of storage daemons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerRequest {
+    /// Joins (or comes back) under an identity that lies on its disk.
+    Join {
+        /// Written on the disk when it was first used.
+        identity: Uuid,
+        /// The number it had; none the first time.
+        id: Option<ServerId>,
+        /// `HOST:PORT`, empty in process.
+        address: String,
+        /// For people.
+        label: String,
+        /// Names the file system it lies on, the same for all servers on that one; 0: not known.
+        disk: u64,
+        /// Bytes of its file system.
+        capacity_bytes: u64,
+        /// Bytes it takes.
+        used_bytes: u64,
+        /// Bytes it can still take.
+        free_bytes: u64,
+    },
+    /// I live; and what garbage I removed.
+    Beat {
+        /// Its number.
+        id: ServerId,
+        /// As at the join.
+        disk: u64,
+        /// Bytes of its file system.
+        capacity_bytes: u64,
+        /// Bytes it takes.
+        used_bytes: u64,
+        /// Bytes it can still take.
+        free_bytes: u64,
+        /// Garbage entries carried out, by their numbers.
+        collected: Vec<u64>,
+    },
+    /// Which of these versions does anything refer to, or may a live session still commit?
+    CheckLive(Vec<LiveQuery>),
+}
+
+/// A held version whose use is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveQuery {
+    /// Which.
+    pub id: VersionId,
+    /// The inode it was written for.
+    pub owner: Ino,
+    /// Which chunk of that inode.
+    pub index: u64,
+}
+
+/// A version that nothing refers to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageItem {
+    /// Its number, to report it collected.
+    pub number: u64,
+    /// What to drop.
+    pub id: VersionId,
+}
+
+/// Requests of tools and followers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminRequest {
+    /// Numbers and sessions.
+    Status,
+    /// A page of files with their chunks, for `dgfs fsck` and `dgfs info`.
+    Inodes {
+        /// The last inode seen, none at first.
+        after: Option<Ino>,
+        /// At most [`crate::limits::LIST_MAX`].
+        limit: u32,
+    },
+    /// Events after `after`; waits for one when there is none and `wait` is set.
+    Log {
+        /// A name; meta trims the log only behind every registered consumer.
+        consumer: String,
+        /// The last seq carried out.
+        after: Seq,
+        /// At most [`crate::limits::LOG_PAGE_MAX`].
+        limit: u32,
+        /// Long poll.
+        wait: bool,
+    },
+}
