@@ -125,6 +125,10 @@ fn a_refused_mount_leaves_nothing_and_a_mounted_one_only_private_files() {
         let mode = fs::metadata(&entry).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", entry.display());
     }
+    std::os::unix::fs::chown(new.join("meta"), Some(12_345), None).unwrap();
+    let of_another = call(&[&"fsck", &"--data-dir", &new]);
+    assert_eq!(of_another.status.code(), Some(8));
+    has_all(&of_another.errors, &["belongs to user 12345", "runuser"]);
 }
 
 #[test]
