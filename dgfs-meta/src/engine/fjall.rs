@@ -44,8 +44,6 @@ use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRan
 
 /// Blocks read from disk that stay in memory: enough for the hot part of a few million rows.
 const BLOCK_CACHE_BYTES: u64 = 32 << 20;
-/// Rows in memory before they become a table file. Four full ones may wait for the disk.
-const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Journal bytes kept at most; the smallest that fjall takes.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 /// Open table files: far below the usual limit of 1024.
@@ -438,7 +436,8 @@ fn open_database(dir: &Path) -> Result<(Database, Keyspace), EngineError> {
             .max_cached_files(Some(FILES_MAX))
             .worker_threads(THREADS)
             .open()?;
-        let rows = db.keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))?;
+        let memtable = room::memtable_bytes(dir);
+        let rows = db.keyspace(KEYSPACE, || KeyspaceCreateOptions::default().max_memtable_size(memtable))?;
         Ok((db, rows))
     };
     // Bytes of a damaged disk must not end the process.

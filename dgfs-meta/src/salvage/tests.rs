@@ -63,7 +63,7 @@ impl Volume {
         let (name, caller) = (Name::new(text.as_bytes()).unwrap(), Caller { uid: 0, gid: 0 });
         let mutation = Mutation::Make { parent, name, node, mode: 0o755, umask: 0, caller, open: false };
         match self.call(MetaRequest::Mutate { op: OpId(self.op), acked: OpId(self.op - 1), mutation }).await {
-            MetaReply::Attr(attr) => attr.ino,
+            MetaReply::Named(named) => named.ino,
             other => panic!("making {text} answered {other:?}"),
         }
     }

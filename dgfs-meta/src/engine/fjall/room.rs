@@ -10,10 +10,19 @@ use std::time::Instant;
 use super::files::{disk_bytes, free_bytes};
 use crate::engine::EngineError;
 
-/// Below this part of the disk free nothing may grow; below half of it nothing is written at all.
+/// Below this part of the disk free nothing may grow.
 const FREE_PART_MIN: u64 = 20;
-/// That part, but at least two memtables and at most a compaction of the first levels.
-const FREE_BYTES_MIN: std::ops::RangeInclusive<u64> = 32 << 20..=256 << 20;
+/// That part, but at least what a journal's worth of rows takes until it lies in tables and the journal goes, …
+const FREE_BYTES_LEAST: u64 = 96 << 20;
+/// … of a small disk this part, …
+const FREE_PART_LEAST: u64 = 4;
+/// … and at most a compaction of the first levels.
+const FREE_BYTES_MOST: u64 = 256 << 20;
+/// Below this part of that nothing is written at all.
+const HARD_PART: u64 = 4;
+/// Memtables of a disk are this part of it together at most, so that their flush finds room.
+const MEMTABLE_PART: u64 = 64;
+const MEMTABLE_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=16 << 20;
 /// How long an answer about free space is believed: far less than it takes to fill the reserve.
 const BELIEVED_US: u64 = 5_000;
 
@@ -21,7 +30,14 @@ const BELIEVED_US: u64 = 5_000;
 /// stores data on the same disk must stop well before.
 #[must_use]
 pub fn free_bytes_min(capacity_bytes: u64) -> u64 {
-    (capacity_bytes / FREE_PART_MIN).clamp(*FREE_BYTES_MIN.start(), *FREE_BYTES_MIN.end())
+    let least = FREE_BYTES_LEAST.min(capacity_bytes / FREE_PART_LEAST);
+    (capacity_bytes / FREE_PART_MIN).clamp(least, FREE_BYTES_MOST)
+}
+
+/// Rows in memory before they become a table file, in bytes. Four full ones may wait for the disk of `dir`.
+pub(super) fn memtable_bytes(dir: &Path) -> u64 {
+    let part = disk_bytes(dir).map_or(*MEMTABLE_BYTES.end(), |capacity| capacity / MEMTABLE_PART);
+    part.clamp(*MEMTABLE_BYTES.start(), *MEMTABLE_BYTES.end())
 }
 
 /// The room on one engine's disk.
@@ -54,7 +70,7 @@ impl Room {
 
     /// Refuses every batch when there is not even room for removals.
     pub(super) fn check(&self, dir: &Path) -> Result<(), EngineError> {
-        if self.is_above(dir, 2)? { Ok(()) } else { Err(EngineError::NoSpace) }
+        if self.is_above(dir, HARD_PART)? { Ok(()) } else { Err(EngineError::NoSpace) }
     }
 
     fn is_above(&self, dir: &Path, part: u64) -> Result<bool, EngineError> {
