@@ -31,7 +31,11 @@ pub(super) fn run(directory: &Path, as_json: bool) -> Result<u8, Failure> {
     for lost in &report.lost {
         println!("lost: {lost}");
     }
-    println!("{} files and directories are there; the damaged metadata are in {}", report.inodes, report.damaged.display());
+    println!(
+        "{} files and directories are there; the damaged metadata are in {}",
+        report.inodes,
+        report.damaged.display()
+    );
     println!("next: dgfs fsck --data-dir {} checks that their contents are there, too", directory.display());
     Ok(CODE_MENDED)
 }
