@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either};
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::{OpId, SessionId};
@@ -33,6 +34,8 @@ const OPEN_TRY: Duration = Duration::from_millis(SESSION_LEASE_MS + CALL_DEADLIN
 /// The session's connection to whichever metadata server is active.
 pub(crate) struct MetaLink {
     channels: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    /// The service is part of this process.
+    local: bool,
     active: AtomicUsize,
     session: AtomicU64,
     requests: AtomicU64,
@@ -52,6 +55,9 @@ pub(crate) struct MetaLink {
     pub(crate) counters: Arc<Counters>,
 }
 
+/// What a call came to.
+type Called = Result<(MetaReply, Bytes), CallError>;
+
 /// How one try to take up the session ended.
 enum Resumed {
     Yes(Box<VolumeInfo>),
@@ -66,9 +72,11 @@ impl MetaLink {
         client: ClientInfo,
         key: u64,
         counters: Arc<Counters>,
+        local: bool,
     ) -> Self {
         Self {
             channels,
+            local,
             active: AtomicUsize::new(0),
             session: AtomicU64::new(0),
             requests: AtomicU64::new(1),
@@ -255,7 +263,11 @@ impl MetaLink {
         };
         self.counters.meta(MetaKind::of(&request));
         let call = MetaCall { request_id: self.request_id(), session: self.session(), request };
-        let answer = channel.call(call, Bytes::new(), Some(op.left(each_try))).await;
+        let answer = if self.local {
+            in_process(channel.call(call, Bytes::new(), None), op).await
+        } else {
+            channel.call(call, Bytes::new(), Some(op.left(each_try))).await
+        };
         if let Err(error @ CallError::Rejected { .. }) = &answer {
             self.note_rejection(error);
         }
@@ -348,6 +360,21 @@ impl MetaLink {
             Ok(_) => Resumed::Refused(Status::Malformed),
             Err(CallError::Rejected { .. }) => Resumed::Refused(Status::Io),
             Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => Resumed::Away,
+        }
+    }
+}
+
+/// Waits for a service of this process, which answers once or never, for as long as the operation may take: a second try would
+/// be a second operation. What was begun goes on, it must not end half done.
+async fn in_process(answer: BoxFuture<'static, Called>, op: &Op) -> Called {
+    let Some(patience) = op.remaining() else { return answer.await };
+    // A timer is made only when the answer is not there at once.
+    let end = std::pin::pin!(async { tokio::time::sleep(patience).await });
+    match futures_util::future::select(answer, end).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), answer)) => {
+            tokio::spawn(answer);
+            Err(CallError::TimedOut { peer: "the metadata of this process".to_owned(), after: patience })
         }
     }
 }

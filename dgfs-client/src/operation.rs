@@ -33,6 +33,11 @@ impl Op {
         self.until.map_or(most, |until| until.saturating_duration_since(Instant::now()).min(most))
     }
 
+    /// All the time left; none when the operation waits as long as it takes.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
     /// No time is left.
     pub(crate) fn expired(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until)

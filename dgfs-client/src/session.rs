@@ -24,7 +24,7 @@ impl Core {
             return Err(ConnectError::NoMeta);
         }
         let counters = Arc::new(Counters::default());
-        let link = MetaLink::new(deps.meta, config.client.clone(), random_key(), Arc::clone(&counters));
+        let link = MetaLink::new(deps.meta, config.client.clone(), random_key(), Arc::clone(&counters), config.local);
         let op = Op::within(config.deadline, config.soft);
         let volume = match link.mend(&op, 0).await {
             Ok(Some(volume)) => *volume,

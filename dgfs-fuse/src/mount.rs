@@ -40,7 +40,9 @@ pub enum MountError {
     )]
     NoDevice,
     /// `/dev/fuse` may not be opened.
-    #[error("/dev/fuse cannot be opened ({0}): run as root, or give all users access to it, as distributions do: chmod 666 /dev/fuse")]
+    #[error(
+        "/dev/fuse cannot be opened ({0}): run as root, or give all users access to it, as distributions do: chmod 666 /dev/fuse"
+    )]
     DeviceRefused(io::Error),
     /// An ordinary user without the helper.
     #[error("only root may mount by itself, and fusermount3 is not installed: apt-get install fuse3, or run as root")]

@@ -19,12 +19,20 @@ pub(crate) struct Fault<P: Protocol> {
     pub(crate) one_in: AtomicU32,
     /// Every call is lost.
     pub(crate) down: AtomicBool,
+    /// No call is answered.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl<P: Protocol> Fault<P> {
     pub(crate) fn new(inner: Arc<dyn Channel<P>>, seed: u64) -> Arc<Self> {
         let rng = Mutex::new(Rng::new(seed));
-        Arc::new(Self { inner, rng, one_in: AtomicU32::new(0), down: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            rng,
+            one_in: AtomicU32::new(0),
+            down: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+        })
     }
 
     /// 0: goes through; 1: the call is lost; 2: the answer is lost.
@@ -46,6 +54,9 @@ impl<P: Protocol> Channel<P> for Fault<P> {
         deadline: Option<Duration>,
     ) -> BoxFuture<'static, Result<(P::Reply, Bytes), CallError>> {
         let lost = || CallError::Unreachable { peer: "fake".to_owned(), reason: "lost on purpose".to_owned() };
+        if self.stuck.load(Ordering::Acquire) {
+            return Box::pin(futures_util::future::pending());
+        }
         let fate = self.fate();
         if fate == 1 {
             let error = lost();

@@ -217,6 +217,24 @@ async fn in_process_operations_are_ready_at_the_first_poll() {
 }
 
 #[tokio::test]
+async fn in_process_operations_end_by_their_deadline_too() {
+    let cluster = Cluster::new(1);
+    let embedded = |config: &mut VfsConfig| {
+        *config = VfsConfig::embedded(config.client.clone());
+        config.deadline = Duration::from_millis(200);
+    };
+    let vfs = cluster.mount(embedded).await;
+    let (_, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from(vec![1; 100])).await, Ok(100));
+    cluster.meta_faults.stuck.store(true, Ordering::Release);
+    assert_eq!(vfs.lookup(Ino::ROOT, name("file")).await, Err(Status::Unavailable));
+    assert_eq!(vfs.flush(handle, 1).await, Err(Status::Unavailable));
+    cluster.meta_faults.stuck.store(false, Ordering::Release);
+    assert_eq!(vfs.flush(handle, 1).await, Ok(()));
+    assert_eq!(vfs.lookup(Ino::ROOT, name("file")).await.unwrap().size, 100);
+}
+
+#[tokio::test]
 async fn a_small_file_is_created_written_and_closed_in_two_round_trips() {
     let cluster = Cluster::new(1);
     let vfs = cluster.mount(|_| {}).await;
