@@ -2,7 +2,7 @@
 //!
 //! Never opens an engine. `DGFS_BLESS=1` writes the file anew; that is right only before a first release, or for a file of
 //! a new version. `DGFS_FUZZ_SECONDS` runs the damaged ones longer, `DGFS_TEST_SEED` repeats them.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
