@@ -199,13 +199,22 @@ impl Core {
         self.learn_attrs(asked, answer);
     }
 
-    /// Attributes that an own change of names brought. After a failure without a verdict those of any inode may have changed.
+    /// Attributes that an own change of names brought.
     fn learn_attrs(&self, asked: AskedNames, answer: &Result<Named, Status>) {
-        match answer {
-            Ok(named) => named.attrs.iter().for_each(|attr| self.attrs.settle(asked.attrs, attr)),
-            Err(status) if status.is_transient() => self.attrs.clear(),
-            Err(_) => {}
+        if let Ok(named) = answer {
+            named.attrs.iter().for_each(|attr| self.attrs.settle(asked.attrs, attr));
         }
+    }
+
+    /// After a failure without a verdict the attributes of what has (or, unknown what, may have) these names are not sure.
+    fn doubt_attrs(&self, answer: &Result<Named, Status>, known: [Option<Option<Ino>>; 2]) {
+        if !matches!(answer, Err(status) if status.is_transient()) {
+            return;
+        }
+        if known.contains(&None) {
+            self.attrs.clear();
+        }
+        known.into_iter().flatten().flatten().for_each(|ino| self.attrs.change(ino));
     }
 
     fn doubt_entry(&self, parent: Ino, name: &Name) {
@@ -230,7 +239,8 @@ impl Core {
 
     pub(crate) async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Result<(), Status> {
         let op = self.op();
-        let _no_open = self.before_losing(&op, self.entries.get(parent, &name)).await?;
+        let known = self.entries.get(parent, &name);
+        let _no_open = self.before_losing(&op, known).await?;
         let asked = self.asking();
         let remove = Mutation::Remove { parent, name: name.clone(), kind };
         let removed = self.link.mutate(&op, remove).await.and_then(named_of);
@@ -239,6 +249,7 @@ impl Core {
             Err(_) => self.doubt_entry(parent, &name),
         }
         self.learn_attrs(asked, &removed);
+        self.doubt_attrs(&removed, [known, Some(None)]);
         self.lost_name(&removed?);
         Ok(())
     }
@@ -254,7 +265,8 @@ impl Core {
 
     pub(crate) async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Result<(), Status> {
         let op = self.op();
-        let target = if mode == RenameMode::Replace { self.entries.get(to.0, &to.1) } else { Some(None) };
+        let known = [self.entries.get(from.0, &from.1), self.entries.get(to.0, &to.1)];
+        let target = if mode == RenameMode::Replace { known[1] } else { Some(None) };
         let _no_open = self.before_losing(&op, target).await?;
         let asked = self.asking();
         let rename =
@@ -271,6 +283,7 @@ impl Core {
         } else {
             self.learn_named(asked, [from, to], &named);
         }
+        self.doubt_attrs(&named, known);
         self.lost_name(&named?);
         Ok(())
     }

@@ -9,14 +9,14 @@ use futures_util::FutureExt;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{RemoveKind, SetAttr, SetTime};
+use dgfs_proto::meta::{Caller, NewNode, RemoveKind, SetAttr, SetTime};
 use dgfs_proto::status::Status;
 
 use crate::config::VfsConfig;
 use crate::metrics::MetaKind;
 use crate::testing::fake_meta::CHUNK;
 use crate::testing::mounts::{Cluster, READ_WRITE, create, name, read_all};
-use crate::vfs::{OpenFlags, Vfs};
+use crate::vfs::{Access, OpenFlags, Vfs};
 
 const APPEND: OpenFlags = OpenFlags { append: true, ..READ_WRITE };
 
@@ -288,6 +288,23 @@ async fn a_mount_that_is_alone_opens_known_files_without_asking_and_tells_meta_b
     assert_eq!(opens(&vfs), 1, "an open file that loses its name is registered first");
     assert!(vfs.open(ino, READ_WRITE).await.is_ok() && opens(&vfs) == 2);
     vfs.release(handle, None).await;
+}
+
+#[tokio::test]
+async fn a_change_of_names_that_failed_leaves_other_files_readable_while_metadata_are_away() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|config| config.soft = true).await;
+    let (ino, _) = create(&vfs, "file").await;
+    let (other, handle) = create(&vfs, "other").await;
+    vfs.release(handle, None).await;
+    cluster.meta_faults.down.store(true, Ordering::Release);
+    let access = Access { mode: 0o644, umask: 0, caller: Caller::default() };
+    let made = vfs.make(Ino::ROOT, name("dir"), NewNode::Directory, access).await;
+    assert_eq!(made.map(drop), Err(Status::Unavailable));
+    let removed = vfs.remove(Ino::ROOT, name("other"), RemoveKind::Unlink).await;
+    assert_eq!(removed, Err(Status::Unavailable));
+    assert_eq!(vfs.getattr(ino).await.map(drop), Ok(()));
+    assert_eq!(vfs.getattr(other).await.map(drop), Err(Status::Unavailable), "it may be gone");
 }
 
 #[tokio::test]
