@@ -16,7 +16,9 @@ use crate::budget::Budget;
 use crate::cache::attrs::AttrCache;
 use crate::cache::blocks::BlockCache;
 use crate::cache::entries::EntryCache;
+use crate::cache::shards::Shards;
 use crate::config::VfsConfig;
+use crate::file::state::Content;
 use crate::grants::Grants;
 use crate::handles::{Files, Handles};
 use crate::locks::LockWaits;
@@ -41,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) entries: EntryCache,
     pub(crate) blocks: BlockCache,
     pub(crate) pages: crate::file::open::KernelPages,
+    /// Where the bytes of files closed lately are, by data version: open again, they are readable while metadata are away.
+    pub(crate) contents: Shards<Ino, (u64, Content)>,
     pub(crate) dirty: DirtyFiles,
     pub(crate) lock_waits: LockWaits,
     pub(crate) kernel: OnceLock<Arc<dyn KernelCache>>,
@@ -61,6 +65,9 @@ pub(crate) struct CoreParts {
     pub(crate) stores: Stores,
     pub(crate) counters: Arc<Counters>,
 }
+
+/// Contents of closed files that are remembered.
+const CONTENTS_MAX: usize = 4096;
 
 /// Blocks fetched ahead at once, in all files together.
 const PREFETCHES_MAX: usize = 64;
@@ -83,6 +90,7 @@ impl Core {
             entries: EntryCache::new(caching),
             blocks,
             pages: crate::file::open::KernelPages::new(),
+            contents: Shards::new(CONTENTS_MAX),
             dirty: DirtyFiles::default(),
             lock_waits: LockWaits::default(),
             kernel: OnceLock::new(),

@@ -115,6 +115,7 @@ impl Core {
         self.attrs.clear();
         self.entries.clear();
         self.pages.clear();
+        self.contents.clear();
         let files = self.files.all();
         for file in &files {
             file.inner.lock().forget_content();

@@ -25,6 +25,8 @@ use crate::meta_link::named_of;
 use crate::operation::Op;
 use crate::vfs::{Create, Handle, OpenFlags, Opened};
 
+/// Larger files have too many chunks to remember all.
+const REMEMBERED_BYTES_MAX: u64 = 256 << 20;
 const PAGES_MAX: usize = 64 << 10;
 /// Access times older than this are moved by any read (relatime).
 const ATIME_AGE_MAX_SECS: i64 = 24 * 3600;
@@ -80,7 +82,9 @@ impl Core {
         if mode != OpenMode::Truncate
             && let Some(attr) = self.open_alone(ino)
         {
-            return Ok(self.opened(attr, Content::Unknown, flags));
+            let known = self.contents.get(&ino).filter(|(version, _)| *version == attr.data_version);
+            let content = known.map_or(Content::Unknown, |(_, content)| content);
+            return Ok(self.opened(attr, content, flags));
         }
         let asked = self.attrs.asking();
         self.link.ledger.add(ino);
@@ -274,12 +278,26 @@ impl Core {
             self.discard_unsent(file);
         }
         self.files.close(file);
+        self.remember_content(file);
         if self.link.ledger.release(file.ino) {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
                 let op = core.background_op();
                 core.send_releases(&op).await;
             });
+        }
+    }
+
+    /// Remembers where the bytes of a closed file are, if nobody else may change it and it is not a very large one.
+    fn remember_content(&self, file: &FileState) {
+        if !self.may_cache() {
+            return;
+        }
+        let asked = self.contents.asking();
+        let inner = file.inner.lock();
+        if !inner.is_dirty() && !matches!(inner.content, Content::Unknown) && inner.attr.size <= REMEMBERED_BYTES_MAX {
+            let content = (inner.attr.data_version, inner.content.clone());
+            self.contents.keep(asked, file.ino, content);
         }
     }
 
