@@ -277,8 +277,9 @@ impl Core {
         {
             self.discard_unsent(file);
         }
-        self.files.close(file);
+        // First remembered, then closed: an open in between finds one or the other.
         self.remember_content(file);
+        self.files.close(file);
         if self.link.ledger.release(file.ino) {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
