@@ -99,13 +99,15 @@ impl EntryCache {
 
     /// Forgets the other directories of all shards that nobody uses just now; this one too when that is not enough.
     fn make_room(&self, shard: &mut Shard, but: Ino) {
-        self.held.fetch_sub(shard.forget(|ino| ino != but), Ordering::AcqRel);
+        // What is forgotten counts as changed: a reading under way must not call a directory complete whose first names are gone.
+        let change = self.next_change();
+        self.held.fetch_sub(shard.forget(change, |ino| ino != but), Ordering::AcqRel);
         for other in self.shards.iter().filter_map(Mutex::try_lock) {
             let mut other = other;
-            self.held.fetch_sub(other.forget(|_| true), Ordering::AcqRel);
+            self.held.fetch_sub(other.forget(change, |_| true), Ordering::AcqRel);
         }
         if self.held.load(Ordering::Acquire) > self.names_max {
-            self.held.fetch_sub(shard.forget(|_| true), Ordering::AcqRel);
+            self.held.fetch_sub(shard.forget(change, |_| true), Ordering::AcqRel);
         }
     }
 
@@ -208,25 +210,21 @@ impl EntryCache {
         for shard in &self.shards {
             let change = self.next_change();
             let mut shard = shard.lock();
-            self.held.fetch_sub(shard.forget(|_| true), Ordering::AcqRel);
-            shard.floor = change;
+            self.held.fetch_sub(shard.forget(change, |_| true), Ordering::AcqRel);
         }
     }
 }
 
 impl Shard {
-    /// Forgets directories; how much they held.
-    fn forget(&mut self, which: impl Fn(Ino) -> bool) -> usize {
-        let (mut freed, mut floor) = (0, self.floor);
+    /// Forgets directories, as if they had changed by `change`; how much they held.
+    fn forget(&mut self, change: u64, which: impl Fn(Ino) -> bool) -> usize {
+        let mut freed = 0;
         self.directories.retain(|ino, directory| {
             let goes = which(*ino);
-            if goes {
-                freed += directory.weight();
-                floor = floor.max(directory.changed);
-            }
+            freed += if goes { directory.weight() } else { 0 };
             !goes
         });
-        self.floor = floor;
+        self.floor = self.floor.max(change);
         freed
     }
 }
@@ -337,6 +335,17 @@ mod tests {
         assert_eq!(entries.get(ino(16), &name("f0")), None, "it exists, and is not remembered");
         entries.clear();
         assert_eq!(entries.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_directory_that_was_forgotten_while_it_was_read_is_not_complete() {
+        let entries = EntryCache::with_room(20);
+        let asked = entries.asking();
+        for number in 0..30 {
+            entries.keep(asked, ino(5), name(&format!("f{number}")), Some(ino(100 + number)));
+        }
+        entries.completed(asked, ino(5));
+        assert_eq!(entries.get(ino(5), &name("f0")), None, "it exists");
     }
 
     #[test]
