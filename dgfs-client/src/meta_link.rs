@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use parking_lot::Mutex;
 
-use dgfs_proto::ids::{OpId, SessionId};
-use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS, SESSION_LEASE_MS};
+use dgfs_proto::ids::{Ino, OpId, SessionId};
+use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS, RESUMED_OPENS_MAX, SESSION_LEASE_MS};
 use dgfs_proto::meta::{
     ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest, VolumeInfo,
 };
@@ -332,9 +332,8 @@ impl MetaLink {
     async fn resume(&self, op: &Op) -> Resumed {
         let resume = self.session();
         let opens = if resume.is_some() { self.ledger.opens() } else { Opens::default() };
-        let request = SessionRequest::Open { client: self.client.clone(), key: self.key, resume, opens: opens.all };
         let patience = if resume.is_some() { TRY } else { OPEN_TRY };
-        match self.attempt(op, MetaRequest::Session(request), patience).await {
+        match self.open_session(op, resume, &opens.all, patience).await {
             Ok(MetaReply::Session { id, sole, volume }) => {
                 if resume.is_some() {
                     count(&self.counters.resumes);
@@ -361,6 +360,29 @@ impl MetaLink {
             Err(CallError::Rejected { .. }) => Resumed::Refused(Status::Io),
             Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => Resumed::Away,
         }
+    }
+
+    /// Opens or takes up a session; more opens than one message carries go in several, each of which says so again.
+    async fn open_session(
+        &self,
+        op: &Op,
+        resume: Option<SessionId>,
+        opens: &[(Ino, u32)],
+        patience: Duration,
+    ) -> Result<MetaReply, CallError> {
+        let (first, rest) = opens.split_at(opens.len().min(RESUMED_OPENS_MAX));
+        let open = |opens: &[(Ino, u32)]| {
+            let (client, opens) = (self.client.clone(), opens.to_vec());
+            MetaRequest::Session(SessionRequest::Open { client, key: self.key, resume, opens })
+        };
+        let mut answer = self.attempt(op, open(first), patience).await?;
+        for page in rest.chunks(RESUMED_OPENS_MAX) {
+            if !matches!(answer, MetaReply::Session { .. }) {
+                break;
+            }
+            answer = self.attempt(op, open(page), patience).await?;
+        }
+        Ok(answer)
     }
 }
 

@@ -100,7 +100,7 @@ pub trait KernelCache: Send + Sync + 'static {
 /// Every future that waits for a peer ends by the deadline of the configuration (hard mounts retry until
 /// then), except lock waits.
 pub struct Vfs {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 type Answer<T> = Result<T, Status>;

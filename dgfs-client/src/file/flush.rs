@@ -196,6 +196,14 @@ impl Core {
         }
     }
 
+    /// Asks meta for a page of slots (or the inline bytes) of a file, unless somebody else has just learnt it.
+    pub(crate) async fn load_missing_page(&self, op: &Op, file: &FileState, first: u64) -> Result<(), Status> {
+        let patience = op.left(std::time::Duration::from_secs(24 * 3600));
+        let asking = tokio::time::timeout(patience, file.asking.lock()).await;
+        let _asking = asking.map_err(|_| Status::Unavailable)?;
+        if file.inner.lock().knows_page(first) { Ok(()) } else { self.load_page(op, file, first).await }
+    }
+
     /// Asks meta for a page of slots (or the inline bytes) of a file.
     pub(crate) async fn load_page(&self, op: &Op, file: &FileState, first: u64) -> Result<(), Status> {
         let count = u32::try_from(PAGE_SLOTS).unwrap_or(u32::MAX);

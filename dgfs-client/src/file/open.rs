@@ -84,7 +84,12 @@ impl Core {
         {
             let known = self.contents.get(&ino).filter(|(version, _)| *version == attr.data_version);
             let content = known.map_or(Content::Unknown, |(_, content)| content);
-            return Ok(self.opened(attr, content, flags));
+            let asks = matches!(content, Content::Unknown) && attr.size > 0;
+            let opened = self.opened(attr, content, flags);
+            if asks {
+                self.ask_for_content(opened.handle);
+            }
+            return Ok(opened);
         }
         let asked = self.attrs.asking();
         self.link.ledger.add(ino);
@@ -118,6 +123,19 @@ impl Core {
             let _ = self.link.ledger.release(ino);
         }
         known
+    }
+
+    /// Asks in the background where the bytes of a file are that was opened without asking: an open file stays readable
+    /// when metadata go away before its first read.
+    fn ask_for_content(self: &Arc<Self>, handle: Handle) {
+        let Ok(open) = self.handles.file(handle) else { return };
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let op = core.background_op();
+            if let Err(status) = core.load_missing_page(&op, &open.file, 0).await {
+                tracing::debug!(ino = open.file.ino.get(), %status, "the content of an open file is asked for at its first read");
+            }
+        });
     }
 
     /// Before something loses a name, `known` as the entry says (`None`: no idea): own opens of it are registered at meta, and

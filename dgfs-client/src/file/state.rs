@@ -17,7 +17,7 @@ use dgfs_proto::meta;
 use dgfs_proto::status::Status;
 
 use crate::file::dirty::{DirtyChunk, Sealed};
-use crate::file::slots::Slots;
+use crate::file::slots::{Slot, Slots};
 
 /// The committed content as last seen.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct FileState {
     pub(crate) inner: Mutex<Inner>,
     /// Held by whoever sends, truncates or otherwise changes committed content: one at a time.
     pub(crate) flush: tokio::sync::Mutex<()>,
+    /// Held while meta is asked for a page of it, so that two who miss the same page ask once.
+    pub(crate) asking: tokio::sync::Mutex<()>,
     /// Handles of this mount; changed under the table's lock.
     pub(crate) opens: AtomicU64,
     /// A background send of full chunks is under way.
@@ -88,6 +90,7 @@ impl FileState {
                 chunk_bytes,
             }),
             flush: tokio::sync::Mutex::new(()),
+            asking: tokio::sync::Mutex::new(()),
             opens: AtomicU64::new(0),
             sending: AtomicBool::new(false),
             listed: AtomicBool::new(false),
@@ -179,6 +182,15 @@ impl Inner {
             }
         }
         expected
+    }
+
+    /// Is the page of slots at `first` (or the inline content) known?
+    pub(crate) fn knows_page(&self, first: u64) -> bool {
+        match &self.content {
+            Content::Unknown => false,
+            Content::Inline(_) => true,
+            Content::Slots(slots) => !matches!(slots.get(first), Slot::Unknown(_)),
+        }
     }
 
     /// Attributes and content as meta has them now; older answers are ignored.

@@ -290,6 +290,30 @@ async fn a_mount_that_is_alone_opens_known_files_without_asking_and_tells_meta_b
     vfs.release(handle, None).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_opened_without_asking_is_readable_when_metadata_go_away_before_its_first_read() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (_, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from(vec![3; 50_000])).await, Ok(50_000));
+    vfs.flush(handle, 1).await.unwrap();
+    vfs.release(handle, None).await;
+    vfs.close().await.unwrap();
+    let vfs = cluster.mount(|_| {}).await;
+    let ino = vfs.lookup(Ino::ROOT, name("file")).await.unwrap().ino;
+    let handle = vfs.open(ino, READ_WRITE).await.unwrap().handle;
+    assert_eq!(vfs.round_trips().meta_calls(MetaKind::Open), 0);
+    let file = Arc::clone(&vfs.core.handles.file(handle).unwrap().file);
+    let asked = async {
+        while !file.inner.lock().knows_page(0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked).await.expect("its content is asked for unasked");
+    cluster.meta_faults.down.store(true, Ordering::Release);
+    assert_eq!(read_all(&vfs, handle).await, vec![3; 50_000]);
+}
+
 #[tokio::test]
 async fn a_change_of_names_that_failed_leaves_other_files_readable_while_metadata_are_away() {
     let cluster = Cluster::new(1);

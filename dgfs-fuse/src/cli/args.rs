@@ -121,8 +121,7 @@ pub(crate) struct FormatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// A mount point, or a path below one
-    #[arg(required_unless_present = "config")]
+    /// A mount point, or a path below one [default: every mount on this machine]
     pub(crate) path: Option<PathBuf>,
     /// Ask the cluster of this file (client.toml)
     #[arg(long, value_name = "FILE")]

@@ -14,30 +14,56 @@ use crate::cli::args::{InfoArgs, StatusArgs};
 use crate::cli::check::followed;
 use crate::cli::daemon::link_to;
 use crate::cli::files::read_attribute;
+use crate::mount::table::{Mounted, mounts};
 
-/// Shows a mount, or the cluster of a file.
+/// Shows a mount, all mounts of this machine, or the cluster of a file.
 pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let value = match (&args.path, &args.config) {
+    match (&args.path, &args.config) {
         (_, Some(config)) => {
             let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
-            runtime.block_on(async { link_to(config)?.describe().await.map_err(Failure::new) })?
+            let value = runtime.block_on(async { link_to(config)?.describe().await.map_err(Failure::new) })?;
+            print_status(&value, args.json);
+            Ok(())
         }
         (Some(path), None) => {
-            let path = followed(path);
-            let mut value = ask(&path, "dgfs.status")?;
-            if let Some(object) = value.as_object_mut() {
-                object.insert("mount".to_owned(), ask(&path, "dgfs.mount")?);
-            }
-            value
+            print_status(&status_of_mount(path)?, args.json);
+            Ok(())
         }
-        (None, None) => return Err(Failure::new("name a mount point or --config")),
-    };
-    if args.json {
+        (None, None) => status_of_all(args.json),
+    }
+}
+
+fn status_of_mount(path: &Path) -> Result<Value, Failure> {
+    let path = followed(path);
+    let mut value = ask(&path, "dgfs.status")?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("mount".to_owned(), ask(&path, "dgfs.mount")?);
+    }
+    Ok(value)
+}
+
+/// One after the other; a mount that does not answer is named, and the others are shown all the same.
+fn status_of_all(json: bool) -> Result<(), Failure> {
+    let mounts: Vec<_> = mounts().map_err(Failure::new)?.into_iter().filter(Mounted::is_dgfs).collect();
+    if mounts.is_empty() {
+        return Err(Failure::new("nothing of DGFS is mounted on this machine: name a mount point or --config"));
+    }
+    let mut failed = Vec::new();
+    for mount in mounts {
+        match status_of_mount(&mount.mount_point) {
+            Ok(value) => print_status(&value, json),
+            Err(failure) => failed.push(failure.sentence),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("\n"))) }
+}
+
+fn print_status(value: &Value, json: bool) {
+    if json {
         println!("{value}");
     } else {
-        print!("{}", status_text(&value));
+        print!("{}", status_text(value));
     }
-    Ok(())
 }
 
 /// Shows where a file's bytes are.

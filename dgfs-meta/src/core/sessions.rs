@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
-use dgfs_proto::limits::{LIST_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
+use dgfs_proto::limits::{RESUMED_OPENS_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
 use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, SessionStatus};
 use dgfs_proto::status::Status;
 
@@ -101,7 +101,7 @@ pub(crate) struct OpenRequest {
 impl Core {
     /// Opens or resumes a session: its number and the ticket to wait for.
     pub(crate) fn open_session(&mut self, now: Timestamp, request: OpenRequest) -> Result<(SessionId, u64), Status> {
-        if request.opens.len() > LIST_MAX * 16 {
+        if request.opens.len() > RESUMED_OPENS_MAX {
             return Err(Status::Malformed);
         }
         if let Some(id) = request.resume {
