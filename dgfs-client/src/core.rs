@@ -25,6 +25,7 @@ use crate::locks::LockWaits;
 use crate::meta_link::MetaLink;
 use crate::metrics::Counters;
 use crate::operation::Op;
+use crate::policy::Policies;
 use crate::stores::Stores;
 use crate::vfs::{CacheTtl, KernelCache};
 use crate::writer::DirtyFiles;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) attrs: AttrCache,
     pub(crate) entries: EntryCache,
     pub(crate) blocks: BlockCache,
+    pub(crate) policies: Policies,
     pub(crate) pages: crate::file::open::KernelPages,
     /// Where the bytes of files closed lately are, by data version: open again, they are readable while metadata are away.
     pub(crate) contents: Shards<Ino, (u64, Content)>,
@@ -89,6 +91,7 @@ impl Core {
             attrs: AttrCache::new(caching),
             entries: EntryCache::new(caching),
             blocks,
+            policies: Policies::new(),
             pages: crate::file::open::KernelPages::new(),
             contents: Shards::new(CONTENTS_MAX),
             dirty: DirtyFiles::default(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::{ChunkId, ChunkVersion};
 use dgfs_proto::meta::{MetaReply, Mutation};
 use dgfs_proto::status::Status;
@@ -60,16 +61,16 @@ impl Range {
 }
 
 impl Core {
-    /// A fresh chunk id.
-    pub(crate) async fn new_chunk(self: &Arc<Self>, op: &Op) -> Result<ChunkId, Status> {
+    /// A fresh chunk id of a class.
+    pub(crate) async fn new_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {
         loop {
             let taken = {
                 let mut held = self.grants.held.lock();
                 let Held { chunks, more_chunks, .. } = &mut *held;
-                chunks.take(more_chunks).and_then(ChunkId::new)
+                chunks.take(more_chunks).map(|number| ChunkId::of(class, number))
             };
             match taken {
-                Some(id) => return Ok(id),
+                Some(id) => return id.ok_or(Status::NoSpace),
                 None => self.ask_for_ids(op).await?,
             }
         }
@@ -122,7 +123,7 @@ impl Core {
         let mut held = self.grants.held.lock();
         // What is left of a range that is replaced stays unused: numbers are plenty, and never used twice.
         if held.more_chunks.left() == 0 {
-            held.more_chunks = Range { next: chunk.get(), end: chunk.get() + u64::from(CHUNKS) };
+            held.more_chunks = Range { next: chunk, end: chunk.saturating_add(u64::from(CHUNKS)) };
         }
         if held.more_versions.left() == 0 {
             held.more_versions = Range { next: version.get(), end: version.get() + u64::from(VERSIONS) };

@@ -6,6 +6,7 @@
 //! and leaves by `meta_link` (metadata) or `stores` (chunks). `session` keeps
 //! the session alive, `writer` sends what is dirty before it grows old.
 
+pub mod coding;
 pub mod config;
 pub mod metrics;
 pub mod past;
@@ -24,6 +25,7 @@ mod meta_link;
 mod names;
 mod op_window;
 mod operation;
+mod policy;
 mod session;
 pub mod stores;
 mod sync;

@@ -71,7 +71,9 @@ impl MetaKind {
             Query::ReadLink(_) => Self::ReadLink,
             Query::Content { .. } | Query::NextChunk { .. } => Self::Content,
             Query::GetXattr { .. } | Query::ListXattr(_) => Self::Xattr,
-            Query::TreeStat(_) | Query::TestLock { .. } | Query::StatFs | Query::PathOf(_) => Self::OtherQuery,
+            Query::TreeStat(_) | Query::TestLock { .. } | Query::StatFs | Query::PathOf(_) | Query::Policy(_) => {
+                Self::OtherQuery
+            }
         }
     }
 
@@ -100,9 +102,12 @@ impl ChunkKind {
             ChunkRequest::Get { .. } => Self::Get,
             ChunkRequest::Extents(_) => Self::Extents,
             ChunkRequest::Sync => Self::Sync,
-            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status | ChunkRequest::Drop(_) => {
-                Self::Other
-            }
+            ChunkRequest::Verify(_)
+            | ChunkRequest::List { .. }
+            | ChunkRequest::Status
+            | ChunkRequest::Drop(_)
+            | ChunkRequest::Export(_)
+            | ChunkRequest::Repair(_) => Self::Other,
         }
     }
 }

@@ -51,8 +51,10 @@ impl Core {
             let op = Op::within(Duration::from_millis(SESSION_LEASE_MS), false);
             let beat = MetaRequest::Session(SessionRequest::Beat);
             let answer = self.unless_closing(self.link.call(&op, beat, pause * 2)).await;
-            if let Some(Err(status)) = answer {
-                tracing::debug!(%status, "a heartbeat was not answered");
+            match answer {
+                Some(Ok(MetaReply::Alive { epoch })) => self.reach_epoch(epoch).await,
+                Some(Err(status)) => tracing::debug!(%status, "a heartbeat was not answered"),
+                Some(Ok(_)) | None => {}
             }
         }
     }

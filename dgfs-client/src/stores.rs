@@ -1,18 +1,18 @@
-//! The storage servers: where a chunk's replicas lie, and calls to them.
+//! The storage servers: where a chunk lies, and calls to them.
 //!
-//! Never reads a chunk map (that is metadata). Always: a put has reached every replica that is up; a read
-//! is verified unless it never left this process.
+//! Never reads a chunk map (that is metadata). Always: a put has reached every server that its map says a write goes to; a read
+//! is verified unless it never left this process. `put` and `get` are about copies, `coded` about shards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 
-use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, DataRange, Put, PutDurability, VersionId};
-use dgfs_proto::ids::{ChunkId, ServerId};
+use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, PutDurability};
+use dgfs_proto::ids::{Epoch, ServerId};
 use dgfs_proto::limits::CALL_DEADLINE_MS;
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{MetaReply, MetaRequest};
@@ -24,6 +24,12 @@ use crate::metrics::ChunkKind;
 use crate::operation::{Backoff, Op};
 
 const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
+/// A server that takes longer may be down: meta knows.
+const LOOK: Duration = Duration::from_millis(500);
+
+mod coded;
+mod get;
+mod put;
 
 /// Reaches storage servers.
 pub trait ChunkDirectory: Send + Sync + 'static {
@@ -71,12 +77,43 @@ where
     }
 }
 
+/// In place of a channel that could not be made: every call is refused with the reason.
+pub struct NoChannel {
+    reason: String,
+}
+
+impl NoChannel {
+    /// `reason` is a sentence.
+    #[must_use]
+    pub fn new(reason: String) -> Self {
+        Self { reason }
+    }
+}
+
+impl Channel<ChunkProtocol> for NoChannel {
+    fn call(
+        &self,
+        _: ChunkCall,
+        _: Bytes,
+        _: Option<Duration>,
+    ) -> BoxFuture<'static, Result<(ChunkReply, Bytes), CallError>> {
+        let error = CallError::Rejected { peer: "a storage server".to_owned(), reason: self.reason.clone() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn peer(&self) -> &str {
+        "a storage server"
+    }
+}
+
 /// What is known of the storage servers.
 pub(crate) struct Stores {
     directory: Arc<dyn ChunkDirectory>,
     map: RwLock<Arc<ClusterMap>>,
     /// Puts answered and puts synced, by server.
     puts: Mutex<BTreeMap<ServerId, PutClock>>,
+    /// When meta was last asked for its map because a server was slow.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// Puts of one server. `done` starts above `synced`, so the first sync is never skipped.
@@ -92,95 +129,46 @@ impl Default for PutClock {
     }
 }
 
-/// Why one replica did not answer.
-enum Miss {
+/// Why one server did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// It does not answer.
     Away,
+    /// It goes by a newer map, which is known now.
     OldMap,
+    /// No.
     Refused(Status),
 }
 
 impl Stores {
     pub(crate) fn new(directory: Arc<dyn ChunkDirectory>) -> Self {
-        Self { directory, map: RwLock::new(Arc::default()), puts: Mutex::new(BTreeMap::new()) }
+        Self { directory, map: RwLock::new(Arc::default()), puts: Mutex::new(BTreeMap::new()), looked: Mutex::new(None) }
     }
 
-    fn map(&self) -> Arc<ClusterMap> {
+    pub(crate) fn map(&self) -> Arc<ClusterMap> {
         Arc::clone(&self.map.read())
+    }
+
+    /// A newer map replaces the one that is known.
+    fn learn(&self, newer: ClusterMap) {
+        let mut map = self.map.write();
+        if map.classes.is_empty() || newer.epoch > map.epoch {
+            *map = Arc::new(newer);
+        }
+    }
+
+    /// Nobody looked at meta's map within the last moments; the caller does now.
+    fn is_due(&self) -> bool {
+        let mut looked = self.looked.lock();
+        let due = looked.is_none_or(|at: Instant| at.elapsed() >= LOOK);
+        if due {
+            *looked = Some(Instant::now());
+        }
+        due
     }
 }
 
 impl Core {
-    /// Stores a version on every replica that is up; bytes it takes.
-    pub(crate) async fn put_chunk(&self, op: &Op, put: Put, body: Bytes) -> Result<u32, Status> {
-        let partition = put.chunk.partition();
-        let mut backoff = Backoff::new();
-        let mut stored: Vec<ServerId> = Vec::new();
-        let mut allocated = 0;
-        loop {
-            let map = self.stores.map();
-            let up = replicas_up(&map, put.chunk);
-            let mut missing = up.is_empty();
-            let wanted: Vec<&ServerInfo> = up.into_iter().filter(|server| !stored.contains(&server.id)).collect();
-            let asked = wanted
-                .iter()
-                .map(|server| self.ask_store(op, &map, server, ChunkRequest::Put(put.clone()), body.clone()));
-            for (server, answer) in wanted.iter().zip(join_all(asked).await) {
-                match answer {
-                    Ok((ChunkReply::Put { allocated: taken }, _)) => {
-                        allocated = taken;
-                        stored.push(server.id);
-                        self.stores.puts.lock().entry(server.id).or_default().done += 1;
-                    }
-                    Ok(_) => return Err(Status::Malformed),
-                    Err(Miss::Refused(status)) => return Err(status),
-                    Err(Miss::Away | Miss::OldMap) => missing = true,
-                }
-            }
-            if !missing {
-                return Ok(allocated);
-            }
-            tracing::debug!(partition = partition.0, "a put did not reach every replica; trying again");
-            self.look_again(op, &mut backoff).await?;
-        }
-    }
-
-    /// Reads a range of a version from the first replica that has it.
-    pub(crate) async fn get_chunk(&self, op: &Op, id: VersionId, offset: u32, len: u32) -> Result<Bytes, Status> {
-        let request = ChunkRequest::Get { id, offset, len };
-        let (reply, body) = self.read_store(op, id.chunk, request).await?;
-        let ChunkReply::Data { .. } = reply else { return Err(Status::Malformed) };
-        if body.len() == len as usize { Ok(body) } else { Err(Status::Corrupt) }
-    }
-
-    /// Where a version has data.
-    pub(crate) async fn chunk_extents(&self, op: &Op, id: VersionId) -> Result<Vec<DataRange>, Status> {
-        match self.read_store(op, id.chunk, ChunkRequest::Extents(id)).await? {
-            (ChunkReply::Extents(ranges), _) => Ok(ranges),
-            _ => Err(Status::Malformed),
-        }
-    }
-
-    async fn read_store(&self, op: &Op, chunk: ChunkId, request: ChunkRequest) -> Result<(ChunkReply, Bytes), Status> {
-        let mut backoff = Backoff::new();
-        loop {
-            let map = self.stores.map();
-            let mut refused = None;
-            let mut away = map.replicas(chunk.partition()).is_empty();
-            for server in replicas_by_preference(&map, chunk) {
-                match self.ask_store(op, &map, server, request.clone(), Bytes::new()).await {
-                    Ok(answer) if is_sound(&answer, self.config.local) => return Ok(answer),
-                    Ok(_) => refused = Some(Status::Corrupt),
-                    Err(Miss::Refused(status)) => refused = Some(worse(refused, status)),
-                    Err(Miss::Away | Miss::OldMap) => away = true,
-                }
-            }
-            match refused {
-                Some(status) if !away => return Err(status),
-                Some(_) | None => self.look_again(op, &mut backoff).await?,
-            }
-        }
-    }
-
     /// Syncs every server that took puts since its last sync. Nothing to do where each put was synced.
     pub(crate) async fn sync_stores(&self, op: &Op) -> Result<(), Status> {
         if self.config.durability == PutDurability::Synced {
@@ -214,7 +202,48 @@ impl Core {
         Ok(())
     }
 
-    async fn ask_store(
+    /// A server took a put.
+    fn count_put(&self, id: ServerId) {
+        self.stores.puts.lock().entry(id).or_default().done += 1;
+    }
+
+    /// As [`Self::ask_store`], given up when a newer map says that the server is down: a stopped one holds nobody up for longer
+    /// than it takes to notice.
+    async fn ask_while_up(
+        &self,
+        op: &Op,
+        map: &ClusterMap,
+        server: &ServerInfo,
+        request: ChunkRequest,
+        body: Bytes,
+    ) -> Result<(ChunkReply, Bytes), Miss> {
+        let mut call = std::pin::pin!(self.ask_store(op, map, server, request, body));
+        if self.config.local {
+            return call.await;
+        }
+        loop {
+            tokio::select! {
+                answer = &mut call => return answer,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if self.stores.is_due() {
+                let looking = Op::within(LOOK, true);
+                tokio::select! {
+                    answer = &mut call => return answer,
+                    looked = self.refresh_map(&looking) => {
+                        if let Err(status) = looked {
+                            tracing::trace!(%status, "no newer map");
+                        }
+                    }
+                }
+            }
+            if !self.stores.map().is_up(server.id) {
+                return Err(Miss::Away);
+            }
+        }
+    }
+
+    pub(crate) async fn ask_store(
         &self,
         op: &Op,
         map: &ClusterMap,
@@ -234,6 +263,10 @@ impl Core {
         };
         let channel = self.stores.directory.channel(server);
         match channel.call(call, body, Some(op.left(TRY))).await {
+            Ok((ChunkReply::OldMap(newer), _)) => {
+                self.stores.learn(newer);
+                Err(Miss::OldMap)
+            }
             Ok((ChunkReply::Refused(Status::OldMap), _)) => Err(Miss::OldMap),
             Ok((ChunkReply::Refused(Status::Busy | Status::Unavailable | Status::NotActive), _)) => Err(Miss::Away),
             Ok((ChunkReply::Refused(status), _)) => Err(Miss::Refused(status)),
@@ -250,9 +283,13 @@ impl Core {
     }
 
     /// Fetches the map, and pauses before the next try.
-    async fn look_again(&self, op: &Op, backoff: &mut Backoff) -> Result<(), Status> {
+    pub(crate) async fn look_again(&self, op: &Op, backoff: &mut Backoff) -> Result<(), Status> {
         let before = self.stores.map().epoch;
-        self.refresh_map(op).await?;
+        match self.refresh_map(op).await {
+            // Storage alone may be enough: a server that is back answers by the map there is.
+            Err(status) if !status.is_transient() || op.soft => return Err(status),
+            Ok(()) | Err(_) => {}
+        }
         if self.stores.map().epoch == before { backoff.pause(op).await } else { Ok(()) }
     }
 
@@ -263,41 +300,17 @@ impl Core {
             return Err(Status::Malformed);
         };
         if let Some(newer) = newer {
-            let mut map = self.stores.map.write();
-            if map.assignment.is_empty() || newer.epoch > map.epoch {
-                *map = Arc::new(newer);
-            }
+            self.stores.learn(newer);
         }
         Ok(())
     }
-}
 
-/// The replicas a put must reach: those that are up, or all when none is.
-fn replicas_up(map: &ClusterMap, chunk: ChunkId) -> Vec<&ServerInfo> {
-    let all: Vec<&ServerInfo> = map.replicas(chunk.partition()).iter().filter_map(|id| map.server(*id)).collect();
-    let up: Vec<&ServerInfo> = all.iter().copied().filter(|server| server.up).collect();
-    if up.is_empty() { all } else { up }
-}
-
-/// Replicas that are up first, in the map's order.
-fn replicas_by_preference(map: &ClusterMap, chunk: ChunkId) -> impl Iterator<Item = &ServerInfo> {
-    let ids = map.replicas(chunk.partition());
-    let of = move |up: bool| ids.iter().filter_map(|id| map.server(*id)).filter(move |server| server.up == up);
-    of(true).chain(of(false))
-}
-
-/// A reply whose bytes are what the server read.
-fn is_sound(answer: &(ChunkReply, Bytes), local: bool) -> bool {
-    match answer {
-        (ChunkReply::Data { crc }, body) => local || crc32c::crc32c(body) == *crc,
-        _ => true,
-    }
-}
-
-/// Damage says more than absence.
-fn worse(known: Option<Status>, new: Status) -> Status {
-    match (known, new) {
-        (Some(Status::Corrupt), _) | (_, Status::Corrupt) => Status::Corrupt,
-        (_, new) => new,
+    /// Meta says that its map has this epoch.
+    pub(crate) async fn reach_epoch(&self, epoch: Epoch) {
+        if self.stores.map().epoch < epoch
+            && let Err(status) = self.refresh_map(&self.background_op()).await
+        {
+            tracing::debug!(%status, "the newer map could not be had");
+        }
     }
 }

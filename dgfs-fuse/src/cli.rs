@@ -14,6 +14,8 @@ mod mount;
 mod past;
 mod paths;
 mod pids;
+mod policy;
+mod server;
 mod show;
 mod umount;
 
@@ -85,6 +87,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Meta(args) => daemon::meta(&args),
         Command::Stored(args) => daemon::stored(&args),
         Command::Index(args) => daemon::index(&args),
+        Command::Server(args) => server::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
                 Ok(code) => ExitCode::from(code),

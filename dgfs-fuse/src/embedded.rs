@@ -14,11 +14,13 @@ use dgfs_client::stores::OneStore;
 use dgfs_meta::engine::Engine as _;
 use dgfs_meta::engine::fjall::{FjallEngine, free_bytes_min};
 use dgfs_meta::format::{FORMAT, format_volume};
-use dgfs_meta::service::{LocalData, MetaOptions, MetaService};
+use dgfs_meta::service::{LocalData, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::Uuid;
 use dgfs_proto::limits::{CHUNK_BYTES_DEFAULT, INLINE_BYTES_MAX};
+use dgfs_proto::map::Labels;
 use dgfs_proto::meta::{Caller, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, LocalChannel, MetaProtocol, Role};
@@ -26,7 +28,7 @@ use dgfs_runtime::clock::Clock;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, disk_space, rename_durably};
 use dgfs_runtime::metrics::MetricSet;
 use dgfs_runtime::random;
-use dgfs_stored::beat::Member;
+use dgfs_stored::beat::{Joining, Member};
 use dgfs_stored::service::StoreService;
 use dgfs_stored::store::{OpenError, Store, StoreOptions};
 
@@ -56,11 +58,13 @@ pub struct NewVolume {
     pub chunk_bytes: u32,
     /// Storage servers that must join before anything is stored.
     pub servers: u32,
+    /// How its data are stored.
+    pub class: Class,
 }
 
 impl Default for NewVolume {
     fn default() -> Self {
-        Self { name: "main".to_owned(), chunk_bytes: CHUNK_BYTES_DEFAULT, servers: 1 }
+        Self { name: "main".to_owned(), chunk_bytes: CHUNK_BYTES_DEFAULT, servers: 1, class: Class::SINGLE }
     }
 }
 
@@ -114,7 +118,7 @@ impl Embedded {
             std::fs::remove_dir_all(&making).map_err(|error| format!("remove {}: {error}", making.display()))?;
         }
         let engine = FjallEngine::create(&making).map_err(|error| error.to_string())?;
-        format_volume(&engine, &volume.facts()?).await.map_err(|error| error.to_string())?;
+        format_volume(&engine, &volume.facts()?, volume.class).await.map_err(|error| error.to_string())?;
         engine.sync().await.map_err(|error| error.to_string())?;
         drop(engine);
         rename_durably(&making, &meta).map_err(|error| format!("rename the new volume to {}: {error}", meta.display()))
@@ -148,14 +152,22 @@ impl Embedded {
             exclusive: true,
             data: Some(Arc::new(StoreData(Arc::clone(&store)))),
             root_owner: owner,
+            server_grace_ms: SERVER_GRACE_MS_DEFAULT,
             clock: Clock::real(),
         };
         let meta = MetaService::start(Arc::new(engine), options).await.map_err(|error| error.to_string())?;
         let to_meta = |role| -> Arc<dyn Channel<MetaProtocol>> {
             Arc::new(LocalChannel::<MetaProtocol>::new(Arc::<MetaService>::clone(&meta), role))
         };
-        let member =
-            Member::join(Arc::clone(&store), vec![to_meta(Role::Stored)], String::new(), "embedded".to_owned()).await?;
+        let joining = Joining {
+            store: Arc::clone(&store),
+            metas: vec![to_meta(Role::Stored)],
+            address: String::new(),
+            label: "embedded".to_owned(),
+            labels: Labels::default(),
+            peers: None,
+        };
+        let member = Member::join(joining).await?;
         let service = StoreService::new(Arc::clone(&store));
         let chunks: Arc<dyn Channel<ChunkProtocol>> = Arc::new(LocalChannel::new(service, Role::Client));
         let link = VolumeLink { metas: vec![to_meta(Role::Client)], stores: Arc::new(OneStore(chunks)) };

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use dgfs_client::stores::{ChunkDirectory, StoresByAddress};
+use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
-use dgfs_proto::ids::{Epoch, Ino};
+use dgfs_proto::ids::{Epoch, Ino, ServerId};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus};
 use dgfs_proto::status::Status;
@@ -54,7 +54,7 @@ impl VolumeLink {
         let make = move |address: &str| -> Arc<dyn Channel<ChunkProtocol>> {
             match QuicChannel::<ChunkProtocol>::new(address.to_owned(), &identity, Role::Stored) {
                 Ok(channel) => Arc::new(channel),
-                Err(error) => Arc::new(Unusable { reason: error.to_string() }),
+                Err(error) => Arc::new(NoChannel::new(error.to_string())),
             }
         };
         Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)) })
@@ -141,9 +141,9 @@ impl VolumeLink {
             });
         }
         let mut value = json!({ "meta": status, "stores": stores });
-        // The table of 4,096 partitions is for programs that ask for the map itself.
+        // The tables of 4,096 partitions are for programs that ask for the map itself.
         if let Some(map) = value.pointer_mut("/meta/map").and_then(Value::as_object_mut) {
-            map.remove("assignment");
+            map.remove("classes");
         }
         if let Some(uuid) = value.pointer_mut("/meta/volume/uuid") {
             *uuid = json!(status.volume.uuid.to_string());
@@ -160,40 +160,18 @@ impl VolumeLink {
         let found = page.into_iter().find(|inode| inode.attr.ino == ino).ok_or("the inode is gone")?;
         let map = self.map().await?;
         let chunk = |(index, chunk): &(u64, dgfs_proto::chunk::ChunkRef)| {
-            let servers: Vec<_> = map
-                .replicas(chunk.chunk.partition())
-                .iter()
-                .map(|id| map.server(*id).map_or_else(|| id.to_string(), |server| format!("{id} ({})", server.label)))
-                .collect();
+            let name = |id: ServerId| {
+                map.server(id).map_or_else(|| id.to_string(), |server| format!("{id} ({})", server.label))
+            };
+            let members = map.placement(chunk.chunk).map_or(&[][..], |placement| &placement.members);
+            let servers: Vec<_> = members.iter().map(|member| name(member.server)).collect();
             json!({ "index": index, "chunk": chunk.chunk, "version": chunk.version, "len": chunk.len,
-                    "allocated": chunk.allocated, "servers": servers })
+                    "class": chunk.chunk.class(), "allocated": chunk.allocated, "servers": servers })
         };
         let chunks: Vec<_> = found.chunks.iter().map(chunk).collect();
         let inline = found.attr.flags.has(dgfs_proto::attr::AttrFlags::INLINE);
         Ok(json!({ "ino": ino, "size": found.attr.size, "allocated": found.attr.allocated, "nlink": found.attr.nlink,
                    "data_version": found.attr.data_version, "inline": inline, "chunks": chunks }))
-    }
-}
-
-/// A channel that could not be made.
-struct Unusable {
-    reason: String,
-}
-
-impl Channel<ChunkProtocol> for Unusable {
-    fn call(
-        &self,
-        _: ChunkCall,
-        _: Bytes,
-        _: Option<Duration>,
-    ) -> BoxFuture<'static, Result<(ChunkReply, Bytes), dgfs_runtime::channel::CallError>> {
-        let reason = self.reason.clone();
-        let error = dgfs_runtime::channel::CallError::Rejected { peer: "a storage server".to_owned(), reason };
-        Box::pin(std::future::ready(Err(error)))
-    }
-
-    fn peer(&self) -> &str {
-        "a storage server"
     }
 }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId};
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, SessionId};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{LockSpec, MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
 
+use crate::cluster::{Cluster, Stored};
 use crate::engine::{RowKey, RowRange, WriterLease};
-use crate::rows::{ConsumerRow, Counters, HeldLock, Row, ServerRow, SessionRow, key};
+use crate::rows::{ConsumerRow, Counters, HeldLock, Row, SessionRow, SettingsRow, key};
 
 mod apply;
 mod cache;
@@ -24,6 +25,7 @@ mod deadlock;
 mod garbage;
 mod opens;
 mod ops;
+mod policy;
 mod query;
 mod rebuild;
 mod recover;
@@ -41,7 +43,6 @@ pub(crate) use tx::{LoadedRange, Need};
 
 use cache::RowCache;
 use opens::Opens;
-use servers::Server;
 use tx::{Step, Stop, Tx};
 
 /// What an attempt came to.
@@ -67,10 +68,10 @@ pub(crate) struct Pending {
 pub(crate) struct Snapshot {
     pub(crate) volume: VolumeInfo,
     pub(crate) counters: Counters,
-    pub(crate) assignment: Vec<Vec<ServerId>>,
+    pub(crate) settings: SettingsRow,
+    pub(crate) cluster: Stored,
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) answers: Vec<(SessionId, OpId, MetaReply)>,
-    pub(crate) servers: Vec<ServerRow>,
     pub(crate) consumers: Vec<(u64, ConsumerRow)>,
     pub(crate) orphans: Vec<Ino>,
     pub(crate) locks: Vec<(Ino, Vec<HeldLock>)>,
@@ -102,8 +103,8 @@ pub(crate) struct Core {
     pub(crate) reapable: VecDeque<Ino>,
     /// Inodes whose locks were loosened since the shell last looked.
     pub(crate) unlocked: Vec<Ino>,
-    pub(crate) servers: BTreeMap<ServerId, Server>,
-    pub(crate) assignment: Vec<Vec<ServerId>>,
+    pub(crate) settings: SettingsRow,
+    pub(crate) cluster: Cluster,
     pub(crate) garbage: GarbageQueue,
     pub(crate) consumers: HashMap<u64, ConsumerRow>,
     pub(crate) mutations: u64,
@@ -116,6 +117,8 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(snapshot: Snapshot, lease: WriterLease, memory_bytes: usize, now: Timestamp) -> Self {
         let garbage = GarbageQueue::new(snapshot.counters.next_garbage);
+        let initial_servers = snapshot.volume.initial_servers;
+        let cluster = Cluster::new(snapshot.cluster, initial_servers, now.as_ms());
         let mut core = Self {
             volume: snapshot.volume,
             cache: RowCache::new(memory_bytes),
@@ -133,8 +136,8 @@ impl Core {
             orphans: snapshot.orphans.iter().copied().collect(),
             reapable: VecDeque::new(),
             unlocked: Vec::new(),
-            servers: snapshot.servers.into_iter().map(|row| (row.id, Server::new(row))).collect(),
-            assignment: snapshot.assignment,
+            settings: snapshot.settings,
+            cluster,
             garbage,
             consumers: snapshot.consumers.into_iter().collect(),
             mutations: 0,
@@ -252,6 +255,7 @@ impl Core {
         }
         for ino in effects.freed {
             self.orphans.remove(&ino);
+            self.forget_policy(ino);
         }
         let wrote = !effects.writes.is_empty() || !effects.changes.is_empty();
         self.counters_dirty |= self.counters != effects.counters;

@@ -25,7 +25,7 @@ use crate::engine::fjall::FjallEngine;
 use crate::engine::redis::{RedisDurability, RedisEngine};
 use crate::engine::{Engine, EngineError};
 use crate::metrics;
-use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService};
+use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -69,6 +69,9 @@ pub struct MetaConfig {
     /// Its group.
     #[serde(default)]
     pub root_gid: u32,
+    /// Seconds that a storage server may be down before its data are rebuilt on others.
+    #[serde(default = "server_grace_s_default")]
+    pub server_grace_s: u64,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -79,6 +82,10 @@ pub struct MetaConfig {
 
 const fn memory_mib_default() -> usize {
     MEMORY_BYTES_DEFAULT >> 20
+}
+
+const fn server_grace_s_default() -> u64 {
+    SERVER_GRACE_MS_DEFAULT / 1000
 }
 
 /// Why the daemon did not start or stop well. The sentence says what to do.
@@ -144,6 +151,7 @@ pub async fn run(
         exclusive: false,
         data: None,
         root_owner: Caller { uid: config.root_uid, gid: config.root_gid },
+        server_grace_ms: config.server_grace_s.saturating_mul(1000),
         clock,
     };
     let service = MetaService::start(engine, options).await?;

@@ -1,12 +1,14 @@
 //! Makes a volume in an engine, and reads what volume an engine holds.
 //!
-//! Never knows a row other than the volume row. Always true: the volume row is
+//! Never knows a row other than those of the volume itself. Always true: the volume row is
 //! written only by the one writer that holds the lease; an engine of a newer format is
 //! refused before anything else of it is read.
 
+use dgfs_proto::class::Class;
 use dgfs_proto::meta::VolumeInfo;
 
 use crate::engine::{Batch, Durability, Engine, EngineError, RowKey, RowRange, Table, WriterLease};
+use crate::rows::{Row, SettingsRow, key};
 
 /// The version of rows and events that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -35,13 +37,13 @@ pub(crate) const TABLES: [Table; 15] = [
     Table::Consumer,
 ];
 
-/// Writes the volume row, synced.
+/// Writes the volume row, and `class` as the class of its data, synced.
 ///
 /// # Errors
 /// `Refused` when a volume is there already or a metadata service runs on the engine; whatever the engine answers.
-pub async fn format_volume(engine: &dyn Engine, volume: &VolumeInfo) -> Result<(), EngineError> {
+pub async fn format_volume(engine: &dyn Engine, volume: &VolumeInfo, class: Class) -> Result<(), EngineError> {
     let lease = take(engine, "dgfs format").await?;
-    let outcome = write_volume(engine, lease, volume).await;
+    let outcome = write_volume(engine, lease, volume, class).await;
     let released = engine.release(lease.epoch).await;
     outcome.and(released)
 }
@@ -82,7 +84,12 @@ async fn take(engine: &dyn Engine, holder: &str) -> Result<WriterLease, EngineEr
     })
 }
 
-async fn write_volume(engine: &dyn Engine, lease: WriterLease, volume: &VolumeInfo) -> Result<(), EngineError> {
+async fn write_volume(
+    engine: &dyn Engine,
+    lease: WriterLease,
+    volume: &VolumeInfo,
+    class: Class,
+) -> Result<(), EngineError> {
     if let Some(row) = engine.load(vec![VOLUME_ROW]).await?.pop().flatten() {
         let what = match decode_volume(&row) {
             Ok(old) => format!("the volume {:?} is already there", old.name),
@@ -90,7 +97,8 @@ async fn write_volume(engine: &dyn Engine, lease: WriterLease, volume: &VolumeIn
         };
         return Err(EngineError::Refused(format!("{what}: use a new name, or --force to destroy it")));
     }
-    let rows = vec![(VOLUME_ROW, Some(encode_volume(volume)?))];
+    let settings = Row::Settings(SettingsRow { class, ..SettingsRow::default() });
+    let rows = vec![(VOLUME_ROW, Some(encode_volume(volume)?)), (key::SETTINGS, Some(settings.encode()))];
     engine.commit(lease.epoch, Batch { number: lease.last_batch + 1, rows }, Durability::Synced).await
 }
 

@@ -6,7 +6,9 @@
 
 pub mod service;
 
+mod cluster;
 mod core;
+mod placement;
 
 pub mod daemon;
 pub mod engine;

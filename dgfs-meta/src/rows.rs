@@ -11,8 +11,10 @@ use thiserror::Error;
 
 use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::Event;
+use dgfs_proto::map::{ClassMap, Labels, Standing};
 use dgfs_proto::meta::{ClientInfo, LockSpec, MetaReply, VolumeInfo};
 use dgfs_proto::name::Name;
 
@@ -22,6 +24,9 @@ use crate::engine::{RowKey, Table};
 pub const ROW_FORMAT: u8 = 1;
 /// Chunk slots in one row: a random 4 KiB write rewrites at most this many references.
 pub const SLOTS_PER_ROW: u64 = 32;
+/// Rows of classes in the table of the volume: this and the class's byte.
+const CLASSES_FROM: u64 = 256;
+const CLASSES_UNTIL: u64 = 512;
 /// Inodes in one partition, so that an engine may keep them together.
 const INODES_PER_PARTITION: u64 = 64;
 
@@ -167,6 +172,58 @@ pub struct ServerRow {
     pub label: String,
 }
 
+/// What is known of a storage server besides who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Where it stands.
+    pub labels: Labels,
+    /// An operator named it: what it says of itself does not count.
+    pub named: bool,
+    /// Its share, where an operator set it.
+    pub weight: Option<u32>,
+    /// What was decided about it.
+    pub standing: Standing,
+    /// It answers.
+    pub up: bool,
+    /// When it joined, milliseconds since 1970.
+    pub joined_ms: u64,
+    /// When `up` changed last.
+    pub changed_ms: u64,
+    /// Milliseconds it was down, up to `changed_ms`.
+    pub down_ms: u64,
+    /// How often it went down.
+    pub downs: u32,
+}
+
+impl MemberRow {
+    /// Of a server that is up, known since `now_ms`.
+    #[must_use]
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            labels: Labels::default(),
+            named: false,
+            weight: None,
+            standing: Standing::Active,
+            up: true,
+            joined_ms: now_ms,
+            changed_ms: now_ms,
+            down_ms: 0,
+            downs: 0,
+        }
+    }
+}
+
+/// What may be changed of a volume after it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsRow {
+    /// The class of new chunks where no directory says otherwise.
+    pub class: Class,
+    /// Grows with each change of a policy.
+    pub policies: u64,
+    /// Directories with a class of their own, at most [`dgfs_proto::limits::POLICIES_MAX`].
+    pub classes: BTreeMap<Ino, Class>,
+}
+
 /// A consumer of the change log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerRow {
@@ -185,8 +242,12 @@ pub enum Row {
     Volume(VolumeInfo),
     /// [`Table::Volume`] 1.
     Counters(Counters),
-    /// [`Table::Volume`] 2: replicas of each partition.
+    /// [`Table::Volume`] 2: replicas of each partition, of a volume from before there were classes.
     Assignment(Vec<Vec<ServerId>>),
+    /// [`Table::Volume`] 3.
+    Settings(SettingsRow),
+    /// [`Table::Volume`] 256 and the class's byte.
+    Class(ClassMap),
     /// [`Table::Inode`].
     Inode(InodeRow),
     /// [`Table::Inline`].
@@ -211,8 +272,10 @@ pub enum Row {
     Shared(u32),
     /// [`Table::Orphan`].
     Orphan,
-    /// [`Table::Server`].
+    /// [`Table::Server`], partition 0.
     Server(ServerRow),
+    /// [`Table::Server`], partition 1.
+    Member(MemberRow),
     /// [`Table::Consumer`].
     Consumer(ConsumerRow),
 }
@@ -242,6 +305,8 @@ impl Row {
             Self::Volume(row) => encoded(row),
             Self::Counters(row) => encoded(row),
             Self::Assignment(row) => encoded(row),
+            Self::Settings(row) => encoded(row),
+            Self::Class(row) => encoded(row),
             Self::Inode(row) => encoded(row),
             Self::Inline(row) => encoded(row),
             Self::Xattrs(row) => encoded(row),
@@ -255,6 +320,7 @@ impl Row {
             Self::Shared(row) => encoded(row),
             Self::Orphan => encoded(&()),
             Self::Server(row) => encoded(row),
+            Self::Member(row) => encoded(row),
             Self::Consumer(row) => encoded(row),
         }
     }
@@ -269,6 +335,8 @@ impl Row {
                 0 => Self::Volume(decoded(key, bytes)?),
                 1 => Self::Counters(decoded(key, bytes)?),
                 2 => Self::Assignment(decoded(key, bytes)?),
+                3 => Self::Settings(decoded(key, bytes)?),
+                CLASSES_FROM..CLASSES_UNTIL => Self::Class(decoded(key, bytes)?),
                 _ => return Err(RowError::Damaged { key }),
             },
             Table::Inode => Self::Inode(decoded(key, bytes)?),
@@ -283,7 +351,8 @@ impl Row {
             Table::Garbage => Self::Garbage(decoded(key, bytes)?),
             Table::Shared => Self::Shared(decoded(key, bytes)?),
             Table::Orphan => Self::Orphan,
-            Table::Server => Self::Server(decoded(key, bytes)?),
+            Table::Server if key.partition == 0 => Self::Server(decoded(key, bytes)?),
+            Table::Server => Self::Member(decoded(key, bytes)?),
             Table::Consumer => Self::Consumer(decoded(key, bytes)?),
         })
     }
@@ -299,6 +368,8 @@ impl Row {
             Self::Slots(slots) => slots.len() * 32,
             Self::Locks(locks) => locks.len() * 64,
             Self::Assignment(all) => all.len() * 40,
+            Self::Class(map) => map.placements.len() * 100,
+            Self::Settings(row) => row.classes.len() * 64,
             Self::Answer(_) | Self::Event(_) => 400,
             Self::Volume(_)
             | Self::Counters(_)
@@ -307,6 +378,7 @@ impl Row {
             | Self::Shared(_)
             | Self::Orphan
             | Self::Server(_)
+            | Self::Member(_)
             | Self::Consumer(_) => 100,
         }
     }
@@ -315,7 +387,7 @@ impl Row {
 /// Keys of rows.
 pub mod key {
     use super::{
-        ChunkVersion, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId, SessionId, Table,
+        CLASSES_FROM, ChunkVersion, Class, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId, SessionId, Table,
     };
 
     const fn of(table: Table, partition: u64, sort: u64) -> RowKey {
@@ -328,6 +400,14 @@ pub mod key {
     pub const COUNTERS: RowKey = of(Table::Volume, 0, 1);
     /// Its partitions' replicas.
     pub const ASSIGNMENT: RowKey = of(Table::Volume, 0, 2);
+    /// What may be changed of it.
+    pub const SETTINGS: RowKey = of(Table::Volume, 0, 3);
+
+    /// The placements of a class.
+    #[must_use]
+    pub const fn class(class: Class) -> RowKey {
+        of(Table::Volume, 0, CLASSES_FROM + class.to_byte() as u64)
+    }
 
     /// An inode.
     #[must_use]
@@ -393,6 +473,11 @@ pub mod key {
     #[must_use]
     pub const fn server(id: ServerId) -> RowKey {
         of(Table::Server, 0, id.0 as u64)
+    }
+    /// What is known of a server.
+    #[must_use]
+    pub const fn member(id: ServerId) -> RowKey {
+        of(Table::Server, 1, id.0 as u64)
     }
     /// A consumer, by the hash of its name.
     #[must_use]

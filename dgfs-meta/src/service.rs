@@ -38,6 +38,9 @@ use active::Active;
 /// Bytes of rows a service keeps in memory unless told otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 
+/// [`MetaOptions::server_grace_ms`] unless told otherwise: long enough for a restart of a machine.
+pub const SERVER_GRACE_MS_DEFAULT: u64 = 600_000;
+
 /// The data of an embedded volume, as far as metadata must know of it.
 pub trait LocalData: Send + Sync + 'static {
     /// Answers once every byte put before is synced to disk.
@@ -59,6 +62,8 @@ pub struct MetaOptions {
     pub data: Option<Arc<dyn LocalData>>,
     /// Who owns the root directory of a volume that starts for the first time.
     pub root_owner: Caller,
+    /// How long a storage server may be down before its partitions move to others.
+    pub server_grace_ms: u64,
     /// Time.
     pub clock: Clock,
 }

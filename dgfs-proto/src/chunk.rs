@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, ServerId, SessionId};
+use crate::map::ClusterMap;
 use crate::status::Status;
 
 /// What an inode's chunk map says of one chunk.
@@ -115,10 +116,12 @@ pub enum ChunkRequest {
     Sync,
     /// Reads a version whole and checks it.
     Verify(VersionId),
-    /// The versions held after `after`, at most `limit`.
+    /// The versions held after `after` and below `until`, at most `limit`.
     List {
         /// Where the last page ended.
         after: Option<VersionId>,
+        /// Chunks from this id on are left out.
+        until: Option<ChunkId>,
         /// At most [`crate::limits::LIST_MAX`].
         limit: u32,
     },
@@ -127,6 +130,11 @@ pub enum ChunkRequest {
     /// Drops versions that meta has just called dead (`dgfs fsck --repair`); those not held are passed over. At most
     /// [`crate::limits::LIST_MAX`].
     Drop(Vec<VersionId>),
+    /// Reads a version whole, with the checksums its writers made: for another server that lacks it.
+    Export(VersionId),
+    /// Looks for good copies of these at other servers and keeps them, where they are missing or damaged here; in the
+    /// background. At most [`crate::limits::LIST_MAX`].
+    Repair(Vec<VersionId>),
 }
 
 /// A request with what every request carries.
@@ -162,6 +170,29 @@ pub struct HeldVersion {
     pub owner: Ino,
     /// Which chunk of that inode.
     pub index: u64,
+}
+
+/// Repair and scrub of one storage daemon, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// Partitions of which it has yet to fetch what it lacks.
+    pub partitions_left: u64,
+    /// Bytes it knows it has yet to fetch: of the partitions it has compared so far.
+    pub bytes_left: u64,
+    /// Versions fetched from other servers.
+    pub fetched: u64,
+    /// Bytes of them.
+    pub fetched_bytes: u64,
+    /// Versions that no other server could give.
+    pub not_found: u64,
+    /// Damaged versions replaced by a good copy.
+    pub healed: u64,
+    /// Bytes read by the scrub.
+    pub scrubbed_bytes: u64,
+    /// Damaged versions that the scrub found.
+    pub scrub_errors: u64,
+    /// When the last whole scrub ended, seconds since 1970; 0: none yet.
+    pub scrubbed_at: u64,
 }
 
 /// Numbers of one storage daemon.
@@ -203,6 +234,8 @@ pub struct StoreStatus {
     pub lost_bytes: u64,
     /// What the last start-up mended without loss, in words.
     pub mended: Vec<String>,
+    /// What it does for the copies of others and its own.
+    pub upkeep: Upkeep,
 }
 
 /// A storage daemon's answer.
@@ -219,6 +252,17 @@ pub enum ChunkReply {
         /// CRC32C of the body.
         crc: u32,
     },
+    /// The body has the data of these patches, joined; put without a base they give the version.
+    Exported {
+        /// The inode it was written for.
+        owner: Ino,
+        /// Which chunk of that inode.
+        index: u64,
+        /// Data patches only.
+        patches: Vec<Patch>,
+    },
+    /// The caller's map is older than a change of where the chunk lies; this one is not.
+    OldMap(ClusterMap),
     /// Ranges with data, sorted.
     Extents(Vec<DataRange>),
     /// Done: a sync or a verify that found nothing wrong.

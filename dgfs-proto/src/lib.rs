@@ -4,13 +4,14 @@
 //! Never opens a socket, a file or a clock: the crate is `no_std`, so the
 //! compiler holds that. Reading order: [`ids`] → [`attr`] → [`status`] →
 //! [`meta`] (client ↔ metadata service) → [`chunk`] (client ↔ storage
-//! daemon) → [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
+//! daemon) → [`class`] and [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
 #![no_std]
 
 extern crate alloc;
 
 pub mod attr;
 pub mod chunk;
+pub mod class;
 pub mod codec;
 pub mod ids;
 pub mod limits;

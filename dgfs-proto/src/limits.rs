@@ -32,6 +32,19 @@ pub const FILE_BYTES_MAX: u64 = 256 << 40;
 /// Slices of the chunk space.
 pub const PARTITIONS: u16 = 4096;
 
+/// Whole copies of a chunk at most.
+pub const REPLICAS_MAX: u8 = 5;
+/// Shards of a coded chunk at most.
+pub const SHARDS_MAX: u8 = 16;
+/// Redundancy classes that a volume uses at once: the map of all of them must fit one message.
+pub const CLASSES_MAX: usize = 6;
+/// Storage servers of one cluster.
+pub const SERVERS_MAX: usize = 1024;
+/// Bytes of an address, a name or a label of a server.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Directories that have a policy of their own.
+pub const POLICIES_MAX: usize = 4096;
+
 /// Patches in one `put`; more are sent as one merged patch or in two puts.
 pub const PATCHES_MAX: usize = 256;
 /// Chunk edits in one commit; a larger flush is several commits.
@@ -66,6 +79,10 @@ pub const SMALL_BODY_BYTES_MAX: usize = 32 << 10;
 pub const SESSION_LEASE_MS: u64 = 15_000;
 /// How often a client sends a heartbeat.
 pub const HEARTBEAT_MS: u64 = 2_000;
+/// How often a storage daemon sends one.
+pub const SERVER_BEAT_MS: u64 = 1_000;
+/// A storage daemon that was silent for so long is down: writes go on without it.
+pub const SERVER_DOWN_MS: u64 = 5_000;
 /// How long a long poll waits before it answers that nothing happened.
 pub const POLL_MS: u64 = 10_000;
 /// How long one call may take before the client gives it up (hard mounts try again).
@@ -76,6 +93,7 @@ pub const WRITER_LEASE_MS: u64 = 4_000;
 pub const WRITER_RENEW_MS: u64 = 1_000;
 
 const _: () = assert!(HEARTBEAT_MS * 5 < SESSION_LEASE_MS);
+const _: () = assert!(SERVER_BEAT_MS * 4 < SERVER_DOWN_MS);
 const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);

@@ -19,8 +19,12 @@ use crate::name::Name;
 pub use self::mutation::{
     Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, XattrMode,
 };
-pub use self::reply::{Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, SessionStatus, VolumeUsage};
-pub use self::service::{AdminRequest, GarbageItem, LiveQuery, Notice, ServerRequest, SessionRequest};
+pub use self::reply::{
+    ClassHealth, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus, SessionStatus, VolumeUsage,
+};
+pub use self::service::{
+    AdminRequest, Filled, GarbageItem, LiveQuery, Notice, ServerCommand, ServerRequest, SessionRequest,
+};
 
 /// What a volume is, fixed at format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +167,8 @@ pub enum Query {
     StatFs,
     /// The path of an inode from the root, by its first link.
     PathOf(Ino),
+    /// The policy that new data of an inode follow.
+    Policy(Ino),
 }
 
 /// A request to the metadata service.

@@ -17,15 +17,21 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::ServerId;
-use dgfs_proto::limits::HEARTBEAT_MS;
-use dgfs_proto::meta::{LiveQuery, MetaCall, MetaReply, MetaRequest, ServerRequest};
+use dgfs_proto::class::Shape;
+use dgfs_proto::ids::{Epoch, ServerId};
+use dgfs_proto::limits::SERVER_BEAT_MS;
+use dgfs_proto::map::Labels;
+use dgfs_proto::meta::{Filled, LiveQuery, MetaCall, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
 
+use crate::fill::Filler;
+use crate::pace::Pace;
 use crate::space::disk_name;
 use crate::store::{Held, Store};
+use crate::upkeep;
+use crate::view::ClusterView;
 
 /// How long one call to meta may take.
 const CALL: Duration = Duration::from_secs(5);
@@ -48,28 +54,51 @@ const QUESTIONS_MAX: usize = 256;
 const SCAN_MAX: usize = 16 * 1024;
 const PAGE: usize = 1024;
 
+/// Who joins.
+pub struct Joining {
+    /// Its chunks.
+    pub store: Arc<Store>,
+    /// The metadata services, tried in turn.
+    pub metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    /// Where others reach it; empty in process.
+    pub address: String,
+    /// Its name, for people.
+    pub label: String,
+    /// Where it stands.
+    pub labels: Labels,
+    /// The others; none for the one store of an embedded volume.
+    pub peers: Option<Peers>,
+}
+
+/// What a member of a real cluster does besides storing.
+#[derive(Clone)]
+pub struct Peers {
+    /// The map it goes by.
+    pub view: Arc<ClusterView>,
+    /// Bytes a second that repair may fetch; none: as fast as it goes.
+    pub repair_bytes_per_s: Option<u64>,
+    /// Everything is read and checked once in this time.
+    pub scrub_period: Duration,
+}
+
 /// A storage daemon that joined, and beats until it leaves.
 pub struct Member {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Member {
-    /// Joins the cluster under `address` (empty in process), and beats from then on. `metas` are tried in turn.
+    /// Joins the cluster, and beats from then on.
     ///
     /// # Errors
     /// A sentence: refused, or no metadata service took it in within a minute.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub async fn join(
-        store: Arc<Store>,
-        metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
-        address: String,
-        label: String,
-    ) -> Result<Self, String> {
-        let disk = disk_name(store.directory());
-        let link = Link { store, metas, address, label, disk };
+    pub async fn join(joining: Joining) -> Result<Self, String> {
+        let disk = disk_name(joining.store.directory());
+        let Joining { store, metas, address, label, labels, peers } = joining;
+        let link = Link { store, metas, address, label, labels, disk };
         let until = Instant::now() + JOIN;
         let mut pause = PAUSE_MIN;
         let id = loop {
@@ -85,16 +114,29 @@ impl Member {
             pause = (pause * 2).min(PAUSE_MAX);
         };
         let (stop, stopped) = watch::channel(false);
-        let beating = Beating { link, id, collected: Vec::new(), orphans: Orphans::default() };
-        let task = tokio::spawn(beating.run(stopped));
-        Ok(Self { stop, task })
+        let mut tasks = Vec::new();
+        let mut filler = None;
+        if let Some(Peers { view, repair_bytes_per_s, scrub_period }) = peers.clone() {
+            let filling = Filler::new(Arc::clone(&view), Pace::new(repair_bytes_per_s));
+            tasks.push(tokio::spawn(Arc::clone(&filling).run(stopped.clone())));
+            tasks.push(tokio::spawn(upkeep::heal(Arc::clone(&view), stopped.clone())));
+            tasks.push(tokio::spawn(upkeep::vacate(Arc::clone(&view), stopped.clone())));
+            tasks.push(tokio::spawn(upkeep::scrub(view, scrub_period, stopped.clone())));
+            filler = Some(filling);
+        }
+        let view = peers.map(|peers| peers.view);
+        let beating = Beating { link, id, collected: Vec::new(), orphans: Orphans::default(), view, filler };
+        tasks.push(tokio::spawn(beating.run(stopped)));
+        Ok(Self { stop, tasks })
     }
 
     /// Stops beating.
     pub async fn leave(self) {
         self.stop.send_replace(true);
-        // A panic in it has been printed; there is nothing left to do.
-        let _ = self.task.await;
+        for task in self.tasks {
+            // A panic in it has been printed; there is nothing left to do.
+            let _ = task.await;
+        }
     }
 }
 
@@ -122,6 +164,7 @@ struct Link {
     metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
     address: String,
     label: String,
+    labels: Labels,
     disk: u64,
 }
 
@@ -154,6 +197,7 @@ impl Link {
             id: self.store.server(),
             address: self.address.clone(),
             label: self.label.clone(),
+            labels: self.labels.clone(),
             disk: self.disk,
             capacity_bytes: status.capacity_bytes,
             used_bytes: status.used_bytes,
@@ -194,11 +238,13 @@ struct Beating {
     /// Numbers of garbage dropped, until meta has heard them.
     collected: Vec<u64>,
     orphans: Orphans,
+    view: Option<Arc<ClusterView>>,
+    filler: Option<Arc<Filler>>,
 }
 
 impl Beating {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let period = Duration::from_millis(HEARTBEAT_MS);
+        let period = Duration::from_millis(SERVER_BEAT_MS);
         let mut pause = PAUSE_MIN;
         let mut away = false;
         loop {
@@ -229,6 +275,7 @@ impl Beating {
     /// One heartbeat, and what follows from its answer; true when there is more garbage to fetch.
     async fn beat(&mut self) -> Result<bool, Failure> {
         let status = self.link.store.status();
+        let filled = self.filler.as_ref().map(|filler| filler.report()).unwrap_or_default();
         let request = ServerRequest::Beat {
             id: self.id,
             disk: self.link.disk,
@@ -236,9 +283,14 @@ impl Beating {
             used_bytes: status.used_bytes,
             free_bytes: status.free_bytes,
             collected: self.collected.clone(),
+            filled: filled.clone(),
+            upkeep: status.upkeep,
         };
         let garbage = match self.link.ask(request).await {
-            Ok(MetaReply::Beat { garbage, .. }) => garbage,
+            Ok(MetaReply::Beat { epoch, garbage }) => {
+                self.heard(epoch, &filled).await;
+                garbage
+            }
             Ok(_) => return Err(Failure::Later("the metadata service answered a beat with something else".to_owned())),
             Err(Failure::Unknown) => {
                 self.id = self.link.join().await?;
@@ -247,11 +299,31 @@ impl Beating {
             Err(failure) => return Err(failure),
         };
         self.collected.clear();
-        self.link.drop_versions(garbage.iter().map(|item| item.id).collect()).await?;
+        self.link.drop_versions(garbage.iter().flat_map(|item| held_names(item.id)).collect()).await?;
         self.collected = garbage.iter().map(|item| item.number).collect();
         self.orphans.step(&self.link).await?;
         Ok(!garbage.is_empty())
     }
+
+    /// Meta has this map and knows what was filled.
+    async fn heard(&mut self, epoch: Epoch, filled: &[Filled]) {
+        let (Some(view), Some(filler)) = (&self.view, &self.filler) else { return };
+        if view.reach(epoch).await {
+            filler.reported(filled);
+        }
+        if filler.take_caught_up() {
+            self.orphans.begin_anew();
+        }
+    }
+}
+
+/// The names under which a version may be held here: of a coded chunk each shard.
+fn held_names(id: VersionId) -> Vec<VersionId> {
+    let shards = match id.chunk.class().shape() {
+        Shape::Replicated(_) => 1,
+        Shape::Coded { data, parity } => data + parity,
+    };
+    (0..shards).map(|shard| VersionId { chunk: id.chunk.with_shard(shard), version: id.version }).collect()
 }
 
 /// The orphan collector: where its pass stands.
@@ -301,6 +373,13 @@ impl Orphans {
             }
         }
         Ok(())
+    }
+
+    /// Everything is asked about again from the start: others dropped things while this server was away.
+    fn begin_anew(&mut self) {
+        self.passes = 0;
+        self.last_begun = None;
+        self.pass = None;
     }
 
     fn current(&mut self, now: u64) -> Option<&mut Pass> {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 
+use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
+use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
@@ -21,13 +23,17 @@ use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
 
-use crate::beat::Member;
+use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
 use crate::service::StoreService;
 use crate::store::{OpenError, Store, StoreOptions};
+use crate::view::ClusterView;
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// [`StoredConfig::scrub_period_s`] unless told otherwise.
+pub const SCRUB_PERIOD_S_DEFAULT: u64 = 7 * 24 * 3600;
 
 /// The daemon's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +53,15 @@ pub struct StoredConfig {
     /// Its name for people; the address where none is given.
     #[serde(default)]
     pub label: String,
+    /// Where it stands: room, machine, disk. Copies of a chunk never share the narrowest of these that there are enough of.
+    #[serde(default)]
+    pub labels: Labels,
+    /// MiB a second that repair and rebalancing may fetch; none: as fast as it goes.
+    #[serde(default)]
+    pub repair_mib_s: Option<u64>,
+    /// Seconds in which everything is read and checked once.
+    #[serde(default = "scrub_period_s_default")]
+    pub scrub_period_s: u64,
     /// MiB of the disk kept back for deletes and compaction; none: 64, or 1 % of the disk where that is less.
     #[serde(default)]
     pub reserve_mib: Option<u64>,
@@ -56,6 +71,11 @@ pub struct StoredConfig {
     /// What is logged, and where.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// A week, as for disks of mirrored arrays.
+const fn scrub_period_s_default() -> u64 {
+    SCRUB_PERIOD_S_DEFAULT
 }
 
 /// Why the daemon did not start or stop well. The sentence says what to do.
@@ -112,8 +132,14 @@ async fn serve(
     shutdown: &Shutdown,
     started: impl FnOnce(SocketAddr, Option<SocketAddr>),
 ) -> Result<(), StoredDaemonError> {
+    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
+    for meta in &config.meta {
+        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
+    }
+    let view = ClusterView::new(Arc::clone(store), metas.clone(), peers(identity));
     let server = QuicServer::bind(config.listen, identity)?;
-    server.serve::<ChunkProtocol>(StoreService::new(Arc::clone(store)), &[Role::Client, Role::Stored, Role::Index])?;
+    let service = StoreService::of_member(Arc::clone(&view));
+    server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored, Role::Index])?;
     let listening = server.local_address().unwrap_or(config.listen);
     let metrics = match config.metrics_listen {
         Some(address) => Some(serve_metrics(address, store).await?),
@@ -121,11 +147,13 @@ async fn serve(
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
     let label = if config.label.is_empty() { address.clone() } else { config.label.clone() };
-    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
-    for meta in &config.meta {
-        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
-    }
-    let joining = Member::join(Arc::clone(store), metas, address, label);
+    let peers = Peers {
+        view,
+        repair_bytes_per_s: config.repair_mib_s.map(|mib| mib << 20),
+        scrub_period: Duration::from_secs(config.scrub_period_s.max(1)),
+    };
+    let (store, labels) = (Arc::clone(store), config.labels.clone());
+    let joining = Member::join(Joining { store, metas, address, label, labels, peers: Some(peers) });
     let member = tokio::select! {
         member = joining => member.map_err(StoredDaemonError::Join)?,
         () = shutdown.asked() => {
@@ -139,6 +167,18 @@ async fn serve(
     member.leave().await;
     server.close(CLOSE_GRACE).await;
     Ok(())
+}
+
+/// Channels to other storage servers.
+fn peers(identity: &Identity) -> Arc<dyn ChunkDirectory> {
+    let identity = identity.clone();
+    let make = move |address: &str| -> Arc<dyn Channel<ChunkProtocol>> {
+        match QuicChannel::<ChunkProtocol>::new(address.to_owned(), &identity, Role::Stored) {
+            Ok(channel) => Arc::new(channel),
+            Err(error) => Arc::new(NoChannel::new(error.to_string())),
+        }
+    };
+    Arc::new(StoresByAddress::new(make))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoredDaemonError> {

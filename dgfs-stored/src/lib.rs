@@ -6,7 +6,8 @@
 //! get, drop) → `record` and `pieces` (what a version consists of) →
 //! `segment` (bytes) and `table` over `index` (where they lie), with
 //! `recover` at the start and `maintain` in the background.
-//! [`beat`] keeps it a member of a cluster, [`daemon`] is the process.
+//! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
+//! repair, scrub and give away, [`daemon`] is the process.
 
 pub mod beat;
 pub mod counters;
@@ -15,14 +16,19 @@ pub mod identity;
 pub mod metrics;
 pub mod service;
 pub mod store;
+pub mod view;
 
 mod cache;
 mod damage;
+mod fetch;
+mod fill;
 mod group_sync;
 mod index;
 mod maintain;
 mod manifest;
+mod pace;
 mod pieces;
+mod progress;
 mod read;
 mod record;
 mod recover;
@@ -30,6 +36,7 @@ mod segment;
 mod settle;
 mod space;
 mod table;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;

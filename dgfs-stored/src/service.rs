@@ -6,29 +6,69 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, Put, PutDurability};
+use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, Put, PutDurability, VersionId};
+use dgfs_proto::ids::Epoch;
 use dgfs_proto::limits::LIST_MAX;
+use dgfs_proto::map::{ClusterMap, Placement};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{ChunkProtocol, Handler, Peer, Role};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use crate::store::Store;
+use crate::store::{Store, Whole};
+use crate::view::ClusterView;
 
 /// The storage daemon's handler.
 pub struct StoreService {
     store: Arc<Store>,
+    /// The cluster; none for the one store of an embedded volume.
+    view: Option<Arc<ClusterView>>,
 }
 
 impl StoreService {
     /// Answers from `store`.
     #[must_use]
     pub fn new(store: Arc<Store>) -> Arc<Self> {
-        Arc::new(Self { store })
+        Arc::new(Self { store, view: None })
     }
 
-    async fn put(&self, put: Put, body: Bytes) -> Result<ChunkReply, Status> {
-        let allocated = self.store.put(&put, &body)?;
+    /// Answers from the store of `view`, a member of a cluster.
+    #[must_use]
+    pub fn of_member(view: Arc<ClusterView>) -> Arc<Self> {
+        Arc::new(Self { store: Arc::clone(view.store()), view: Some(view) })
+    }
+
+    /// Puts, if the caller's map is not older than the last change of where the chunk lies.
+    fn admit(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
+        let Some(view) = &self.view else { return Ok(self.store.put(put, body)?) };
+        // Held until the version is in the table: whoever lists by a newer map finds it.
+        let map = view.hold();
+        let placement = map.placement(put.chunk);
+        let own = view.own();
+        let is_current = |placement: &Placement| {
+            placement.changed <= epoch && own.is_some_and(|own| placement.holds(own))
+        };
+        // A caller whose map is newer than this server's, which meta does not tell it now, knows better.
+        if epoch <= map.epoch && !placement.is_some_and(is_current) {
+            return Err(Refusal::OldMap);
+        }
+        Ok(self.store.put(put, body)?)
+    }
+
+    /// As [`Self::admit`]; a base that is not here is fetched from another server first.
+    async fn put_admitted(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
+        let first = self.admit(epoch, put, body);
+        let (Err(Refusal::Status(Status::NoVersion)), Some(view), Some(base)) = (&first, &self.view, put.base) else {
+            return first;
+        };
+        let id = VersionId { chunk: put.chunk, version: base.version };
+        let whole = view.fetch(id).await?;
+        view.blocking(move |store| store.import(id, &whole).map(drop)).await?;
+        self.admit(epoch, put, body)
+    }
+
+    async fn put(&self, epoch: Epoch, put: Put, body: Bytes) -> Result<ChunkReply, Refusal> {
+        let allocated = self.put_admitted(epoch, &put, &body).await?;
         match put.durability {
             PutDurability::Handed => {}
             PutDurability::Synced => self.store.sync().await?,
@@ -36,9 +76,19 @@ impl StoreService {
         Ok(ChunkReply::Put { allocated })
     }
 
-    async fn answer(&self, request: ChunkRequest, body: Bytes) -> Result<(ChunkReply, Bytes), Status> {
+    /// Brings this server's map to the caller's. A list is answered only by a map as new as the caller's.
+    async fn reach(&self, epoch: Epoch, request: &ChunkRequest) -> Result<(), Status> {
+        let Some(view) = &self.view else { return Ok(()) };
+        let reached = view.reach(epoch).await;
+        if !reached && matches!(request, ChunkRequest::List { .. }) { Err(Status::Busy) } else { Ok(()) }
+    }
+
+    async fn answer(&self, epoch: Epoch, request: ChunkRequest, body: Bytes) -> Result<(ChunkReply, Bytes), Refusal> {
+        if matches!(request, ChunkRequest::Put(_) | ChunkRequest::List { .. }) {
+            self.reach(epoch, &request).await?;
+        }
         let reply = match request {
-            ChunkRequest::Put(put) => self.put(put, body).await?,
+            ChunkRequest::Put(put) => self.put(epoch, put, body).await?,
             ChunkRequest::Get { id, offset, len } => {
                 let bytes = self.store.get(id, offset, len)?;
                 return Ok((ChunkReply::Data { crc: crc32c::crc32c(&bytes) }, bytes));
@@ -52,18 +102,30 @@ impl StoreService {
                 self.blocking(move |store| store.verify(id)).await?;
                 ChunkReply::Done
             }
-            ChunkRequest::List { after, limit } => {
+            ChunkRequest::Export(id) => {
+                let whole = self.blocking(move |store| store.export(id)).await?;
+                let Whole { owner, index, patches, body } = whole;
+                return Ok((ChunkReply::Exported { owner, index, patches }, body));
+            }
+            ChunkRequest::List { after, until, limit } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                 if limit == 0 || limit > LIST_MAX {
-                    return Err(Status::Malformed);
+                    return Err(Status::Malformed.into());
                 }
-                let page = self.blocking(move |store| store.list(after, limit)).await?;
+                let page = self.blocking(move |store| store.list_until(after, until, limit)).await?;
                 ChunkReply::Held(page.into_iter().map(|held| held.held).collect())
             }
             ChunkRequest::Status => ChunkReply::Status(self.store.status()),
+            ChunkRequest::Repair(ids) => {
+                if ids.len() > LIST_MAX || self.view.is_none() {
+                    return Err(Status::Malformed.into());
+                }
+                ids.into_iter().for_each(|id| self.store.note_damaged(id));
+                ChunkReply::Done
+            }
             ChunkRequest::Drop(ids) => {
                 if ids.len() > LIST_MAX {
-                    return Err(Status::Malformed);
+                    return Err(Status::Malformed.into());
                 }
                 self.blocking(move |store| store.drop_versions(&ids)).await?;
                 ChunkReply::Done
@@ -85,6 +147,21 @@ impl StoreService {
     }
 }
 
+/// Why a call was refused.
+#[derive(Debug)]
+enum Refusal {
+    /// The caller's map is old.
+    OldMap,
+    /// Anything else.
+    Status(Status),
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
 impl Handler<ChunkProtocol> for StoreService {
     fn handle(
         self: Arc<Self>,
@@ -93,14 +170,19 @@ impl Handler<ChunkProtocol> for StoreService {
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
         Box::pin(async move {
-            let changes = matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_));
+            let changes = matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_) | ChunkRequest::Repair(_));
             if changes && !matches!(peer.role, Role::Client | Role::Stored) {
                 return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
             }
             let request_id = call.request_id;
-            match self.answer(call.request, body).await {
+            match self.answer(call.map_epoch, call.request, body).await {
                 Ok(answer) => answer,
-                Err(status) => {
+                Err(Refusal::OldMap) => {
+                    tracing::debug!(request_id, peer = %peer.address, epoch = %call.map_epoch, "a call by an old map");
+                    let map = self.view.as_ref().map(|view| ClusterMap::clone(&view.map()));
+                    (ChunkReply::OldMap(map.unwrap_or_default()), Bytes::new())
+                }
+                Err(Refusal::Status(status)) => {
                     tracing::debug!(request_id, peer = %peer.address, %status, "a chunk call was refused");
                     (ChunkReply::Refused(status), Bytes::new())
                 }

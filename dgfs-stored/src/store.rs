@@ -4,6 +4,7 @@
 //! exactly or is refused; a `Synced` put survives a power cut; locks are taken in
 //! the order stripe → gate → the rest, and held for one record's copy at most.
 
+mod copy;
 mod put;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,11 +31,14 @@ use crate::identity::{Identity, IdentityError};
 use crate::index::{Entry, State};
 use crate::maintain::Maintenance;
 use crate::pieces;
+use crate::progress::Progress;
 use crate::read::{Fault, Shelf};
 use crate::record::Place;
 use crate::recover;
 use crate::segment::{SEGMENT_BYTES, Segments};
 use crate::space::{Space, Usage};
+
+pub use self::copy::Whole;
 
 /// Locks that order the changes of one chunk.
 const STRIPES: usize = 64;
@@ -133,10 +137,14 @@ pub struct Store {
     pub(crate) sync: Arc<GroupSync>,
     pub(crate) space: Space,
     pub(crate) usage: Mutex<Usage>,
+    /// Versions that were found damaged and not yet replaced by a good copy.
+    pub(crate) damaged: Mutex<BTreeSet<VersionId>>,
     /// Versions dropped in the table whose records are not yet marked so on the disk.
     pub(crate) dropped: Mutex<Vec<(VersionId, State)>>,
     pub(crate) numbers: Numbers,
     pub(crate) counters: Counters,
+    /// What it does for its copies and those of others.
+    pub(crate) upkeep: Progress,
     pub(crate) maintenance: Maintenance,
     identity: Mutex<Identity>,
     report: Report,
@@ -174,6 +182,7 @@ impl Store {
         };
         let store = Arc::new(Self {
             counters: Counters::load(&directory),
+            upkeep: Progress::default(),
             maintenance: Maintenance::new(recovered.generation, recovered.listed),
             shelf,
             gate: RwLock::new(()),
@@ -181,6 +190,7 @@ impl Store {
             sync,
             space,
             usage: Mutex::new(recovered.usage),
+            damaged: Mutex::new(recovered.report.versions.iter().copied().collect()),
             dropped: Mutex::new(recovered.dropped),
             numbers: Numbers::default(),
             identity: Mutex::new(identity),
@@ -294,7 +304,7 @@ impl Store {
         Ok(pieces::ranges(&record.manifest.pieces))
     }
 
-    fn live_record(&self, id: VersionId) -> Result<Arc<Record>, Fault> {
+    pub(crate) fn live_record(&self, id: VersionId) -> Result<Arc<Record>, Fault> {
         self.shelf.record(id).and_then(|record| if record.is_live() { Ok(record) } else { Err(Fault::NoVersion) })
     }
 
@@ -322,6 +332,7 @@ impl Store {
         }
         if matches!(fault, Fault::Corrupt(..) | Fault::NoSource(_)) {
             self.numbers.checksum_errors.fetch_add(1, Ordering::Relaxed);
+            self.note_damaged(id);
         }
         self.counters.count(id.chunk, self.now(), |numbers| numbers.errors += 1);
         fault.status()
@@ -366,7 +377,7 @@ impl Store {
         Ok(())
     }
 
-    fn drop_of_chunk(&self, chunk: ChunkId, ids: &BTreeSet<VersionId>) -> Result<(), Fault> {
+    pub(crate) fn drop_of_chunk(&self, chunk: ChunkId, ids: &BTreeSet<VersionId>) -> Result<(), Fault> {
         let _stripe = self.stripe(chunk).lock();
         let settled = self.shelf.settle(chunk, ids)?;
         if let Some((id, fault)) = &settled.fault {
@@ -386,6 +397,19 @@ impl Store {
     /// # Errors
     /// `Io` when the index fails.
     pub fn list(&self, after: Option<VersionId>, limit: usize) -> Result<Vec<Held>, Status> {
+        self.list_until(after, None, limit)
+    }
+
+    /// As [`Self::list`], of chunks below `until` only.
+    ///
+    /// # Errors
+    /// `Io` when the index fails.
+    pub fn list_until(
+        &self,
+        after: Option<VersionId>,
+        until: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<Held>, Status> {
         let limit = limit.min(LIST_MAX);
         let mut out = Vec::new();
         let mut after = after;
@@ -395,10 +419,11 @@ impl Store {
                 Status::Io
             })?;
             after = page.entries.last().map(|(id, _)| *id);
+            let passed = |id: VersionId| until.is_some_and(|until| id.chunk >= until);
             let live = page.entries.iter().filter_map(|(id, entry)| Some((*id, (*entry)?)));
-            let live = live.filter(|(_, entry)| entry.state == State::Live);
+            let live = live.filter(|(id, entry)| entry.state == State::Live && !passed(*id));
             out.extend(live.filter_map(|(id, entry)| held(id, &entry)).take(limit - out.len()));
-            if page.end {
+            if page.end || after.is_some_and(passed) {
                 break;
             }
         }
@@ -430,6 +455,7 @@ impl Store {
             lost_versions: self.report.versions.len() as u64,
             lost_bytes: self.report.bytes,
             mended: self.mended.clone(),
+            upkeep: self.upkeep.told(),
         }
     }
 

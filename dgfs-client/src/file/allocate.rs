@@ -223,6 +223,7 @@ impl Core {
                     old: Some(hit.old),
                     patches: vec![patch],
                     body: Bytes::new(),
+                    was: None,
                 });
             }
         }

@@ -336,7 +336,7 @@ impl Inner {
 
 fn change_of(index: u64, sealed: &Sealed, old: Option<dgfs_proto::chunk::ChunkRef>) -> ChunkChange {
     let patches = sealed.patches.iter().map(|(offset, bytes)| data_patch(*offset, bytes)).collect();
-    ChunkChange { index, old, patches, body: sealed.body.clone() }
+    ChunkChange { index, old, patches, body: sealed.body.clone(), was: None }
 }
 
 /// The chunks of a file that stops being inline: the first one carries the inline bytes too.

@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 
-use dgfs_proto::chunk::{ChunkRef, Patch, PatchKind, Put, PutBase};
-use dgfs_proto::ids::Ino;
+use dgfs_proto::chunk::{ChunkRef, Patch, PatchKind, Put, PutBase, VersionId};
+use dgfs_proto::class::{Class, Shape};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 use dgfs_proto::meta::SlotEdit;
 use dgfs_proto::status::Status;
@@ -18,6 +19,8 @@ use dgfs_proto::status::Status;
 use crate::core::Core;
 use crate::operation::Op;
 
+/// Smaller chunks are kept as copies: shards of a few KiB cost more calls than they save bytes.
+const CODED_BYTES_MIN: u32 = 64 << 10;
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
 
@@ -31,6 +34,8 @@ pub(crate) struct ChunkChange {
     pub(crate) patches: Vec<Patch>,
     /// The data patches' bytes, joined.
     pub(crate) body: Bytes,
+    /// What the slot holds, where `old` is none although it holds something.
+    pub(crate) was: Option<ChunkRef>,
 }
 
 /// A patch with its checksums.
@@ -45,6 +50,17 @@ impl ChunkChange {
         let written = self.patches.iter().filter(|patch| matches!(patch.kind, PatchKind::Data { .. }));
         let end = written.map(|patch| patch.offset + patch.len).max().unwrap_or(0);
         end.max(self.old.map_or(0, |old| old.len))
+    }
+
+    /// What the slot holds before.
+    fn slot(&self) -> Option<ChunkRef> {
+        self.old.or(self.was)
+    }
+
+    /// Is it one stretch of bytes from the start?
+    fn is_dense(&self) -> bool {
+        matches!(self.patches.as_slice(), [only] if only.offset == 0 && matches!(only.kind, PatchKind::Data { .. }))
+            && self.base().is_none()
     }
 
     /// The old version, unless nothing of it is left.
@@ -86,15 +102,87 @@ impl Core {
     }
 
     async fn put_change(self: &Arc<Self>, op: &Op, ino: Ino, change: ChunkChange) -> Result<SlotEdit, Status> {
+        let change = self.as_copies(op, change).await?;
         let version = self.new_version(op).await?;
-        let chunk = match change.old {
+        let (index, base, len, was) = (change.index, change.base(), change.new_len(), change.slot());
+        let chunk = match change.old.filter(|_| base.is_some()) {
             Some(old) => old.chunk,
-            None => self.new_chunk(op).await?,
+            // Nothing of what was there is left: the policy of today decides.
+            None => {
+                let class = self.class_of_new(op, ino).await?;
+                if let Shape::Coded { parity, .. } = class.shape() {
+                    if change.is_dense() && len >= CODED_BYTES_MIN {
+                        return self.put_as_shards(op, (ino, version), class, change).await;
+                    }
+                    self.new_chunk_like(op, change.old, copies_for(parity)?).await?
+                } else {
+                    self.new_chunk_like(op, change.old, class).await?
+                }
+            }
         };
-        let (index, base, len) = (change.index, change.base(), change.new_len());
         let durability = self.config.durability;
         let put = Put { chunk, base, version, owner: ino, index, durability, patches: change.patches };
         let allocated = self.put_chunk(op, put, change.body).await?;
-        Ok(SlotEdit { index, base: change.old, new: Some(ChunkRef { chunk, version, len, allocated }) })
+        Ok(SlotEdit { index, base: was, new: Some(ChunkRef { chunk, version, len, allocated }) })
     }
+
+    /// The chunk that is there, if it has the class, or a fresh one.
+    async fn new_chunk_like(self: &Arc<Self>, op: &Op, old: Option<ChunkRef>, class: Class) -> Result<ChunkId, Status> {
+        match old.filter(|old| old.chunk.class() == class) {
+            Some(old) => Ok(old.chunk),
+            None => self.new_chunk(op, class).await,
+        }
+    }
+
+    async fn put_as_shards(
+        self: &Arc<Self>,
+        op: &Op,
+        (ino, version): (Ino, ChunkVersion),
+        class: Class,
+        change: ChunkChange,
+    ) -> Result<SlotEdit, Status> {
+        let (index, len) = (change.index, change.new_len());
+        let chunk = self.new_chunk(op, class).await?;
+        self.put_coded(op, VersionId { chunk, version }, (ino, index), &change.body).await?;
+        let new = ChunkRef { chunk, version, len, allocated: len };
+        Ok(SlotEdit { index, base: change.slot(), new: Some(new) })
+    }
+
+    /// A change of a coded chunk that keeps some of it becomes a change of nothing: what is kept is read and goes with it.
+    async fn as_copies(self: &Arc<Self>, op: &Op, change: ChunkChange) -> Result<ChunkChange, Status> {
+        let (Some(old), Some(_)) = (change.old, change.base()) else { return Ok(change) };
+        if !matches!(old.chunk.class().shape(), Shape::Coded { .. }) {
+            return Ok(change);
+        }
+        let kept = self.get_chunk(op, old, 0, old.len).await?;
+        let mut bytes = BytesMut::zeroed(change.new_len() as usize);
+        lay(&mut bytes, 0, &kept);
+        let mut at = 0;
+        for patch in &change.patches {
+            let (from, len) = (patch.offset as usize, patch.len as usize);
+            match patch.kind {
+                PatchKind::Data { .. } => {
+                    lay(&mut bytes, from, change.body.get(at..at + len).unwrap_or_default());
+                    at += len;
+                }
+                PatchKind::Zero => {
+                    let end = bytes.len().min(from + len);
+                    bytes.get_mut(from..end).unwrap_or_default().fill(0);
+                }
+            }
+        }
+        let body = bytes.freeze();
+        Ok(ChunkChange { index: change.index, old: None, patches: vec![data_patch(0, &body)], body, was: Some(old) })
+    }
+}
+
+fn lay(target: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(into) = at.checked_add(bytes.len()).and_then(|end| target.get_mut(at..end)) {
+        into.copy_from_slice(bytes);
+    }
+}
+
+/// While a chunk is not coded it has as many copies as the code may lose shards, and one more.
+fn copies_for(parity: u8) -> Result<Class, Status> {
+    Class::replicated(parity + 1).map_err(|_| Status::Invalid)
 }

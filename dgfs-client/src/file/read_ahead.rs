@@ -117,7 +117,7 @@ impl Core {
             let key = BlockKey { id: version_of(slot), block };
             let from = block * BLOCK_BYTES;
             let op = core.background_op();
-            let answer = core.get_chunk(&op, key.id, from, BLOCK_BYTES.min(slot.len.saturating_sub(from))).await;
+            let answer = core.get_chunk(&op, slot, from, BLOCK_BYTES.min(slot.len.saturating_sub(from))).await;
             core.blocks.arrived(key, answer.as_ref().ok());
             answer
         };
@@ -128,11 +128,11 @@ impl Core {
     /// Committed bytes of one chunk.
     pub(crate) async fn fetch(self: &Arc<Self>, op: &Op, fetch: &Fetch, sequential: bool) -> Result<Bytes, Status> {
         if self.blocks.is_off() {
-            return self.get_chunk(op, version_of(fetch.slot), fetch.from, fetch.len).await;
+            return self.get_chunk(op, fetch.slot, fetch.from, fetch.len).await;
         }
         let (first, last) = (fetch.from / BLOCK_BYTES, (fetch.from + fetch.len - 1) / BLOCK_BYTES);
         if !sequential && !self.holds(fetch, first, last) {
-            return self.get_chunk(op, version_of(fetch.slot), fetch.from, fetch.len).await;
+            return self.get_chunk(op, fetch.slot, fetch.from, fetch.len).await;
         }
         if first == last {
             return self.part_of_block(fetch, first).await;
@@ -171,7 +171,7 @@ impl Core {
         }
         // The block was fetched when less of the version counted.
         let op = self.op();
-        self.get_chunk(&op, key.id, block * BLOCK_BYTES + from as u32, (to - from) as u32).await
+        self.get_chunk(&op, fetch.slot, block * BLOCK_BYTES + from as u32, (to - from) as u32).await
     }
 }
 

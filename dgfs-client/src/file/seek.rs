@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dgfs_proto::class::Shape;
 use dgfs_proto::chunk::{ChunkRef, DataRange};
 use dgfs_proto::status::Status;
 
@@ -109,6 +110,10 @@ impl Core {
     /// Where the bytes of a slot that count are data.
     async fn data_ranges(&self, op: &Op, slot: ChunkRef) -> Result<Vec<DataRange>, Status> {
         if slot.allocated >= slot.len && slot.len == self.chunk_bytes() {
+            return Ok(vec![DataRange { offset: 0, len: slot.len }]);
+        }
+        if matches!(slot.chunk.class().shape(), Shape::Coded { .. }) {
+            // What is coded has no holes.
             return Ok(vec![DataRange { offset: 0, len: slot.len }]);
         }
         let mut ranges = self.chunk_extents(op, version_of(slot)).await?;

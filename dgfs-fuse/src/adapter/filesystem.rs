@@ -327,7 +327,9 @@ impl Filesystem for Adapter {
         self.serve(Op::GetXattr, reply, async move {
             let ino = translate::ino(ino)?;
             let bytes = match &shared.options.inspector {
-                Some(inspector) if name.starts_with(b"dgfs.") => inspector.inspect(ino, &name).await?,
+                Some(inspector) if name.starts_with(b"dgfs.") && !name.starts_with(b"dgfs.policy.") => {
+                    inspector.inspect(ino, &name).await?
+                }
                 Some(_) | None => shared.vfs.getxattr(ino, name).await?,
             };
             Ok(XattrAnswer { bytes, room })

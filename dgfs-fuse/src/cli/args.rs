@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use dgfs_proto::class::Class;
+
 /// A distributed graph file system.
 #[derive(Debug, Parser)]
 #[command(name = "dgfs", version)]
@@ -41,6 +43,10 @@ pub(crate) enum Command {
     Index(DaemonArgs),
     /// Check a volume: metadata against chunks
     Fsck(FsckArgs),
+    /// Show and change the storage servers of a cluster
+    Server(ServerArgs),
+    /// Show and change how redundantly the files of a directory are stored
+    Policy(PolicyArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -114,6 +120,9 @@ pub(crate) struct FormatArgs {
     /// Storage servers that must have joined before anything is stored
     #[arg(long, default_value_t = 1)]
     pub(crate) servers: u32,
+    /// Copies of each chunk, on as many servers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub(crate) replicas: u8,
     /// Destroy the volume that is there
     #[arg(long)]
     pub(crate) force: bool,
@@ -168,6 +177,18 @@ pub(crate) struct UpArgs {
     /// Storage daemons
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) servers: u32,
+    /// Copies of each chunk, on as many servers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub(crate) replicas: u8,
+    /// Add one storage daemon to the cluster that is there, and start it
+    #[arg(long, conflicts_with_all = ["servers", "replicas", "redis"])]
+    pub(crate) add: bool,
+    /// Seconds a storage server may be down before its data are rebuilt on others
+    #[arg(long, value_name = "SECONDS", default_value_t = dgfs_meta::service::SERVER_GRACE_MS_DEFAULT / 1000)]
+    pub(crate) grace: u64,
+    /// Seconds in which each storage server reads and checks everything once
+    #[arg(long, value_name = "SECONDS", default_value_t = dgfs_stored::daemon::SCRUB_PERIOD_S_DEFAULT)]
+    pub(crate) scrub: u64,
     /// Keep metadata in this Redis (two metadata services, one a standby) instead of the embedded engine
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
@@ -212,6 +233,105 @@ pub(crate) struct FsckArgs {
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(subcommand)]
+    pub(crate) command: ServerCommands,
+    /// The cluster's client.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// For programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommands {
+    /// List them
+    Ls,
+    /// Show one
+    Show {
+        /// Its number or name
+        server: String,
+    },
+    /// Move everything off it, so that it can be removed
+    Drain {
+        /// Its number or name
+        server: String,
+        /// Return only once it holds nothing any more
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let it take part again
+    Undrain {
+        /// Its number or name
+        server: String,
+    },
+    /// Forget a server that holds nothing any more and was stopped
+    Remove {
+        /// Its number or name
+        server: String,
+        /// Also when it holds something: what only it has is lost
+        #[arg(long)]
+        force: bool,
+    },
+    /// Name it and say where it stands: copies of a chunk never share the narrowest of zone, host and disk that there are enough of
+    Label {
+        /// Its number or name
+        server: String,
+        /// Its name
+        #[arg(long)]
+        name: Option<String>,
+        /// The room or site it is in
+        #[arg(long)]
+        zone: Option<String>,
+        /// The machine it is on
+        #[arg(long)]
+        host: Option<String>,
+        /// The disk of that machine
+        #[arg(long)]
+        disk: Option<String>,
+    },
+    /// Set its share relative to the others'
+    Weight {
+        /// Its number or name
+        server: String,
+        /// A number; 0: it is given nothing; `auto`: by its capacity
+        weight: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub(crate) command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Show what new data of a path follow, and from which directory it comes
+    Get {
+        /// A path on a mount
+        path: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set it for a directory and everything below that has none of its own
+    Set {
+        /// A directory on a mount
+        path: PathBuf,
+        /// r1 to r5 (copies), or ec:K+M (K data and M parity shards)
+        #[arg(long, value_name = "CLASS")]
+        redundancy: Class,
+    },
+    /// Let a directory follow the one above again
+    Unset {
+        /// A directory on a mount
+        path: PathBuf,
+    },
 }
 
 /// `mount.dgfs SOURCE PATH [-sfnv] [-t TYPE] [-o OPTIONS]` as `dgfs mount --background …`. SOURCE is a data directory, the word

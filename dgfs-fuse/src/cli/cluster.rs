@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dgfs_index::daemon::IndexConfig;
@@ -13,7 +13,9 @@ use dgfs_meta::daemon::{EngineConfig, MetaConfig, open_engine};
 use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
+use dgfs_proto::class::Class;
 use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
+use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::Role;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically};
 use dgfs_runtime::lifecycle::build_runtime;
@@ -23,7 +25,7 @@ use dgfs_stored::daemon::StoredConfig;
 
 use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs};
 use crate::cli::background::start;
-use crate::cli::files::{ClientFile, write_file};
+use crate::cli::files::{ClientFile, read_file, write_file};
 use crate::cli::pids::{PidFile, lives};
 use crate::cli::{Failure, check};
 use crate::embedded::{Embedded, NewVolume};
@@ -45,7 +47,8 @@ pub(crate) fn format(args: &FormatArgs) -> Result<(), Failure> {
     if args.servers != 1 && (args.redis.is_none() || args.servers == 0) {
         return Err(Failure::new("--servers must be 1 for an embedded volume (--data-dir), and at least 1 in Redis"));
     }
-    let volume = NewVolume { name: args.name.clone(), chunk_bytes: args.chunk_bytes, servers: args.servers };
+    let class = class_for(args.replicas, args.servers)?;
+    let volume = NewVolume { name: args.name.clone(), chunk_bytes: args.chunk_bytes, servers: args.servers, class };
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
     runtime.block_on(async {
         if let Some(url) = &args.redis {
@@ -92,7 +95,17 @@ async fn format_redis(rows: &EngineConfig, volume: &NewVolume, force: bool) -> R
         erase_volume(engine.as_ref()).await.map_err(Failure::new)?;
     }
     let facts = volume.facts().map_err(Failure::new)?;
-    format_volume(engine.as_ref(), &facts).await.map_err(Failure::new)
+    format_volume(engine.as_ref(), &facts, volume.class).await.map_err(Failure::new)
+}
+
+/// So many copies, if there will be as many servers.
+fn class_for(replicas: u8, servers: u32) -> Result<Class, Failure> {
+    if u32::from(replicas) > servers {
+        return Err(Failure::new(format!(
+            "--replicas {replicas} needs as many storage servers: give --servers {replicas} or more"
+        )));
+    }
+    Class::replicated(replicas).map_err(Failure::new)
 }
 
 /// Makes an authority and one identity for each role.
@@ -119,8 +132,11 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
     check::volume_name(&args.name)?;
     create_dir_durably(&args.dir).map_err(|error| Failure::new(format!("make {}: {error}", args.dir.display())))?;
     let directory = args.dir.canonicalize().map_err(Failure::new)?;
-    if !directory.join("client.toml").exists() {
-        make(&directory, args)?;
+    match (directory.join("client.toml").exists(), args.add) {
+        (false, true) => return Err(Failure::new(format!("{} holds no cluster to add to", directory.display()))),
+        (false, false) => make(&directory, args)?,
+        (true, true) => add_stored(&directory)?,
+        (true, false) => {}
     }
     let pids = PidFile::new(directory.join("pids"));
     let running = pids.read().map_err(Failure::new)?;
@@ -196,7 +212,8 @@ fn roles(directory: &Path) -> Result<Vec<String>, Failure> {
 
 fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
-    let volume = NewVolume { name: args.name.clone(), servers: args.servers, ..NewVolume::default() };
+    let class = class_for(args.replicas, args.servers)?;
+    let volume = NewVolume { name: args.name.clone(), servers: args.servers, class, ..NewVolume::default() };
     let rows = match &args.redis {
         Some(url) => {
             let rows = redis_rows(url, &args.name, &args.durability);
@@ -206,12 +223,12 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         None => {
             let facts = volume.facts().map_err(Failure::new)?;
             let engine = FjallEngine::create(&directory.join("meta-1")).map_err(Failure::new)?;
-            runtime.block_on(format_volume(&engine, &facts)).map_err(Failure::new)?;
+            runtime.block_on(format_volume(&engine, &facts, volume.class)).map_err(Failure::new)?;
             EngineConfig::Embedded { dir: "meta-1".into() }
         }
     };
     let authority = ClusterAuthority::create(&directory.join("ca")).map_err(Failure::new)?;
-    let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let hosts = local_hosts();
     let identity = |role: Role, name: &str| -> Result<std::path::PathBuf, Failure> {
         let identity = authority.issue(role, name, &hosts, CERTIFICATE_DAYS).map_err(Failure::new)?;
         identity.write(&directory.join("certs").join(name)).map_err(Failure::new)?;
@@ -232,6 +249,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
             memory_mib: MEMORY_BYTES_DEFAULT >> 20,
             root_uid,
             root_gid,
+            server_grace_s: args.grace,
             metrics_listen: None,
             log: LogConfig::default(),
         };
@@ -239,18 +257,8 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     }
     for (number, listen) in (1..).zip(addresses) {
         let role = format!("stored-{number}");
-        let file = StoredConfig {
-            listen,
-            advertise: None,
-            identity: identity(Role::Stored, &role)?,
-            dir: role.clone().into(),
-            meta: meta.clone(),
-            label: role.clone(),
-            reserve_mib: None,
-            metrics_listen: None,
-            log: LogConfig::default(),
-        };
-        write_file(&directory.join(format!("{role}.toml")), &file)?;
+        let identity = identity(Role::Stored, &role)?;
+        write_file(&directory.join(format!("{role}.toml")), &stored_file(&role, listen, identity, &meta, args.scrub))?;
     }
     let index = IndexConfig {
         dir: "index-1".into(),
@@ -265,6 +273,45 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     let client = ClientFile { meta, identity, soft: false, cache_mb: None, write_back_mb: None, deadline_s: None };
     // Last: a cluster is made when this file is there.
     write_file(&directory.join("client.toml"), &client)
+}
+
+/// A storage daemon of a cluster on this machine. Each counts as a host of its own: the copies are to be on different daemons.
+fn stored_file(role: &str, listen: SocketAddr, identity: PathBuf, meta: &[String], scrub: u64) -> StoredConfig {
+    StoredConfig {
+        listen,
+        advertise: None,
+        identity,
+        dir: role.into(),
+        meta: meta.to_owned(),
+        label: role.to_owned(),
+        labels: Labels { host: role.to_owned(), ..Labels::default() },
+        repair_mib_s: None,
+        scrub_period_s: scrub,
+        reserve_mib: None,
+        metrics_listen: None,
+        log: LogConfig::default(),
+    }
+}
+
+/// Writes the configuration of one storage daemon more.
+fn add_stored(directory: &Path) -> Result<(), Failure> {
+    let number_of = |role: &String| role.strip_prefix("stored-")?.parse::<u32>().ok();
+    let last = roles(directory)?.iter().filter_map(number_of).max().unwrap_or(0);
+    let (like, _) = read_file::<StoredConfig>(&directory.join(format!("stored-{last}.toml")))?;
+    let role = format!("stored-{}", last + 1);
+    let authority = ClusterAuthority::load(&directory.join("ca")).map_err(Failure::new)?;
+    let identity = Path::new("certs").join(&role);
+    authority
+        .issue(Role::Stored, &role, &local_hosts(), CERTIFICATE_DAYS)
+        .and_then(|issued| issued.write(&directory.join(&identity)))
+        .map_err(Failure::new)?;
+    let listen = free_addresses(1)?.pop().ok_or_else(|| Failure::new("find a free port"))?;
+    let file = stored_file(&role, listen, identity, &like.meta, like.scrub_period_s);
+    write_file(&directory.join(format!("{role}.toml")), &file)
+}
+
+fn local_hosts() -> [String; 2] {
+    ["localhost".to_owned(), "127.0.0.1".to_owned()]
 }
 
 /// Free ports of this machine. Another program may take one before its daemon does; that daemon then says so.

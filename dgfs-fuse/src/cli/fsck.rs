@@ -36,6 +36,10 @@ struct Findings {
     unnamed: u64,
     /// How many of those were removed.
     removed: u64,
+    /// Copies or shards that are missing or damaged while enough others are good.
+    degraded: u64,
+    /// How many of those were replaced.
+    repaired: u64,
     /// What recovery gave up at the last start.
     given_up: Vec<String>,
     /// What it mended without loss.
@@ -76,8 +80,8 @@ pub(crate) fn run(args: &FsckArgs) -> Result<u8, Failure> {
 async fn check(link: &VolumeLink, repair: bool) -> Result<Findings, Failure> {
     let map = link.map().await.map_err(Failure::new)?;
     let mut findings = Findings::default();
-    let named = walk::check_files(link, &map, &mut findings).await?;
-    for server in &map.servers {
+    let named = walk::check_files(link, &map, repair, &mut findings).await?;
+    for server in map.servers.iter().filter(|server| server.up) {
         if let Ok(ChunkReply::Status(status)) = link.ask_store(server, map.epoch, ChunkRequest::Status).await {
             findings.given_up.extend(status.lost);
             findings.mended.extend(status.mended);
@@ -89,8 +93,8 @@ async fn check(link: &VolumeLink, repair: bool) -> Result<Findings, Failure> {
 
 impl Findings {
     fn code(&self) -> u8 {
-        let mended = !self.given_up.is_empty() || !self.mended.is_empty() || self.removed > 0;
-        match (self.errors, mended) {
+        let mended = !self.given_up.is_empty() || !self.mended.is_empty() || self.removed > 0 || self.repaired > 0;
+        match (self.errors + self.degraded.saturating_sub(self.repaired), mended) {
             (0, false) => 0,
             (0, true) => 1,
             _ => 4,
@@ -113,6 +117,7 @@ impl Findings {
     fn to_json(&self) -> serde_json::Value {
         json!({ "inodes": self.inodes, "chunks": self.chunks, "errors": self.errors, "findings": self.words,
                 "damaged_files": self.damaged, "unnamed_versions": self.unnamed, "removed_versions": self.removed,
+                "degraded_copies": self.degraded, "repaired_copies": self.repaired,
                 "given_up_at_start": self.given_up, "mended_at_start": self.mended, "clean": self.code() == 0 })
     }
 
@@ -124,6 +129,13 @@ impl Findings {
             lines.push(
                 "files that lack data are left as they are: lost ranges answer EIO; restore or remove them".to_owned(),
             );
+        }
+        if self.degraded > 0 {
+            let remedy = if self.repaired == self.degraded { "" } else { "; --repair replaces them from good ones" };
+            lines.push(format!(
+                "{} copies are missing or damaged while others are good, {} of them replaced{remedy}",
+                self.degraded, self.repaired
+            ));
         }
         let unnamed = match (self.unnamed, self.removed) {
             (_, 0) => format!("{} versions that no file names (collected by themselves)", self.unnamed),

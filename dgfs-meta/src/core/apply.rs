@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino, OpId, SessionId};
+use dgfs_proto::ids::{ChunkVersion, Ino, OpId, SessionId};
 use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
 use dgfs_proto::meta::{MetaReply, Mutation, Named};
 use dgfs_proto::status::Status;
@@ -28,11 +28,15 @@ impl Core {
         if let Mutation::Grant { chunks, versions } = once.mutation {
             return self.grant(once, (*chunks, *versions));
         }
+        if let Err(status) = self.check_policy(once.mutation) {
+            return self.answered(once, MetaReply::Refused(status), 0);
+        }
         let session = once.session;
         match self.run(now, Some(session), |tx| apply(tx, session, once.mutation)) {
             Ok((_, _, true)) => Outcome::More,
             Ok((reply, ticket, false)) => {
                 self.mutations += 1;
+                self.note_policy(once.mutation);
                 self.answered(once, reply, ticket)
             }
             Err(Stop::Need(need)) => Outcome::Need(need),
@@ -87,13 +91,13 @@ impl Core {
     }
 
     fn grant(&mut self, once: &Once<'_>, (chunks, versions): (u32, u32)) -> Outcome {
-        if self.assignment.is_empty() {
+        if !self.cluster.is_assigned(self.settings.class) {
             return Outcome::Answer { reply: MetaReply::Refused(Status::Unavailable), ticket: 0 };
         }
         let chunks = u64::from(chunks.min(CHUNKS_PER_GRANT_MAX));
         let versions = u64::from(versions.min(VERSIONS_PER_GRANT_MAX));
-        let first = (ChunkId::new(self.counters.next_chunk), ChunkVersion::new(self.counters.next_version));
-        let (Some(chunk), Some(version)) = first else {
+        let chunk = self.counters.next_chunk;
+        let Some(version) = ChunkVersion::new(self.counters.next_version) else {
             return Outcome::Answer { reply: MetaReply::Refused(Status::NoSpace), ticket: 0 };
         };
         self.counters.next_chunk += chunks;

@@ -12,6 +12,7 @@ use dgfs_proto::status::Status;
 use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
 use crate::core::ops::xattr;
+use crate::core::policy;
 use crate::core::tx::{LoadedRange, Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome};
 use crate::engine::{RowRange, Table};
@@ -33,11 +34,15 @@ impl Core {
     /// Answers a question, with what was loaded for this attempt.
     pub(crate) fn query(&mut self, asker: Asker, query: &Query, loaded: &[LoadedRange]) -> Outcome {
         if let Query::StatFs = query {
-            return Outcome::Answer { reply: MetaReply::StatFs(self.usage(asker.now)), ticket: 0 };
+            return Outcome::Answer { reply: MetaReply::StatFs(self.usage()), ticket: 0 };
         }
         let start = (asker.now, asker.session, self.counters);
+        let settings = &self.settings;
         let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, loaded, start);
-        let answer = ask(&mut tx, query);
+        let answer = match query {
+            Query::Policy(ino) => policy::class_of(&mut tx, settings, *ino).map(|class| MetaReply::Policy { class }),
+            _ => ask(&mut tx, query),
+        };
         let observed = tx.observed;
         match answer {
             Ok(reply) => Outcome::Answer { reply, ticket: self.wait_for(observed) },
@@ -49,17 +54,21 @@ impl Core {
     }
 
     /// Space and inodes of the volume.
-    pub(crate) fn usage(&self, now: Timestamp) -> VolumeUsage {
+    pub(crate) fn usage(&self) -> VolumeUsage {
         // Servers on one disk share its room: it counts once, as the one that leaves the least sees it.
         let mut disks: BTreeMap<(u64, ServerId), (u64, u64)> = BTreeMap::new();
-        for server in self.servers.values().filter(|server| server.is_up(now)) {
-            let apart = if server.disk == 0 { server.row.id } else { ServerId(0) };
-            let room = disks.entry((server.disk, apart)).or_insert((server.capacity_bytes, server.free_bytes));
-            *room = (room.0.max(server.capacity_bytes), room.1.min(server.free_bytes));
+        for server in self.cluster.members().filter(|server| server.state.up) {
+            let space = server.space;
+            let apart = if space.disk == 0 { server.row.id } else { ServerId(0) };
+            let room = disks.entry((space.disk, apart)).or_insert((space.capacity_bytes, space.free_bytes));
+            *room = (room.0.max(space.capacity_bytes), room.1.min(space.free_bytes));
         }
+        // Each byte of a file takes as many as the class of new data says.
+        let per_byte = u64::from(self.settings.class.overhead_permille());
+        let of_files = |bytes: u64| bytes / per_byte * 1000 + bytes % per_byte * 1000 / per_byte;
         VolumeUsage {
-            capacity_bytes: disks.values().map(|(capacity, _)| capacity).sum(),
-            free_bytes: disks.values().map(|(_, free)| free).sum(),
+            capacity_bytes: of_files(disks.values().map(|(capacity, _)| capacity).sum()),
+            free_bytes: of_files(disks.values().map(|(_, free)| free).sum()),
             inodes: self.counters.inodes,
             allocated_bytes: self.counters.allocated,
         }
@@ -100,7 +109,7 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
         Query::TreeStat(ino) => Ok(MetaReply::TreeStat(tx.live_inode(*ino)?.tree)),
         Query::TestLock { ino, lock } => test_lock(tx, *ino, lock),
         Query::PathOf(ino) => path_of(tx, *ino).map(MetaReply::Path),
-        Query::StatFs => Err(Status::Malformed.into()),
+        Query::StatFs | Query::Policy(_) => Err(Status::Malformed.into()),
     }
 }
 

@@ -10,7 +10,6 @@ use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
 use dgfs_proto::meta::{ClientInfo, MetaReply, Mutation, NewContent};
 
 use crate::core::cache::RowCache;
-use crate::core::servers::Server;
 use crate::core::sessions::Session;
 use crate::core::{Core, Once, Pending, Snapshot};
 use crate::rows::{Counters, SessionRow};
@@ -37,10 +36,9 @@ impl Core {
         self.cache = RowCache::new(self.cache.weight_max());
         self.counters = resumed(self.counters, snapshot.counters);
         self.counters_dirty = false;
-        self.assignment = snapshot.assignment;
+        self.settings = snapshot.settings;
         self.consumers = snapshot.consumers.into_iter().collect();
         self.garbage.take_back(refused, self.counters.next_garbage);
-        self.rebuild_servers(snapshot.servers);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);
         for (id, op, reply) in snapshot.answers {
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -60,18 +58,10 @@ impl Core {
         if self.orphans_due.is_none() {
             self.queue_orphans();
         }
+        // The cluster is what it is, whatever could not be written of it: it is written again.
+        self.cluster.mark_all_dirty();
+        self.store_cluster();
         last
-    }
-
-    fn rebuild_servers(&mut self, rows: Vec<crate::rows::ServerRow>) {
-        let mut before = std::mem::take(&mut self.servers);
-        for row in rows {
-            let server = match before.remove(&row.id) {
-                Some(known) => Server { row, ..known },
-                None => Server::new(row),
-            };
-            self.servers.insert(server.row.id, server);
-        }
     }
 
     fn rebuild_sessions(&mut self, rows: Vec<SessionRow>, refused: u64, survivors: Survivors, now: Timestamp) {

@@ -1,168 +1,155 @@
-//! Storage servers and the cluster map.
+//! Storage servers and the cluster map: requests in, rows out.
+//!
+//! Never decides who holds what: `cluster` does. Always: what changed there goes into the batch that the answer waits for.
 
 use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
-use dgfs_proto::ids::{Epoch, ServerId, Uuid};
-use dgfs_proto::limits::{HEARTBEAT_MS, LIST_MAX, PARTITIONS};
-use dgfs_proto::map::{ClusterMap, ServerInfo};
-use dgfs_proto::meta::{LiveQuery, MetaReply, ServerRequest};
+use dgfs_proto::ids::{Ino, ServerId};
+use dgfs_proto::limits::LIST_MAX;
+use dgfs_proto::map::ClusterMap;
+use dgfs_proto::meta::{LiveQuery, MetaReply, ServerCommand, ServerRequest};
 use dgfs_proto::status::Status;
 
+use crate::cluster::{Joining, Space};
 use crate::core::tx::{Step, Stop, Tx};
 use crate::core::{Core, Outcome};
-use crate::rows::{Row, ServerRow, key};
+use crate::rows::{Row, key};
 
-/// A server without a heartbeat for this long counts as down.
-const DOWN_AFTER_MS: u64 = HEARTBEAT_MS * 3;
-/// Servers of one cluster.
-const SERVERS_MAX: usize = 1024;
-/// Bytes of an address or a label.
-const TEXT_BYTES_MAX: usize = 256;
-
-/// A server in memory.
-#[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) row: ServerRow,
-    pub(crate) seen: Timestamp,
-    /// Names the file system it lies on; 0: not known.
-    pub(crate) disk: u64,
-    pub(crate) capacity_bytes: u64,
-    pub(crate) used_bytes: u64,
-    pub(crate) free_bytes: u64,
-}
-
-impl Server {
-    pub(crate) fn new(row: ServerRow) -> Self {
-        Self { row, seen: Timestamp::default(), disk: 0, capacity_bytes: 0, used_bytes: 0, free_bytes: 0 }
-    }
-
-    pub(crate) fn is_up(&self, now: Timestamp) -> bool {
-        now.as_ms().saturating_sub(self.seen.as_ms()) <= DOWN_AFTER_MS
-    }
-}
-
-/// Which server holds which partition, one replica each: by the highest mixed weight of (partition, server),
-/// so that every server gets its share and the result depends on nothing else.
-pub(crate) fn assign(servers: &[ServerId]) -> Vec<Vec<ServerId>> {
-    let weight = |partition: u16, server: ServerId| {
-        let mut x = u64::from(partition) << 32 | u64::from(server.0);
-        // SplitMix64's finaliser (Steele, Lea, Flood 2014).
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    };
-    (0..PARTITIONS)
-        .map(|partition| servers.iter().copied().max_by_key(|server| weight(partition, *server)).into_iter().collect())
-        .collect()
+const fn refused(status: Status) -> Outcome {
+    Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 }
 }
 
 impl Core {
     /// The map as clients see it.
-    pub(crate) fn map(&self, now: Timestamp) -> ClusterMap {
-        let info = |server: &Server| ServerInfo {
-            id: server.row.id,
-            address: server.row.address.clone(),
-            label: server.row.label.clone(),
-            up: server.is_up(now),
-            capacity_bytes: server.capacity_bytes,
-            used_bytes: server.used_bytes,
-            free_bytes: server.free_bytes,
-        };
-        ClusterMap {
-            epoch: self.counters.map_epoch,
-            servers: self.servers.values().map(info).collect(),
-            assignment: self.assignment.clone(),
-        }
+    pub(crate) fn map(&self) -> ClusterMap {
+        self.cluster.map(self.settings.class, self.settings.policies)
     }
 
     /// Answers a storage daemon; `durable` is the newest batch whose garbage may be dropped.
     pub(crate) fn server_request(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
         match request {
-            ServerRequest::Join { .. } => self.join(now, request),
-            ServerRequest::Beat { id, disk, capacity_bytes, used_bytes, free_bytes, collected } => {
-                if collected.len() > LIST_MAX || !self.servers.contains_key(id) {
-                    return Outcome::Answer { reply: MetaReply::Refused(Status::Stale), ticket: 0 };
-                }
-                if let Some(server) = self.servers.get_mut(id) {
-                    server.seen = now;
-                    server.disk = *disk;
-                    server.capacity_bytes = *capacity_bytes;
-                    server.used_bytes = *used_bytes;
-                    server.free_bytes = *free_bytes;
-                }
-                self.garbage_collected(collected);
-                let garbage = self.hand_out_garbage(*id, durable);
-                Outcome::Answer { reply: MetaReply::Beat { epoch: self.counters.map_epoch, garbage }, ticket: 0 }
+            ServerRequest::Join {
+                identity,
+                id,
+                address,
+                label,
+                labels,
+                disk,
+                capacity_bytes,
+                used_bytes,
+                free_bytes,
+            } => {
+                let space = Space {
+                    disk: *disk,
+                    capacity_bytes: *capacity_bytes,
+                    used_bytes: *used_bytes,
+                    free_bytes: *free_bytes,
+                };
+                let joining = Joining {
+                    identity: *identity,
+                    id: *id,
+                    address: address.clone(),
+                    label: label.clone(),
+                    labels: labels.clone(),
+                    space,
+                };
+                self.join(now, joining)
             }
+            ServerRequest::Beat { .. } => self.server_beat(now, request, durable),
             ServerRequest::CheckLive(questions) => self.check_live(now, questions),
         }
     }
 
-    fn join(&mut self, now: Timestamp, request: &ServerRequest) -> Outcome {
-        let ServerRequest::Join { identity, id, address, label, disk, capacity_bytes, used_bytes, free_bytes } =
-            request
+    fn join(&mut self, now: Timestamp, joining: Joining) -> Outcome {
+        let joined = self.cluster.join(now.as_ms(), joining);
+        // The first server of a volume may be all that was waited for.
+        let _assigned = self.cluster.want(self.settings.class);
+        self.store_cluster();
+        match joined {
+            Ok(id) => {
+                let epoch = self.cluster.epoch();
+                let reply = MetaReply::Joined { id, chunk_bytes: self.volume.chunk_bytes, epoch };
+                Outcome::Answer { reply, ticket: self.ticket }
+            }
+            Err(status) => refused(status),
+        }
+    }
+
+    fn server_beat(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
+        let ServerRequest::Beat {
+            id,
+            disk,
+            capacity_bytes,
+            used_bytes,
+            free_bytes,
+            collected,
+            filled,
+            upkeep,
+        } = request
         else {
-            return Outcome::Answer { reply: MetaReply::Refused(Status::Malformed), ticket: 0 };
+            return refused(Status::Malformed);
         };
-        if address.len() > TEXT_BYTES_MAX || label.len() > TEXT_BYTES_MAX {
-            return Outcome::Answer { reply: MetaReply::Refused(Status::Malformed), ticket: 0 };
+        if collected.len() > LIST_MAX || filled.len() > LIST_MAX {
+            return refused(Status::Malformed);
         }
-        let id = match self.identify(*identity, *id) {
-            Ok(id) => id,
-            Err(status) => return Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 },
-        };
-        let row = ServerRow { id, identity: *identity, address: address.clone(), label: label.clone() };
-        if self.servers.get(&id).is_none_or(|known| known.row != row) {
-            self.write(key::server(id), Some(Arc::new(Row::Server(row.clone()))));
-            self.counters.map_epoch = Epoch(self.counters.map_epoch.0 + 1);
-            self.counters_dirty = true;
+        let space =
+            Space { disk: *disk, capacity_bytes: *capacity_bytes, used_bytes: *used_bytes, free_bytes: *free_bytes };
+        if let Err(status) = self.cluster.beat(now.as_ms(), *id, space, *upkeep) {
+            return refused(status);
         }
-        let server = Server {
-            row,
-            seen: now,
-            disk: *disk,
-            capacity_bytes: *capacity_bytes,
-            used_bytes: *used_bytes,
-            free_bytes: *free_bytes,
-        };
-        self.servers.insert(id, server);
-        self.assign_when_ready();
-        let reply = MetaReply::Joined { id, chunk_bytes: self.volume.chunk_bytes, epoch: self.counters.map_epoch };
-        Outcome::Answer { reply, ticket: self.ticket }
+        self.cluster.filled(*id, filled);
+        let ticket = self.store_cluster();
+        self.garbage_collected(*id, collected);
+        let garbage = self.hand_out_garbage(*id, durable);
+        Outcome::Answer { reply: MetaReply::Beat { epoch: self.cluster.epoch(), garbage }, ticket }
     }
 
-    /// A disk keeps its number; a number whose disk is another one is refused.
-    fn identify(&mut self, identity: Uuid, id: Option<ServerId>) -> Result<ServerId, Status> {
-        if let Some(known) = self.servers.values().find(|server| server.row.identity == identity) {
-            return Ok(known.row.id);
-        }
-        if id.is_some() {
-            return Err(Status::Forbidden);
-        }
-        if self.servers.len() >= SERVERS_MAX {
-            return Err(Status::Busy);
-        }
-        let id = ServerId(self.counters.next_server);
-        self.counters.next_server += 1;
-        self.counters_dirty = true;
-        Ok(id)
+    /// Time passes for the cluster.
+    pub(crate) fn tick_cluster(&mut self, now: Timestamp) {
+        self.cluster.tick(now.as_ms());
+        self.store_cluster();
+        self.forget_garbage_of_absent();
     }
 
-    fn assign_when_ready(&mut self) {
-        if !self.assignment.is_empty() || self.servers.len() < self.volume.initial_servers.max(1) as usize {
-            return;
+    /// Carries out what an operator asks of a server.
+    pub(crate) fn server_command(&mut self, id: ServerId, command: &ServerCommand) -> Outcome {
+        let done = self.cluster.command(id, command);
+        let ticket = self.store_cluster();
+        match done {
+            Ok(()) => Outcome::Answer { reply: MetaReply::Done, ticket },
+            Err(sentence) => Outcome::Answer { reply: MetaReply::Denied(sentence), ticket: 0 },
         }
-        let servers: Vec<ServerId> = self.servers.keys().copied().collect();
-        self.assignment = assign(&servers);
-        self.counters.map_epoch = Epoch(self.counters.map_epoch.0 + 1);
+    }
+
+    /// Puts what changed in the cluster into the next batch; the batch, or 0 when nothing did.
+    pub(crate) fn store_cluster(&mut self) -> u64 {
+        let dirty = self.cluster.take_dirty();
+        let moved = self.counters.map_epoch != self.cluster.epoch();
+        if dirty.servers.is_empty() && dirty.classes.is_empty() && !moved {
+            return 0;
+        }
+        self.counters.map_epoch = self.cluster.epoch();
+        self.counters.next_server = self.cluster.next_server();
         self.counters_dirty = true;
-        self.write(key::ASSIGNMENT, Some(Arc::new(Row::Assignment(self.assignment.clone()))));
+        // Not through the cache of rows: the cluster itself is what is in memory of them.
+        for id in dirty.servers {
+            let member = self.cluster.member(id);
+            let server = member.map(|member| Arc::new(Row::Server(member.row.clone())));
+            let state = member.map(|member| Arc::new(Row::Member(member.state.clone())));
+            self.pending.rows.insert(key::server(id), server);
+            self.pending.rows.insert(key::member(id), state);
+        }
+        for class in dirty.classes {
+            let row = self.cluster.class_map(class).map(|map| Arc::new(Row::Class(map)));
+            self.pending.rows.insert(key::class(class), row);
+        }
+        self.ticket
     }
 
     fn check_live(&mut self, now: Timestamp, questions: &[LiveQuery]) -> Outcome {
         if questions.len() > LIST_MAX {
-            return Outcome::Answer { reply: MetaReply::Refused(Status::Malformed), ticket: 0 };
+            return refused(Status::Malformed);
         }
         let granted: Vec<bool> =
             questions.iter().map(|question| self.is_granted_to_living(question.id.version.get())).collect();
@@ -178,13 +165,29 @@ impl Core {
         match asked {
             Ok((live, ticket, _)) => Outcome::Answer { reply: MetaReply::Live(live), ticket },
             Err(Stop::Need(need)) => Outcome::Need(need),
-            Err(Stop::Refused(status)) => Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 },
+            Err(Stop::Refused(status)) => refused(status),
         }
+    }
+
+    /// An inode is gone, and its policy with it.
+    pub(crate) fn forget_policy(&mut self, ino: Ino) {
+        if self.settings.classes.remove(&ino).is_some() {
+            self.store_settings();
+        }
+    }
+
+    /// What may be changed of the volume has changed: everybody hears of it by the map.
+    pub(crate) fn store_settings(&mut self) {
+        self.settings.policies += 1;
+        self.cluster.bump();
+        self.pending.rows.insert(key::SETTINGS, Some(Arc::new(Row::Settings(self.settings.clone()))));
+        self.store_cluster();
     }
 }
 
 fn is_referred(tx: &mut Tx<'_>, question: &LiveQuery) -> Step<bool> {
     let slot = tx.slot(question.owner, question.index)?;
-    let own = slot.is_some_and(|slot| slot.chunk == question.id.chunk && slot.version == question.id.version);
-    Ok(own || tx.shared_count(question.id.version)?.is_some())
+    let (chunk, version) = (question.id.chunk.whole(), question.id.version);
+    let own = slot.is_some_and(|slot| slot.chunk == chunk && slot.version == version);
+    Ok(own || tx.shared_count(version)?.is_some())
 }

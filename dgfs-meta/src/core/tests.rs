@@ -80,10 +80,10 @@ impl Bench {
         let snapshot = Snapshot {
             volume,
             counters: Counters::default(),
-            assignment: vec![vec![ServerId(1)]],
+            settings: SettingsRow::default(),
+            cluster: one_server(),
             sessions: Vec::new(),
             answers: Vec::new(),
-            servers: Vec::new(),
             consumers: Vec::new(),
             orphans: Vec::new(),
             locks: Vec::new(),

@@ -40,6 +40,7 @@ impl Volume {
             exclusive: true,
             data: None,
             root_owner: Caller { uid: 0, gid: 0 },
+            server_grace_ms: SERVER_GRACE_MS_DEFAULT,
             clock: Clock::real(),
         };
         let service = MetaService::start(Arc::new(FjallEngine::open(meta)?), options).await?;
@@ -112,7 +113,7 @@ async fn volume(meta: &Path, old_journal: bool) -> BTreeSet<String> {
         created: Timestamp::from_ms(1),
         initial_servers: 1,
     };
-    format_volume(&engine, &facts).await.unwrap();
+    format_volume(&engine, &facts, Class::SINGLE).await.unwrap();
     drop(engine);
     let mut names = BTreeSet::new();
     for half in ["old", "new"] {

@@ -134,7 +134,7 @@ impl Active {
             }
             MetaRequest::Sync => self.sync().await.map(|()| MetaReply::Done),
             MetaRequest::GetMap(known) => {
-                let map = self.core.lock().map(now(&self.options.clock));
+                let map = self.core.lock().map();
                 Ok(MetaReply::Map((map.epoch > known).then_some(map)))
             }
             MetaRequest::Volume => Ok(MetaReply::Volume(self.core.lock().volume.clone())),
@@ -273,8 +273,9 @@ impl Active {
                 self.open_session(OpenRequest { client, key, resume, opens }).await
             }
             (SessionRequest::Beat, Some(id)) => {
-                let lives = self.core.lock().touch(id, time);
-                Ok(if lives { MetaReply::Done } else { MetaReply::Refused(Status::Stale) })
+                let mut core = self.core.lock();
+                let lives = core.touch(id, time);
+                Ok(if lives { MetaReply::Alive { epoch: core.cluster.epoch() } } else { MetaReply::Refused(Status::Stale) })
             }
             (SessionRequest::Poll { done }, Some(id)) => self.poll(id, done).await,
             (SessionRequest::Close, Some(id)) => self.end_session(id).await,

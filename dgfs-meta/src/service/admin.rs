@@ -26,6 +26,11 @@ impl Active {
         match request {
             AdminRequest::Status => Ok(MetaReply::Status(self.status())),
             AdminRequest::Inodes { after, limit } => self.inodes(after, limit as usize).await,
+            AdminRequest::Server { id, command } => self.settle(|core, _| core.server_command(id, &command)).await,
+            AdminRequest::Servers => {
+                let time = now(&self.options.clock);
+                Ok(MetaReply::Servers(self.core.lock().cluster.server_list(time.as_ms())))
+            }
             AdminRequest::Log { consumer, after, limit, wait } => {
                 if consumer.len() > CONSUMER_BYTES_MAX {
                     return Ok(MetaReply::Refused(Status::Malformed));
@@ -46,7 +51,7 @@ impl Active {
         let core = self.core.lock();
         MetaStatus {
             volume: core.volume.clone(),
-            usage: core.usage(time),
+            usage: core.usage(),
             engine: self.engine.describe(),
             epoch: self.epoch,
             seq: core.seq(),
@@ -57,7 +62,8 @@ impl Active {
             garbage: core.garbage.len(),
             orphans: core.orphans.len() as u64,
             sessions: core.session_list(time),
-            map: core.map(time),
+            map: core.map(),
+            health: core.cluster.health(),
         }
     }
 

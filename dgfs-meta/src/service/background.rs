@@ -84,6 +84,7 @@ impl Active {
             warn!(session = %id, "the session gave no sign of life; it is fenced, its locks and opens end");
             let _: MetaReply = self.end_session(id).await?;
         }
+        self.core.lock().tick_cluster(now(&self.options.clock));
         self.queue_orphans_after_grace();
         self.reap().await?;
         let seq = self.core.lock().seq();

@@ -10,13 +10,16 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
-use dgfs_proto::ids::{Ino, OpId, SessionId};
-use dgfs_proto::limits::SESSION_LEASE_MS;
+use dgfs_proto::class::Class;
+use dgfs_proto::ids::{Ino, OpId, ServerId, SessionId};
+use dgfs_proto::limits::{SERVER_DOWN_MS, SESSION_LEASE_MS};
+use dgfs_proto::map::ClassMap;
 use dgfs_proto::meta::{Caller, MetaReply};
 
+use crate::cluster::Stored;
 use crate::core::{Core, Snapshot, changes_to_undo, versions_named};
 use crate::engine::{Engine, EngineError, RowKey, RowRange, Table, WriterLease};
-use crate::rows::{Counters, InodeRow, Row, RowError, key};
+use crate::rows::{Counters, InodeRow, Row, RowError, SettingsRow, key};
 use crate::service::active::{Active, Dead};
 use crate::service::full::Fullness;
 use crate::service::{MetaOptions, now};
@@ -30,7 +33,10 @@ pub(crate) async fn activate(
     lease: WriterLease,
 ) -> Result<Arc<Active>, EngineError> {
     let time = now(&options.clock);
-    let (snapshot, fresh) = read_snapshot(engine.as_ref()).await?;
+    let (mut snapshot, fresh) = read_snapshot(engine.as_ref()).await?;
+    snapshot.cluster.grace_ms = options.server_grace_ms;
+    // Storage in the same process lives as long as this does.
+    snapshot.cluster.silence_ms = if options.exclusive { u64::MAX } else { SERVER_DOWN_MS };
     let mut core = Core::new(snapshot, lease, options.memory_bytes, time);
     if fresh {
         core.write(key::inode(Ino::ROOT), Some(Arc::new(Row::Inode(root(time, options.root_owner)))));
@@ -147,13 +153,25 @@ pub(crate) async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool
         Some(Row::Assignment(assignment)) => assignment,
         Some(_) | None => Vec::new(),
     };
+    let settings = match read_one(engine, key::SETTINGS).await? {
+        Some(Row::Settings(settings)) => settings,
+        Some(_) | None => SettingsRow::default(),
+    };
+    let counters_now = counters.unwrap_or_default();
+    let cluster = Stored {
+        epoch: counters_now.map_epoch,
+        next_server: counters_now.next_server,
+        classes: read_classes(engine).await?,
+        assignment,
+        ..Stored::default()
+    };
     let mut snapshot = Snapshot {
         volume,
-        counters: counters.unwrap_or_default(),
-        assignment,
+        counters: counters_now,
+        settings,
+        cluster,
         sessions: Vec::new(),
         answers: Vec::new(),
-        servers: Vec::new(),
         consumers: Vec::new(),
         orphans: Vec::new(),
         locks: Vec::new(),
@@ -166,6 +184,20 @@ pub(crate) async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool
     Ok((snapshot, counters.is_none()))
 }
 
+/// The placements of every class in use.
+async fn read_classes(engine: &dyn Engine) -> Result<Vec<ClassMap>, EngineError> {
+    let keys: Vec<RowKey> = (0..=u8::MAX).filter_map(Class::from_byte).map(key::class).collect();
+    let mut classes = Vec::new();
+    for (key, bytes) in keys.iter().zip(engine.load(keys.clone()).await?) {
+        if let Some(bytes) = bytes
+            && let Row::Class(map) = Row::decode(*key, &bytes).map_err(damaged)?
+        {
+            classes.push(map);
+        }
+    }
+    Ok(classes)
+}
+
 fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
     match row {
         Row::Session(row) => snapshot.sessions.push(row),
@@ -174,7 +206,8 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
                 snapshot.answers.push((session, OpId(key.sort), reply));
             }
         }
-        Row::Server(row) => snapshot.servers.push(row),
+        Row::Server(row) => snapshot.cluster.servers.push(row),
+        Row::Member(row) => snapshot.cluster.states.extend(u32::try_from(key.sort).map(|id| (ServerId(id), row))),
         Row::Consumer(row) => snapshot.consumers.push((key.sort, row)),
         Row::Orphan => snapshot.orphans.extend(Ino::new(key.sort)),
         Row::Locks(held) => {
@@ -185,6 +218,8 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
         Row::Volume(_)
         | Row::Counters(_)
         | Row::Assignment(_)
+        | Row::Settings(_)
+        | Row::Class(_)
         | Row::Inode(_)
         | Row::Inline(_)
         | Row::Xattrs(_)

@@ -115,7 +115,7 @@ async fn engine(dir: &TestDir) -> Arc<Filling> {
         created: Timestamp::from_ms(1),
         initial_servers: 1,
     };
-    format_volume(&inner, &volume).await.unwrap();
+    format_volume(&inner, &volume, Class::SINGLE).await.unwrap();
     let off = || AtomicBool::new(false);
     Arc::new(Filling { inner, full: off(), tight: off(), refused: AtomicU32::new(0) })
 }
@@ -134,6 +134,7 @@ impl Bench {
             exclusive: local,
             data: None,
             root_owner: Caller { uid: 0, gid: 0 },
+            server_grace_ms: SERVER_GRACE_MS_DEFAULT,
             clock: Clock::real(),
         };
         let service = MetaService::start(Arc::clone(&engine) as Arc<dyn Engine>, options).await.unwrap();

@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::attr::{Attr, TreeStat};
-use crate::chunk::ChunkRef;
-use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
+use crate::chunk::{ChunkRef, Upkeep};
+use crate::class::Class;
+use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
-use crate::map::ClusterMap;
+use crate::map::{ClusterMap, ServerInfo};
 use crate::meta::{ClientInfo, GarbageItem, LockSpec, Notice, VolumeInfo};
 use crate::name::Name;
 use crate::status::Status;
@@ -97,6 +98,48 @@ pub struct MetaStatus {
     pub sessions: Vec<SessionStatus>,
     /// The storage.
     pub map: ClusterMap,
+    /// How redundant the data are.
+    pub health: Vec<ClassHealth>,
+}
+
+/// Partitions of one class by how redundant they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassHealth {
+    /// The class.
+    pub class: Class,
+    /// All members hold everything and answer.
+    pub full: u32,
+    /// Members are missing or not full, and at least the minimum answers.
+    pub degraded: u32,
+    /// Writes wait: fewer than the minimum answer.
+    pub under_minimum: u32,
+    /// Nobody who holds everything answers.
+    pub unavailable: u32,
+    /// Places (member and partition) that are not full.
+    pub places_left: u32,
+}
+
+/// A storage server, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// As the map has it.
+    pub info: ServerInfo,
+    /// Milliseconds since its last heartbeat.
+    pub idle_ms: u64,
+    /// Places (member and partition) it is assigned.
+    pub places: u64,
+    /// Places it was assigned to before and still holds for others, or holds as a stand-in.
+    pub extras: u64,
+    /// Places of which it has yet to fetch what it lacks.
+    pub places_left: u64,
+    /// Milliseconds since it joined.
+    pub known_ms: u64,
+    /// Milliseconds of them it was down.
+    pub down_ms: u64,
+    /// How often it went down.
+    pub downs: u32,
+    /// Repair and scrub as it told last.
+    pub upkeep: Upkeep,
 }
 
 /// A file with its chunks, for fsck.
@@ -171,10 +214,10 @@ pub enum MetaReply {
     StatFs(VolumeUsage),
     /// Path components from the root.
     Path(Vec<Name>),
-    /// First ids of the granted ranges.
+    /// First numbers of the granted ranges.
     Granted {
-        /// First chunk id.
-        chunk: ChunkId,
+        /// First chunk number; a class makes an id of it.
+        chunk: u64,
         /// First version id.
         version: ChunkVersion,
     },
@@ -198,6 +241,20 @@ pub enum MetaReply {
         /// Versions to drop.
         garbage: Vec<GarbageItem>,
     },
+    /// To a session's heartbeat.
+    Alive {
+        /// The map now.
+        epoch: Epoch,
+    },
+    /// The class that new chunks get.
+    Policy {
+        /// The class.
+        class: Class,
+    },
+    /// Storage servers.
+    Servers(Vec<ServerStatus>),
+    /// Refused, with a sentence for a person.
+    Denied(String),
     /// One answer for each question: still used, or maybe.
     Live(Vec<bool>),
     /// Numbers.

@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::VersionId;
-use crate::ids::{Ino, Seq, ServerId, SessionId, Uuid};
+use crate::chunk::{Upkeep, VersionId};
+use crate::class::Class;
+use crate::ids::{Epoch, Ino, Partition, Seq, ServerId, SessionId, Uuid};
+use crate::map::Labels;
 use crate::meta::ClientInfo;
 
 /// Life of a session.
@@ -57,8 +59,10 @@ pub enum ServerRequest {
         id: Option<ServerId>,
         /// `HOST:PORT`, empty in process.
         address: String,
-        /// For people.
+        /// Its name, for people.
         label: String,
+        /// Where it stands; empty words leave what is known.
+        labels: Labels,
         /// Names the file system it lies on, the same for all servers on that one; 0: not known.
         disk: u64,
         /// Bytes of its file system.
@@ -82,9 +86,51 @@ pub enum ServerRequest {
         free_bytes: u64,
         /// Garbage entries carried out, by their numbers.
         collected: Vec<u64>,
+        /// Partitions of which it holds everything now; at most [`crate::limits::LIST_MAX`].
+        filled: Vec<Filled>,
+        /// Repair and scrub.
+        upkeep: Upkeep,
     },
     /// Which of these versions does anything refer to, or may a live session still commit?
     CheckLive(Vec<LiveQuery>),
+}
+
+/// A member has fetched all that it lacked of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// The class.
+    pub class: Class,
+    /// The partition.
+    pub partition: Partition,
+    /// The member's `since` in the map it went by.
+    pub since: Epoch,
+}
+
+/// What an operator asks of a storage server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerCommand {
+    /// Give everything away.
+    Drain,
+    /// Take part again.
+    Undrain,
+    /// Forget it: it must hold nothing any more, unless `force` (what only it had is lost).
+    Remove {
+        /// Also when it holds something.
+        force: bool,
+    },
+    /// Name it and say where it stands; `None` leaves a word as it is.
+    Label {
+        /// Its name.
+        label: Option<String>,
+        /// A room, a site.
+        zone: Option<String>,
+        /// A machine.
+        host: Option<String>,
+        /// A disk of that machine.
+        disk: Option<String>,
+    },
+    /// Its share relative to the others'; `None`: by its capacity.
+    Weight(Option<u32>),
 }
 
 /// A held version whose use is in doubt.
@@ -119,6 +165,15 @@ pub enum AdminRequest {
         /// At most [`crate::limits::LIST_MAX`].
         limit: u32,
     },
+    /// Changes a storage server's part in the cluster.
+    Server {
+        /// Which.
+        id: ServerId,
+        /// What.
+        command: ServerCommand,
+    },
+    /// Storage servers with their history.
+    Servers,
     /// Events after `after`; waits for one when there is none and `wait` is set.
     Log {
         /// A name; meta trims the log only behind every registered consumer.

@@ -6,15 +6,16 @@
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
     ChunkCall, ChunkRef, ChunkReply, ChunkRequest, DataRange, HeldVersion, Patch, PatchKind, Put, PutBase,
-    PutDurability, StoreStatus, VersionId,
+    PutDurability, StoreStatus, Upkeep, VersionId,
 };
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
+use dgfs_proto::class::Class;
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Partition, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
-use dgfs_proto::map::{ClusterMap, ServerInfo};
+use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
-    AdminRequest, Caller, ClientInfo, Commit, Content, DirEntry, GarbageItem, InodeChunks, LiveQuery, LockFamily,
+    AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks, LiveQuery, LockFamily,
     LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named, NewContent, NewNode, Notice,
-    OpenMode, Query, RemoveKind, RenameMode, ServerRequest, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit,
+    OpenMode, Query, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit,
     VolumeInfo, VolumeUsage, XattrMode,
 };
 use dgfs_proto::name::Name;
@@ -86,17 +87,47 @@ fn usage() -> VolumeUsage {
     VolumeUsage { capacity_bytes: 1 << 50, free_bytes: 1 << 49, inodes: 12, allocated_bytes: 345 }
 }
 
+fn labels() -> Labels {
+    Labels { zone: "z".to_owned(), host: "h".to_owned(), disk: String::new() }
+}
+
+fn upkeep() -> Upkeep {
+    Upkeep {
+        partitions_left: 1,
+        bytes_left: 1 << 33,
+        fetched: 2,
+        fetched_bytes: 3,
+        not_found: 4,
+        healed: 5,
+        scrubbed_bytes: 6,
+        scrub_errors: 7,
+        scrubbed_at: 1_700_000_000,
+    }
+}
+
 fn map() -> ClusterMap {
     let server = ServerInfo {
         id: ServerId(2),
         address: "127.0.0.1:5000".to_owned(),
         label: "two".to_owned(),
+        labels: labels(),
+        weight: 930,
+        standing: Standing::Draining,
         up: true,
         capacity_bytes: 1 << 41,
         used_bytes: 1 << 30,
         free_bytes: 1 << 40,
     };
-    ClusterMap { epoch: Epoch(9), servers: vec![server], assignment: vec![vec![ServerId(2)], Vec::new()] }
+    let members = vec![Holder { server: ServerId(2), full: true, since: Epoch(3) }];
+    let extras = vec![Extra { server: ServerId(300), place: 1, until: Epoch(70_000) }];
+    let placements = vec![Placement { members, extras, changed: Epoch(9) }, Placement::default()];
+    ClusterMap {
+        epoch: Epoch(9),
+        servers: vec![server],
+        classes: vec![ClassMap { class: Class::coded(4, 2).unwrap(), placements }],
+        default_class: Class::SINGLE,
+        policies: 7,
+    }
 }
 
 fn changes() -> Vec<Change> {
@@ -223,6 +254,7 @@ fn query_name(query: &Query) -> &'static str {
         Query::TestLock { .. } => "test-lock",
         Query::StatFs => "stat-fs",
         Query::PathOf(_) => "path-of",
+        Query::Policy(_) => "policy",
     }
 }
 
@@ -241,6 +273,7 @@ fn queries() -> Vec<Query> {
         Query::TestLock { ino: ino(2), lock: lock() },
         Query::StatFs,
         Query::PathOf(ino(2)),
+        Query::Policy(ino(2)),
     ]
 }
 
@@ -259,7 +292,31 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Admin(AdminRequest::Status) => "admin-status".to_owned(),
         MetaRequest::Admin(AdminRequest::Inodes { .. }) => "admin-inodes".to_owned(),
         MetaRequest::Admin(AdminRequest::Log { .. }) => "admin-log".to_owned(),
+        MetaRequest::Admin(AdminRequest::Servers) => "admin-servers".to_owned(),
+        MetaRequest::Admin(AdminRequest::Server { command, .. }) => format!("admin-server-{}", command_name(command)),
     }
+}
+
+fn command_name(command: &ServerCommand) -> &'static str {
+    match command {
+        ServerCommand::Drain => "drain",
+        ServerCommand::Undrain => "undrain",
+        ServerCommand::Remove { .. } => "remove",
+        ServerCommand::Label { .. } => "label",
+        ServerCommand::Weight(_) => "weight",
+    }
+}
+
+fn commands() -> Vec<ServerCommand> {
+    let word = |word: &str| Some(word.to_owned());
+    vec![
+        ServerCommand::Drain,
+        ServerCommand::Undrain,
+        ServerCommand::Remove { force: true },
+        ServerCommand::Label { label: word("l"), zone: None, host: word("h"), disk: word("") },
+        ServerCommand::Weight(Some(7)),
+        ServerCommand::Weight(None),
+    ]
 }
 
 fn session_name(request: &SessionRequest) -> &'static str {
@@ -278,6 +335,7 @@ fn requests() -> Vec<MetaRequest> {
         id: Some(ServerId(2)),
         address: "127.0.0.1:1".to_owned(),
         label: "l".to_owned(),
+        labels: labels(),
         disk: u64::MAX,
         capacity_bytes: 1 << 40,
         used_bytes: 1,
@@ -290,6 +348,8 @@ fn requests() -> Vec<MetaRequest> {
         used_bytes: 1,
         free_bytes: 2,
         collected: vec![1, 1 << 33],
+        filled: vec![Filled { class: Class::SINGLE, partition: Partition(4095), since: Epoch(9) }],
+        upkeep: upkeep(),
     };
     let open =
         SessionRequest::Open { client: client(), key: u64::MAX, resume: SessionId::new(5), opens: vec![(ino(2), 3)] };
@@ -309,6 +369,9 @@ fn requests() -> Vec<MetaRequest> {
         MetaRequest::Admin(AdminRequest::Inodes { after: Some(ino(4)), limit: 512 }),
         MetaRequest::Admin(AdminRequest::Log { consumer: "index".to_owned(), after: Seq(5), limit: 4096, wait: true }),
     ];
+    all.push(MetaRequest::Admin(AdminRequest::Servers));
+    let command = |command| MetaRequest::Admin(AdminRequest::Server { id: ServerId(2), command });
+    all.extend(commands().into_iter().map(command));
     all.extend(queries().into_iter().map(MetaRequest::Query));
     all.extend(mutations().into_iter().map(|mutation| MetaRequest::Mutate {
         op: OpId(300),
@@ -356,6 +419,10 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Volume(_) => "volume".to_owned(),
         MetaReply::Joined { .. } => "joined".to_owned(),
         MetaReply::Beat { .. } => "beat".to_owned(),
+        MetaReply::Alive { .. } => "alive".to_owned(),
+        MetaReply::Policy { .. } => "policy".to_owned(),
+        MetaReply::Servers(_) => "servers".to_owned(),
+        MetaReply::Denied(_) => "denied".to_owned(),
         MetaReply::Live(_) => "live".to_owned(),
         MetaReply::Status(_) => "status".to_owned(),
         MetaReply::Inodes(_) => "inodes".to_owned(),
@@ -420,6 +487,26 @@ fn meta_status() -> MetaStatus {
         orphans: 6,
         sessions: vec![session],
         map: map(),
+        health: vec![health()],
+    }
+}
+
+fn health() -> ClassHealth {
+    let class = Class::replicated(3).unwrap();
+    ClassHealth { class, full: 4000, degraded: 90, under_minimum: 5, unavailable: 1, places_left: 96 }
+}
+
+fn server_status() -> ServerStatus {
+    ServerStatus {
+        info: map().servers.remove(0),
+        idle_ms: 1,
+        places: 2,
+        extras: 3,
+        places_left: 4,
+        known_ms: 1 << 40,
+        down_ms: 5,
+        downs: 6,
+        upkeep: upkeep(),
     }
 }
 
@@ -447,11 +534,15 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::LockHolder(Some(lock())),
         MetaReply::StatFs(usage()),
         MetaReply::Path(vec![name("a"), name("b")]),
-        MetaReply::Granted { chunk: version_id().chunk, version: version_id().version },
+        MetaReply::Granted { chunk: 1 << 39, version: version_id().version },
         MetaReply::Map(Some(map())),
         MetaReply::Volume(volume()),
         MetaReply::Joined { id: ServerId(2), chunk_bytes: 4 << 20, epoch: Epoch(9) },
         MetaReply::Beat { epoch: Epoch(9), garbage: vec![GarbageItem { number: 4, id: version_id() }] },
+        MetaReply::Alive { epoch: Epoch(9) },
+        MetaReply::Policy { class: Class::coded(8, 3).unwrap() },
+        MetaReply::Servers(vec![server_status()]),
+        MetaReply::Denied("no".to_owned()),
         MetaReply::Live(vec![true, false]),
         MetaReply::Status(meta_status()),
         MetaReply::Inodes(vec![InodeChunks { attr: attr(), chunks: vec![(7, chunk_ref())] }]),
@@ -475,6 +566,8 @@ fn chunk_request_name(request: &ChunkRequest) -> &'static str {
         ChunkRequest::List { .. } => "list",
         ChunkRequest::Status => "status",
         ChunkRequest::Drop(_) => "drop",
+        ChunkRequest::Export(_) => "export",
+        ChunkRequest::Repair(_) => "repair",
     }
 }
 
@@ -502,9 +595,11 @@ pub(crate) fn chunk_calls() -> Vec<(String, ChunkCall)> {
         ChunkRequest::Extents(id),
         ChunkRequest::Sync,
         ChunkRequest::Verify(id),
-        ChunkRequest::List { after: Some(id), limit: 4096 },
+        ChunkRequest::List { after: Some(id), until: ChunkId::new(u64::MAX), limit: 4096 },
         ChunkRequest::Status,
         ChunkRequest::Drop(vec![id]),
+        ChunkRequest::Export(id),
+        ChunkRequest::Repair(vec![id]),
     ];
     let call = |request| ChunkCall { request_id: u64::MAX, map_epoch: Epoch(9), session: SessionId::new(5), request };
     numbered(requests.into_iter().map(|request| (chunk_request_name(&request).to_owned(), call(request))).collect())
@@ -515,6 +610,8 @@ fn chunk_reply_name(reply: &ChunkReply) -> &'static str {
         ChunkReply::Put { .. } => "put",
         ChunkReply::Data { .. } => "data",
         ChunkReply::Extents(_) => "extents",
+        ChunkReply::Exported { .. } => "exported",
+        ChunkReply::OldMap(_) => "old-map",
         ChunkReply::Done => "done",
         ChunkReply::Held(_) => "held",
         ChunkReply::Status(_) => "status",
@@ -543,11 +640,18 @@ pub(crate) fn chunk_replies() -> Vec<(String, ChunkReply)> {
         lost_versions: 14,
         lost_bytes: 1 << 34,
         mended: vec!["the index".to_owned()],
+        upkeep: upkeep(),
     };
     let replies = vec![
         ChunkReply::Put { allocated: 70_000 },
         ChunkReply::Data { crc: u32::MAX },
         ChunkReply::Extents(vec![DataRange { offset: 1, len: 70_000 }]),
+        ChunkReply::Exported {
+            owner: ino(2),
+            index: 6,
+            patches: vec![Patch { offset: 1, len: 2, kind: PatchKind::Data { crcs: vec![u32::MAX] } }],
+        },
+        ChunkReply::OldMap(map()),
         ChunkReply::Done,
         ChunkReply::Held(vec![HeldVersion { id: version_id(), allocated: 5, owner: ino(2), index: 6 }]),
         ChunkReply::Status(status),

@@ -16,7 +16,7 @@ use crate::cache::Record;
 use crate::index::{Entry, State};
 use crate::pieces;
 use crate::read::Fault;
-use crate::record::{Facts, Manifest, Run, blocks_of, encode_head};
+use crate::record::{Facts, Manifest, RUNS_MAX, Run, blocks_of, encode_head};
 use crate::table::CHANGES_MAX;
 
 impl Store {
@@ -28,6 +28,21 @@ impl Store {
     /// `Malformed` (a bound or the order of patches), `Corrupt` (the body does not match its
     /// checksums), `NoVersion` (no such base), `NoSpace`, `Busy`, `Stale` (the version was dropped), `Io`.
     pub fn put(&self, put: &Put, body: &Bytes) -> Result<u32, Status> {
+        if put.patches.len() > PATCHES_MAX {
+            return Err(Status::Malformed);
+        }
+        let allocated = self.make(put, body)?;
+        self.numbers.puts.fetch_add(1, Ordering::Relaxed);
+        self.numbers.put_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.counters.count(put.chunk, self.now(), |numbers| {
+            numbers.writes += 1;
+            numbers.write_bytes += body.len() as u64;
+        });
+        Ok(allocated)
+    }
+
+    /// As [`Self::put`], uncounted and of as many patches as a record has runs: a copy of what another server holds.
+    pub(super) fn make(&self, put: &Put, body: &Bytes) -> Result<u32, Status> {
         check_shape(put, body)?;
         if !matches_checksums(&put.patches, body) {
             tracing::warn!(chunk = %put.chunk, version = %put.version, "a put was refused: its bytes do not match its checksums");
@@ -51,16 +66,10 @@ impl Store {
         let manifest = self.overlay_base(id, put)?;
         let allocated = if pieces::wants_consolidation(&manifest) {
             let (manifest, data) = self.consolidate(id, &manifest, body)?;
-            self.append(put, manifest, &data)?
+            self.append(put, manifest, &data, None)?
         } else {
-            self.append(put, manifest, body)?
+            self.append(put, manifest, body, None)?
         };
-        self.numbers.puts.fetch_add(1, Ordering::Relaxed);
-        self.numbers.put_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        self.counters.count(put.chunk, self.now(), |numbers| {
-            numbers.writes += 1;
-            numbers.write_bytes += body.len() as u64;
-        });
         Ok(allocated)
     }
 
@@ -105,7 +114,14 @@ impl Store {
         Ok((pieces::whole(id.version, runs, crcs), data))
     }
 
-    fn append(&self, put: &Put, manifest: Manifest, data: &[u8]) -> Result<u32, Status> {
+    /// Writes a version's record; `old` is the entry that it replaces.
+    pub(super) fn append(
+        &self,
+        put: &Put,
+        manifest: Manifest,
+        data: &[u8],
+        old: Option<&Entry>,
+    ) -> Result<u32, Status> {
         let id = VersionId { chunk: put.chunk, version: put.version };
         let facts = Facts {
             id,
@@ -133,7 +149,7 @@ impl Store {
             put_at: facts.put_at,
         };
         let data_at = u32::try_from(head.len()).unwrap_or(u32::MAX);
-        self.usage.lock().change(None, Some(&entry));
+        self.usage.lock().change(old, Some(&entry));
         self.shelf.table.set(id, Some(entry));
         self.shelf.cache.insert(id, &Arc::new(Record::new(place, data_at, manifest, true)));
         self.maintenance.wrote(total);
@@ -149,9 +165,15 @@ fn refuse_write(id: VersionId, error: &std::io::Error) -> Status {
     Status::Io
 }
 
+/// Is a copy that came from another server what it says it is?
+pub(super) fn check_whole(put: &Put, body: &Bytes) -> Result<(), Status> {
+    check_shape(put, body)?;
+    if matches_checksums(&put.patches, body) { Ok(()) } else { Err(Status::Corrupt) }
+}
+
 /// Bounds of a put, before anything is looked at.
 fn check_shape(put: &Put, body: &Bytes) -> Result<(), Status> {
-    if put.patches.len() > PATCHES_MAX {
+    if put.patches.len() > RUNS_MAX {
         return Err(Status::Malformed);
     }
     let mut end = 0_u32;
@@ -188,7 +210,7 @@ fn matches_checksums(patches: &[Patch], body: &[u8]) -> bool {
     })
 }
 
-fn checksums(runs: &[Run], data: &[u8]) -> Vec<u32> {
+pub(super) fn checksums(runs: &[Run], data: &[u8]) -> Vec<u32> {
     let mut crcs = Vec::new();
     let mut rest = data;
     for run in runs {

@@ -26,15 +26,15 @@ pub(super) async fn check_stores(
     findings: &mut Findings,
 ) -> Result<(), Failure> {
     let limit = u32::try_from(LIST_MAX).unwrap_or(u32::MAX);
-    for server in &map.servers {
+    for server in map.servers.iter().filter(|server| server.up) {
         let mut after = None;
         loop {
-            let answer = link.ask_store(server, map.epoch, ChunkRequest::List { after, limit }).await;
+            let answer = link.ask_store(server, map.epoch, ChunkRequest::List { after, until: None, limit }).await;
             let page = match answer.map_err(Failure::new)? {
                 ChunkReply::Held(page) => page,
                 _ => return Err(Failure::new(format!("{} does not list its versions", server.label))),
             };
-            let unnamed: Vec<HeldVersion> = page.iter().filter(|held| !named.contains(&held.id)).copied().collect();
+            let unnamed: Vec<HeldVersion> = page.iter().filter(|held| !named.contains(&whole(held.id))).copied().collect();
             findings.unnamed += unnamed.len() as u64;
             if repair {
                 for some in unnamed.chunks(QUESTIONS_MAX) {
@@ -48,6 +48,11 @@ pub(super) async fn check_stores(
         }
     }
     Ok(())
+}
+
+/// What metadata call a version of which this may be a shard.
+fn whole(id: VersionId) -> VersionId {
+    VersionId { chunk: id.chunk.whole(), version: id.version }
 }
 
 async fn remove_dead(

@@ -3,11 +3,14 @@
 //! Never holds more than a page of inodes; what it keeps are the names of versions.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use dgfs_proto::chunk::{ChunkRef, ChunkReply, ChunkRequest, VersionId};
-use dgfs_proto::ids::Ino;
+use dgfs_proto::class::Shape;
+use dgfs_proto::ids::{Ino, ServerId};
 use dgfs_proto::limits::CHUNK_PAGE_MAX;
-use dgfs_proto::map::ClusterMap;
+use dgfs_proto::map::{ClusterMap, Placement};
 use dgfs_proto::meta::{Content, InodeChunks, MetaReply, MetaRequest, Query};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -18,14 +21,20 @@ use crate::volume::VolumeLink;
 
 /// Inodes asked for at once.
 const PAGE: u32 = 512;
+/// How long a server may take to fetch a good copy, and how often it is looked at.
+const MENDED: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Reads every chunk of every file; the versions they name.
 pub(super) async fn check_files(
     link: &VolumeLink,
     map: &ClusterMap,
+    repair: bool,
     findings: &mut Findings,
 ) -> Result<BTreeSet<VersionId>, Failure> {
-    let mut walk = Walk { link, map, chunk_bytes: chunk_bytes(link).await?, named: BTreeSet::new(), findings };
+    let chunk_bytes = chunk_bytes(link).await?;
+    let mut walk = Walk { link, map, chunk_bytes, named: BTreeSet::new(), repair, findings };
+    let mut progress = Progress::of(link).await;
     let mut after = None;
     loop {
         let page = link.inodes(after, PAGE).await.map_err(Failure::new)?;
@@ -34,7 +43,9 @@ pub(super) async fn check_files(
         for inode in &page {
             walk.inode(inode).await?;
         }
+        progress.show(walk.findings.inodes);
     }
+    progress.end();
     Ok(walk.named)
 }
 
@@ -45,12 +56,56 @@ async fn chunk_bytes(link: &VolumeLink) -> Result<u64, Failure> {
     }
 }
 
+/// How far it is, on a terminal.
+struct Progress {
+    all: u64,
+    shown: bool,
+}
+
+impl Progress {
+    async fn of(link: &VolumeLink) -> Self {
+        let shown = std::io::stderr().is_terminal();
+        let all = if shown { link.status().await.map_or(0, |status| status.usage.inodes) } else { 0 };
+        Self { all, shown }
+    }
+
+    fn show(&self, done: u64) {
+        if self.shown {
+            let permille = done.saturating_mul(1000) / self.all.max(done).max(1);
+            let bar = "#".repeat((permille / 50) as usize);
+            eprint!("\r[{bar:<20}] {done} of {} inodes", self.all.max(done));
+        }
+    }
+
+    fn end(&mut self) {
+        if self.shown {
+            eprintln!();
+        }
+    }
+}
+
 struct Walk<'a> {
     link: &'a VolumeLink,
     map: &'a ClusterMap,
     chunk_bytes: u64,
     named: BTreeSet<VersionId>,
+    repair: bool,
     findings: &'a mut Findings,
+}
+
+/// What became of looking at one chunk everywhere.
+struct Looked {
+    /// Copies or shards that are there and sound.
+    good: usize,
+    bad: Vec<Bad>,
+}
+
+/// A copy or shard that is missing or damaged.
+struct Bad {
+    server: ServerId,
+    label: String,
+    id: VersionId,
+    what: String,
 }
 
 impl Walk<'_> {
@@ -87,28 +142,87 @@ impl Walk<'_> {
     }
 
     async fn chunk(&mut self, ino: Ino, index: u64, chunk: &ChunkRef) -> Result<(), Failure> {
-        let (link, map) = (self.link, self.map);
         self.findings.chunks += 1;
-        let id = VersionId { chunk: chunk.chunk, version: chunk.version };
-        self.named.insert(id);
-        let servers = map.replicas(chunk.chunk.partition());
-        if servers.is_empty() {
-            self.report(ino, index, chunk, "no storage server is assigned to it").await?;
+        self.named.insert(VersionId { chunk: chunk.chunk, version: chunk.version });
+        let Some(placement) = self.map.placement(chunk.chunk).filter(|placement| !placement.members.is_empty()) else {
+            return self.report(ino, index, chunk, "no storage server is assigned to it").await;
+        };
+        let looked = self.look_at(placement, chunk).await?;
+        let needed = match chunk.chunk.class().shape() {
+            Shape::Replicated(_) => 1,
+            Shape::Coded { data, .. } => usize::from(data),
+        };
+        let bad = looked.bad;
+        if bad.is_empty() && looked.good >= needed {
+            return Ok(());
         }
-        for id_of_server in servers {
-            let Some(server) = map.server(*id_of_server) else {
-                self.report(ino, index, chunk, &format!("storage server {id_of_server} is not known")).await?;
-                continue;
-            };
-            let answer = link.ask_store(server, map.epoch, ChunkRequest::Verify(id)).await.map_err(Failure::new)?;
-            let ChunkReply::Refused(status) = answer else { continue };
-            // A running cluster goes on writing: the file may have moved on since its page was read.
-            if !self.moved_on(ino, index, chunk).await? {
-                let what = if status == Status::NoVersion { "missing".to_owned() } else { status.to_string() };
-                self.report(ino, index, chunk, &format!("{what} on {}", server.label)).await?;
+        // A running cluster goes on writing: the file may have moved on since its page was read.
+        if self.moved_on(ino, index, chunk).await? {
+            return Ok(());
+        }
+        if looked.good < needed {
+            let words: Vec<String> = bad.iter().map(|bad| format!("{} on {}", bad.what, bad.label)).collect();
+            let words = if words.is_empty() { "no server that has it answers".to_owned() } else { words.join(", ") };
+            return self.report(ino, index, chunk, &words).await;
+        }
+        for bad in bad {
+            self.findings.degraded += 1;
+            if self.repair && self.mend(&bad).await? {
+                self.findings.repaired += 1;
             }
         }
         Ok(())
+    }
+
+    /// Has every copy or shard read where it is meant to be.
+    async fn look_at(&self, placement: &Placement, chunk: &ChunkRef) -> Result<Looked, Failure> {
+        let mut looked = Looked { good: 0, bad: Vec::new() };
+        for (place, member) in (0_u8..).zip(&placement.members) {
+            let server = self.map.server(member.server).filter(|server| server.up);
+            let Some(server) = server else { continue };
+            let id = VersionId { chunk: chunk.chunk.with_shard(place), version: chunk.version };
+            let answer = self.link.ask_store(server, self.map.epoch, ChunkRequest::Verify(id)).await;
+            match answer.map_err(Failure::new)? {
+                ChunkReply::Refused(Status::NoVersion) if !member.full => {}
+                ChunkReply::Refused(status) => {
+                    let what = if status == Status::NoVersion { "missing".to_owned() } else { status.to_string() };
+                    looked.bad.push(Bad { server: server.id, label: server.label.clone(), id, what });
+                }
+                _ => looked.good += 1,
+            }
+        }
+        if looked.good == 0 {
+            looked.good += self.good_extras(placement, chunk).await;
+        }
+        Ok(looked)
+    }
+
+    /// Copies that servers hold for others.
+    async fn good_extras(&self, placement: &Placement, chunk: &ChunkRef) -> usize {
+        let mut good = 0;
+        for extra in &placement.extras {
+            let Some(server) = self.map.server(extra.server).filter(|server| server.up) else { continue };
+            let id = VersionId { chunk: chunk.chunk.with_shard(extra.place), version: chunk.version };
+            let answer = self.link.ask_store(server, self.map.epoch, ChunkRequest::Verify(id)).await;
+            good += usize::from(matches!(answer, Ok(ChunkReply::Done)));
+        }
+        good
+    }
+
+    /// Has a server fetch a good copy; true once it has it.
+    async fn mend(&self, bad: &Bad) -> Result<bool, Failure> {
+        let Some(server) = self.map.server(bad.server) else { return Ok(false) };
+        let asked = self.link.ask_store(server, self.map.epoch, ChunkRequest::Repair(vec![bad.id])).await;
+        let _taken = asked.map_err(Failure::new)?;
+        let until = tokio::time::Instant::now() + MENDED;
+        while tokio::time::Instant::now() < until {
+            let answer = self.link.ask_store(server, self.map.epoch, ChunkRequest::Verify(bad.id)).await;
+            if matches!(answer, Ok(ChunkReply::Done)) {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(false)
     }
 
     async fn report(&mut self, ino: Ino, index: u64, chunk: &ChunkRef, what: &str) -> Result<(), Failure> {

@@ -24,10 +24,10 @@ fn take_over(bench: &mut Bench, epoch: u64) {
     let snapshot = Snapshot {
         volume: bench.core.volume.clone(),
         counters: bench.core.counters,
-        assignment: bench.core.assignment.clone(),
+        settings: bench.core.settings.clone(),
+        cluster: super::one_server(),
         sessions: stored(&bench.rows),
         answers: Vec::new(),
-        servers: Vec::new(),
         consumers: Vec::new(),
         orphans: Vec::new(),
         locks: Vec::new(),

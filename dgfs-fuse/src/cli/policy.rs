@@ -1,0 +1,104 @@
+//! `dgfs policy`: how redundantly the files of a directory are stored.
+//!
+//! Never decides: a policy is an extended attribute of the directory, checked by the metadata service.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::Failure;
+use crate::cli::args::{PolicyArgs, PolicyCommand};
+use crate::cli::files::read_attribute;
+use crate::mount::table::mounts;
+
+/// The attribute.
+const REDUNDANCY: &str = "dgfs.policy.redundancy";
+
+/// Runs the command.
+pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
+    match &args.command {
+        PolicyCommand::Get { path, json } => get(path, *json),
+        PolicyCommand::Set { path, redundancy } => set(path, &redundancy.to_string()),
+        PolicyCommand::Unset { path } => unset(path),
+    }
+}
+
+fn get(path: &Path, json: bool) -> Result<(), Failure> {
+    let path = path.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let root = mount_of(&path)?;
+    let found = path.ancestors().take_while(|at| at.starts_with(&root)).find_map(|at| Some((at, own(at)?)));
+    let (class, from) = match found {
+        Some((at, class)) => (class, at.display().to_string()),
+        None => (volume_class(&root)?, "the volume".to_owned()),
+    };
+    if json {
+        println!("{}", json!({ "path": path, "redundancy": class, "from": from }));
+    } else {
+        println!("redundancy {class} (set for {from})");
+    }
+    Ok(())
+}
+
+/// The DGFS mount that `path` lies on.
+fn mount_of(path: &Path) -> Result<PathBuf, Failure> {
+    let mounts = mounts().map_err(Failure::new)?;
+    let on = mounts.into_iter().filter(|mount| path.starts_with(&mount.mount_point));
+    let nearest = on.max_by_key(|mount| mount.mount_point.as_os_str().len());
+    match nearest.filter(crate::mount::table::Mounted::is_dgfs) {
+        Some(mount) => Ok(mount.mount_point),
+        None => Err(Failure::new(format!("{} is not on a DGFS mount", path.display()))),
+    }
+}
+
+fn own(path: &Path) -> Option<String> {
+    let bytes = read_attribute(path, REDUNDANCY).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the volume was made with, as its map tells it.
+fn volume_class(root: &Path) -> Result<String, Failure> {
+    let failed = |error: io::Error| Failure::new(format!("{}: {error}", root.display()));
+    let bytes = read_attribute(root, "dgfs.status").map_err(failed)?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(Failure::new)?;
+    let class = value.pointer("/meta/map/default_class").and_then(serde_json::Value::as_str);
+    class.map(str::to_owned).ok_or_else(|| Failure::new("the mount does not tell its volume's class"))
+}
+
+fn set(path: &Path, value: &str) -> Result<(), Failure> {
+    let (at, name) = words(path)?;
+    // SAFETY: both strings end with a NUL, and the value's length is its own.
+    let code = unsafe { libc::setxattr(at.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if code == 0 { Ok(()) } else { Err(explained(path, value, &io::Error::last_os_error())) }
+}
+
+fn unset(path: &Path) -> Result<(), Failure> {
+    let (at, name) = words(path)?;
+    // SAFETY: both strings end with a NUL.
+    let code = unsafe { libc::removexattr(at.as_ptr(), name.as_ptr()) };
+    if code == 0 { Ok(()) } else { Err(explained(path, "none", &io::Error::last_os_error())) }
+}
+
+fn words(path: &Path) -> Result<(CString, CString), Failure> {
+    let at = CString::new(path.as_os_str().as_bytes()).map_err(Failure::new)?;
+    let name = CString::new(REDUNDANCY).map_err(Failure::new)?;
+    Ok((at, name))
+}
+
+fn explained(path: &Path, value: &str, error: &io::Error) -> Failure {
+    let at = path.display();
+    match error.raw_os_error() {
+        Some(libc::ERANGE) => Failure::new(format!(
+            "{value} needs more storage servers in different places than there are: `dgfs server ls` shows them; add some, \
+             or choose a class that is less wide"
+        )),
+        Some(libc::ENOSPC) => {
+            Failure::new("too many directories have a policy of their own, or too many classes are in use")
+        }
+        Some(libc::ENODATA) => Failure::new(format!("{at} has no policy of its own")),
+        Some(libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),
+        _ => Failure::new(format!("{at}: {error}")),
+    }
+}

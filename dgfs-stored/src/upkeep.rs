@@ -1,0 +1,218 @@
+//! Keeps the copies of this server good: replaces damaged versions, reads everything in a set period, gives away what is not its own.
+//!
+//! Never drops a version that the map says it holds. Always: a damaged version is replaced only by bytes that match their
+//! writer's checksums.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dgfs_proto::chunk::VersionId;
+use dgfs_proto::class::Class;
+use dgfs_proto::ids::{ChunkId, Partition, ServerId};
+use dgfs_proto::limits::LIST_MAX;
+use dgfs_proto::map::ClusterMap;
+use dgfs_proto::status::Status;
+use tokio::sync::watch;
+
+use crate::fill::range_of;
+use crate::pace::Pace;
+use crate::view::ClusterView;
+
+/// Pause before repairs that failed are tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Versions looked at in one page of the scrub.
+const SCRUB_PAGE: usize = 256;
+/// The scrub goes on at least so fast, bytes a second: a small store is not read byte by byte for days.
+const SCRUB_RATE_MIN: u64 = 1 << 20;
+
+/// Replaces damaged versions as they are found, until `stopped`.
+pub(crate) async fn heal(view: Arc<ClusterView>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let failed = tokio::select! {
+            failed = heal_all(&view) => failed,
+            _ = stopped.changed() => return,
+        };
+        let woken = async {
+            if failed {
+                tokio::time::sleep(RETRY).await;
+            } else {
+                view.store().upkeep.wake.notified().await;
+            }
+        };
+        tokio::select! {
+            () = woken => {}
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// True when some could not be replaced now.
+async fn heal_all(view: &Arc<ClusterView>) -> bool {
+    let mut left = Vec::new();
+    while let Some((chunk, damaged)) = view.store().take_damaged() {
+        match heal_chunk(view, chunk, &damaged).await {
+            Ok(()) => {}
+            Err(Status::NoVersion | Status::Corrupt) => {
+                tracing::error!(%chunk, versions = damaged.len(), "damaged, and no other server has a good copy");
+            }
+            Err(_) => left.push((chunk, damaged)),
+        }
+    }
+    let failed = !left.is_empty();
+    for (_, damaged) in left {
+        view.store().damaged.lock().extend(damaged);
+    }
+    failed
+}
+
+async fn heal_chunk(view: &Arc<ClusterView>, chunk: ChunkId, damaged: &BTreeSet<VersionId>) -> Result<(), Status> {
+    let known = damaged.clone();
+    let replace = view.blocking(move |store| store.to_replace(chunk, &known)).await?;
+    // Those that show data of a damaged record first: once it is replaced, what they point at is gone.
+    let (last, first): (Vec<VersionId>, Vec<VersionId>) = replace.into_iter().partition(|id| damaged.contains(id));
+    let mut healed = import_missing(view, damaged, &last).await?;
+    for id in first.into_iter().chain(last) {
+        let whole = view.fetch(id).await?;
+        healed += u64::from(view.blocking(move |store| store.replace(id, &whole)).await?);
+    }
+    view.store().sync().await?;
+    view.blocking(move |store| store.settle_chunk(chunk)).await?;
+    view.store().count_healed(healed);
+    tracing::info!(%chunk, versions = healed, "damaged versions were replaced by good copies");
+    Ok(())
+}
+
+/// Versions that are not here at all, as `dgfs fsck` found; how many were kept.
+async fn import_missing(
+    view: &Arc<ClusterView>,
+    damaged: &BTreeSet<VersionId>,
+    held: &[VersionId],
+) -> Result<u64, Status> {
+    let mut imported = 0;
+    for id in damaged.iter().copied().filter(|id| !held.contains(id)) {
+        let whole = view.fetch(id).await?;
+        // One that was dropped here meanwhile is not wanted.
+        match view.blocking(move |store| store.import(id, &whole)).await {
+            Ok(_) => imported += 1,
+            Err(Status::Stale) => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(imported)
+}
+
+/// Reads everything once in each `period`, until `stopped`.
+pub(crate) async fn scrub(view: Arc<ClusterView>, period: Duration, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let began = tokio::time::Instant::now();
+        let pass = scrub_once(&view, period);
+        tokio::select! {
+            () = pass => {}
+            _ = stopped.changed() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(began + period) => {}
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+async fn scrub_once(view: &Arc<ClusterView>, period: Duration) {
+    let bytes = view.store().status().live_bytes;
+    // Half the period is kept for what comes in between.
+    let rate = (bytes * 2 / period.as_secs().max(1)).max(SCRUB_RATE_MIN);
+    let pace = Pace::new(Some(rate));
+    let upkeep = &view.store().upkeep;
+    let mut after = None;
+    loop {
+        let Ok(page) = view.held(after, None, SCRUB_PAGE).await else { return };
+        for held in &page {
+            let id = held.held.id;
+            match view.blocking(move |store| store.verify(id)).await {
+                Ok(()) | Err(Status::NoVersion) => {}
+                Err(status) => {
+                    upkeep.scrub_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(chunk = %id.chunk, version = %id.version, %status, "the scrub found a damaged version");
+                }
+            }
+            let len = u64::from(held.held.allocated);
+            upkeep.scrubbed_bytes.fetch_add(len, Ordering::Relaxed);
+            pace.after(len).await;
+        }
+        match page.last() {
+            Some(last) if page.len() == SCRUB_PAGE => after = Some(last.held.id),
+            Some(_) | None => break,
+        }
+    }
+    upkeep.scrubbed_at.store(view.store().now(), Ordering::Relaxed);
+}
+
+/// Drops partitions that have moved to others, as each newer map says, until `stopped`.
+pub(crate) async fn vacate(view: Arc<ClusterView>, mut stopped: watch::Receiver<bool>) {
+    let mut epochs = view.epochs();
+    // Partitions that were looked at and are not this server's.
+    let mut empty: BTreeSet<(Class, Partition)> = BTreeSet::new();
+    loop {
+        let map = view.map();
+        if let Some(own) = view.own() {
+            let foreign = foreign_partitions(&map, own);
+            empty.retain(|partition| foreign.contains(partition));
+            for (class, partition) in foreign.difference(&empty.clone()) {
+                match drop_partition(&view, *class, *partition).await {
+                    Ok(dropped) => {
+                        empty.insert((*class, *partition));
+                        if dropped > 0 {
+                            tracing::info!(%class, partition = partition.0, versions = dropped, "dropped what has moved to others");
+                        }
+                    }
+                    Err(status) => tracing::debug!(%status, "a partition that has moved could not be dropped yet"),
+                }
+            }
+        }
+        tokio::select! {
+            changed = epochs.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// Partitions that this server does not hold, and whose members all hold everything.
+fn foreign_partitions(map: &ClusterMap, own: ServerId) -> BTreeSet<(Class, Partition)> {
+    let mut foreign = BTreeSet::new();
+    for class in &map.classes {
+        for (partition, placement) in (0_u16..).zip(&class.placements) {
+            let settled = placement.members.len() == class.class.width()
+                && placement.members.iter().all(|member| member.full);
+            if settled && !placement.holds(own) {
+                foreign.insert((class.class, Partition(partition)));
+            }
+        }
+    }
+    foreign
+}
+
+async fn drop_partition(view: &Arc<ClusterView>, class: Class, partition: Partition) -> Result<usize, Status> {
+    let (mut after, until) = range_of(class, partition);
+    let mut dropped = 0;
+    loop {
+        let _one_at_a_time = view.vacating.lock().await;
+        let page = view.held(after, until, LIST_MAX).await?;
+        let Some(last) = page.last().map(|held| held.held.id) else { return Ok(dropped) };
+        let ids: Vec<VersionId> = page.iter().map(|held| held.held.id).collect();
+        // A newer map may have given it back meanwhile: then nothing more goes.
+        let own = view.own();
+        let held_again = view.map().placement_of(class, partition).is_none_or(|now| own.is_none_or(|own| now.holds(own)));
+        if held_again {
+            return Err(Status::OldMap);
+        }
+        dropped += ids.len();
+        view.blocking(move |store| store.drop_versions(&ids)).await?;
+        after = Some(last);
+    }
+}

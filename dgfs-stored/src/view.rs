@@ -1,0 +1,153 @@
+//! What a storage daemon knows of its cluster: the map, and ways to the other members.
+//!
+//! Never decides who holds what. Always: the map only grows newer, and a put that was admitted by an older map is in the store
+//! before a newer one is in force, so that whoever lists a partition by the newer map misses nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dgfs_client::stores::ChunkDirectory;
+use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, VersionId};
+use dgfs_proto::ids::{ChunkId, Epoch, ServerId};
+use dgfs_proto::map::{ClusterMap, ServerInfo};
+use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{Channel, MetaProtocol};
+use dgfs_runtime::telemetry::fresh_request_id;
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use crate::store::Store;
+
+/// How long one call to another server or to meta may take.
+const CALL: Duration = Duration::from_secs(5);
+
+/// The map in force and the peers.
+pub struct ClusterView {
+    store: Arc<Store>,
+    metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    peers: Arc<dyn ChunkDirectory>,
+    map: RwLock<Arc<ClusterMap>>,
+    /// One asks meta, the others wait for its answer.
+    asking: tokio::sync::Mutex<()>,
+    epochs: watch::Sender<Epoch>,
+    /// Held while a partition that moved is dropped, and while it is listed as one's own: it may have moved back.
+    pub(crate) vacating: tokio::sync::Mutex<()>,
+}
+
+impl ClusterView {
+    /// A view without a map yet.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+        peers: Arc<dyn ChunkDirectory>,
+    ) -> Arc<Self> {
+        let (epochs, _) = watch::channel(Epoch(0));
+        Arc::new(Self { store, metas, peers, map: RwLock::default(), asking: tokio::sync::Mutex::new(()), epochs, vacating: tokio::sync::Mutex::new(()) })
+    }
+
+    /// The map in force.
+    #[must_use]
+    pub fn map(&self) -> Arc<ClusterMap> {
+        Arc::clone(&self.map.read())
+    }
+
+    /// The map, which stays in force while the answer lives.
+    pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Arc<ClusterMap>> {
+        self.map.read()
+    }
+
+    /// This daemon's number.
+    pub(crate) fn own(&self) -> Option<ServerId> {
+        self.store.server()
+    }
+
+    /// Hears of each newer map.
+    pub(crate) fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epochs.subscribe()
+    }
+
+    /// Brings the map to `epoch` or later; false when meta does not tell it now.
+    pub(crate) async fn reach(&self, epoch: Epoch) -> bool {
+        if self.map.read().epoch >= epoch {
+            return true;
+        }
+        let _asking = self.asking.lock().await;
+        let known = self.map.read().epoch;
+        if known >= epoch {
+            return true;
+        }
+        for meta in &self.metas {
+            let call = MetaCall { request_id: fresh_request_id(), session: None, request: MetaRequest::GetMap(known) };
+            if let Ok((MetaReply::Map(Some(newer)), _)) = meta.call(call, Bytes::new(), Some(CALL)).await {
+                self.adopt(newer);
+                break;
+            }
+        }
+        self.map.read().epoch >= epoch
+    }
+
+    /// Puts a newer map in force. Waits for puts that are being admitted.
+    pub(crate) fn adopt(&self, newer: ClusterMap) {
+        let epoch = newer.epoch;
+        let mut map = self.map.write();
+        if epoch <= map.epoch {
+            return;
+        }
+        *map = Arc::new(newer);
+        drop(map);
+        self.epochs.send_replace(epoch);
+    }
+
+    /// Asks another server.
+    pub(crate) async fn ask(&self, server: &ServerInfo, request: ChunkRequest) -> Result<(ChunkReply, Bytes), Status> {
+        let map_epoch = self.map.read().epoch;
+        let call = ChunkCall { request_id: fresh_request_id(), map_epoch, session: None, request };
+        match self.peers.channel(server).call(call, Bytes::new(), Some(CALL)).await {
+            Ok((ChunkReply::Refused(status), _)) => Err(status),
+            Ok((ChunkReply::OldMap(newer), _)) => {
+                self.adopt(newer);
+                Err(Status::OldMap)
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                tracing::debug!(%error, server = server.id.0, "another storage server did not answer");
+                Err(Status::Unavailable)
+            }
+        }
+    }
+
+    /// Where to look for a version, or for a shard: the others in the order of hope.
+    pub(crate) fn sources(&self, map: &ClusterMap, chunk: ChunkId, place: Option<u8>) -> Vec<ServerInfo> {
+        let Some(placement) = map.placement(chunk) else { return Vec::new() };
+        let own = self.own();
+        let order = map.read_order(placement, place).into_iter().filter(|id| Some(*id) != own);
+        order.filter_map(|id| map.server(id).cloned()).collect()
+    }
+
+    /// The store it is about.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Runs longer work on the store off the async threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || work(&store)).await.unwrap_or(Err(Status::Io))
+    }
+
+    /// What the store holds behind `after` and below `until`.
+    pub(crate) async fn held(
+        &self,
+        after: Option<VersionId>,
+        until: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<crate::store::Held>, Status> {
+        self.blocking(move |store| store.list_until(after, until, limit)).await
+    }
+}
