@@ -30,7 +30,12 @@ impl Core {
 
     async fn change_xattr(&self, op: &Op, ino: Ino, mutation: Mutation) -> Result<(), Status> {
         let asked = self.attrs.asking();
+        let is_policy = sets_policy(&mutation);
         let changed = self.link.mutate(op, mutation).await;
+        if is_policy && changed.is_ok() {
+            // The map says that policies changed; this mount's next write is to follow its own.
+            self.refresh_map(op).await?;
+        }
         match changed.map(attr_of) {
             Ok(Ok(attr)) => {
                 self.attrs.settle(asked, &attr);
@@ -69,6 +74,12 @@ impl Core {
             _ => Err(Status::Malformed),
         }
     }
+}
+
+/// Does it set or remove a policy?
+fn sets_policy(mutation: &Mutation) -> bool {
+    let (Mutation::SetXattr { name, .. } | Mutation::RemoveXattr { name, .. }) = mutation else { return false };
+    name.starts_with(b"dgfs.policy.")
 }
 
 /// Do the flags say that there is no such attribute? `dgfs.*` names are meta's own and not counted by flags.

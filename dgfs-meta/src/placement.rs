@@ -14,14 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dgfs_proto::class::Class;
 use dgfs_proto::ids::{Partition, ServerId};
-use dgfs_proto::limits::PARTITIONS;
 use dgfs_proto::map::Labels;
 
 use crate::placement::chain::{Step, chain_into};
 use crate::placement::lots::{Dice, Lots, minus_log2, mix};
 
-/// Partitions, as the length of a list.
-const PARTITION_COUNT: usize = PARTITIONS as usize;
 /// Stands for the partition itself where a lot is no server's.
 const NOBODY: ServerId = ServerId(u32::MAX);
 /// How often the partitions in which a domain has more than one holder are gone through: an inequality passes from
@@ -39,7 +36,7 @@ pub(crate) struct Candidate {
     pub(crate) labels: Labels,
 }
 
-/// Which servers hold each partition of `class`, by place. `before` is what holds now: an entry for each partition, or
+/// Which servers hold each of so many partitions of `class`, by place. `before` is what holds now: an entry for each partition, or
 /// none at first; servers in it that are not candidates lose their places.
 ///
 /// Members of a partition never share a failure domain: the widest of zone, host, disk and server of which the
@@ -55,8 +52,13 @@ pub(crate) struct Candidate {
 /// or less than 20 % and 16 more; it is above where a server that lacks a place may not enter where one is empty, so that
 /// a third must move too. That is so for each place of a server whose new labels put it into a domain with others: the
 /// minimum is then twice what the servers lack.
-pub(crate) fn assign(class: Class, before: &[Vec<ServerId>], candidates: &[Candidate]) -> Vec<Vec<ServerId>> {
-    let mut layout = Layout::new(class, before, &eligible(candidates));
+pub(crate) fn assign(
+    partitions: u16,
+    class: Class,
+    before: &[Vec<ServerId>],
+    candidates: &[Candidate],
+) -> Vec<Vec<ServerId>> {
+    let mut layout = Layout::new(usize::from(partitions), class, before, &eligible(candidates));
     layout.keep();
     layout.release();
     layout.fill();
@@ -226,7 +228,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(class: Class, before: &[Vec<ServerId>], pool: &[&Candidate]) -> Self {
+    fn new(partitions: usize, class: Class, before: &[Vec<ServerId>], pool: &[&Candidate]) -> Self {
         let domains = domains(class.width(), pool);
         let width = class.width().min(domains.len());
         let numbers: BTreeMap<ServerId, usize> = pool.iter().map(|one| one.id).zip(0..).collect();
@@ -235,16 +237,16 @@ impl Layout {
             before: held.iter().take(class.width()).map(|id| numbers.get(id).copied()).collect(),
             members: Vec::with_capacity(width),
         };
-        let mut groups: Vec<Group> = before.iter().take(PARTITION_COUNT).map(group).collect();
-        groups.resize_with(PARTITION_COUNT, Group::default);
-        let servers = servers(width, &domains, pool);
+        let mut groups: Vec<Group> = before.iter().take(partitions).map(group).collect();
+        groups.resize_with(partitions, Group::default);
+        let servers = servers(width, partitions, &domains, pool);
         Self { lots: Lots { class }, width, domains, servers, groups }
     }
 
     /// Keeps the members there are, one of each domain. Partitions that leave no choice come first: by then it is known
     /// who lacks most.
     fn keep(&mut self) {
-        let (clear, contested): (Vec<usize>, Vec<usize>) = (0..PARTITION_COUNT).partition(|at| self.is_clear(*at));
+        let (clear, contested): (Vec<usize>, Vec<usize>) = (0..self.groups.len()).partition(|at| self.is_clear(*at));
         for at in clear.iter().chain(&contested) {
             while let Some(server) = self.neediest(*at) {
                 self.admit(*at, server);
@@ -362,7 +364,7 @@ impl Layout {
     /// Fills what is still empty. There is a chain into each such place as long as quotas can be met, which is how they
     /// are made: the difference between this layout and one that meets them consists of such chains.
     fn exchange(&mut self) {
-        for at in 0..PARTITION_COUNT {
+        for at in 0..self.groups.len() {
             while self.groups.get(at).is_some_and(|group| self.empty_in(group) > 0) {
                 let Some(chain) = chain_into(self, at) else { break };
                 for Step { at, leaver, comer } in chain {
@@ -413,7 +415,7 @@ impl Layout {
 
     /// What a server lacks, or has too much; counted from a server that has every partition and should have none.
     fn need_of(&self, server: usize) -> usize {
-        self.servers.get(server).map_or(0, |server| (server.quota + PARTITION_COUNT).saturating_sub(server.held()))
+        self.servers.get(server).map_or(0, |server| (server.quota + self.groups.len()).saturating_sub(server.held()))
     }
 
     /// The members, at the places they had; new ones at those left over, by lot, so that no server is first everywhere.
@@ -439,13 +441,13 @@ impl Layout {
 }
 
 /// The servers of a pool with their quotas: the places by domain, then each domain's by server.
-fn servers(width: usize, domains: &[Vec<usize>], pool: &[&Candidate]) -> Vec<Server> {
+fn servers(width: usize, partitions: usize, domains: &[Vec<usize>], pool: &[&Candidate]) -> Vec<Server> {
     let server = |one: &&Candidate| Server { id: one.id, domain: 0, quota: 0, kept: Vec::new(), fresh: Vec::new() };
     let mut servers: Vec<Server> = pool.iter().map(server).collect();
     let weight = |at: &usize| pool.get(*at).map_or(0, |one| u64::from(one.weight));
     let weights: Vec<Vec<u64>> = domains.iter().map(|domain| domain.iter().map(weight).collect()).collect();
     let sums: Vec<u64> = weights.iter().map(|weights| weights.iter().sum()).collect();
-    let totals = shares(width * PARTITION_COUNT, PARTITION_COUNT, &sums);
+    let totals = shares(width * partitions, partitions, &sums);
     for (number, ((domain, weights), total)) in domains.iter().zip(&weights).zip(totals).enumerate() {
         for (at, quota) in domain.iter().zip(shares(total, total, weights)) {
             if let Some(server) = servers.get_mut(*at) {

@@ -163,11 +163,17 @@ impl ClusterMap {
                 targets.push((member.server, place));
                 continue;
             }
-            let stands_in = |extra: &&Extra| extra.place == place && self.is_up(extra.server);
+            let is_taken = |server: ServerId| {
+                placement.members.iter().any(|member| member.server == server)
+                    || targets.iter().any(|(taken, _)| *taken == server)
+            };
+            let stands_in =
+                |extra: &&Extra| extra.place == place && self.is_up(extra.server) && !is_taken(extra.server);
             // The last one is the newest: earlier ones with the same place are leaving.
-            targets.extend(placement.extras.iter().rev().find(stands_in).map(|extra| (extra.server, place)));
+            let stand_in = placement.extras.iter().rev().find(stands_in).map(|extra| (extra.server, place));
+            targets.extend(stand_in);
         }
-        let enough = !targets.is_empty() && targets.len() >= chunk.class().minimum().min(placement.members.len());
+        let enough = targets.len() >= chunk.class().minimum();
         WriteSet { targets, enough }
     }
 

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
+use dgfs_proto::class::Class;
+use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
 use dgfs_proto::limits::{EDITS_MAX, PARTITIONS};
-use dgfs_proto::map::{ClusterMap, ServerInfo};
+use dgfs_proto::map::{ClassMap, ClusterMap, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
     Commit, Content, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent, Notice,
     OpenMode, Query, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
@@ -201,12 +202,18 @@ fn map() -> ClusterMap {
         id: ServerId(1),
         address: String::new(),
         label: "fake".to_owned(),
+        labels: Labels::default(),
+        weight: 1,
+        standing: Standing::Active,
         up: true,
         capacity_bytes: 1 << 40,
         used_bytes: 0,
         free_bytes: 1 << 40,
     };
-    ClusterMap { epoch: Epoch(1), servers: vec![server], assignment: vec![vec![ServerId(1)]; usize::from(PARTITIONS)] }
+    let members = vec![Holder { server: ServerId(1), full: true, since: Epoch(1) }];
+    let placement = Placement { members, extras: Vec::new(), changed: Epoch(1) };
+    let classes = vec![ClassMap { class: Class::SINGLE, placements: vec![placement; usize::from(PARTITIONS)] }];
+    ClusterMap { epoch: Epoch(1), servers: vec![server], classes, default_class: Class::SINGLE, policies: 0 }
 }
 
 fn attr(ino: Ino, kind: FileKind, now: Timestamp) -> Attr {
@@ -316,7 +323,7 @@ impl Truth {
                 let first = self.next + 1;
                 self.next += u64::from(chunks.max(versions)) + 1;
                 Ok(MetaReply::Granted {
-                    chunk: ChunkId::new(first).unwrap(),
+                    chunk: first,
                     version: ChunkVersion::new(first).unwrap(),
                 })
             }

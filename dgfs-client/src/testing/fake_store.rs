@@ -105,9 +105,12 @@ impl FakeStore {
             },
             ChunkRequest::Extents(id) => (self.extents(id), Bytes::new()),
             ChunkRequest::Sync => (ChunkReply::Done, Bytes::new()),
-            ChunkRequest::Verify(_) | ChunkRequest::List { .. } | ChunkRequest::Status | ChunkRequest::Drop(_) => {
-                (ChunkReply::Refused(Status::NotSupported), Bytes::new())
-            }
+            ChunkRequest::Verify(_)
+            | ChunkRequest::List { .. }
+            | ChunkRequest::Status
+            | ChunkRequest::Drop(_)
+            | ChunkRequest::Export(_)
+            | ChunkRequest::Repair(_) => (ChunkReply::Refused(Status::NotSupported), Bytes::new()),
         }
     }
 }

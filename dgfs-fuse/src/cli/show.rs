@@ -196,9 +196,10 @@ fn info_text(value: &Value) -> String {
     for chunk in items(value, "/chunks") {
         let servers: Vec<_> = items(chunk, "/servers").iter().map(|server| text(server, "")).collect();
         lines.push(format!(
-            "chunk      [{}] {} version {}, {} bytes on {}",
+            "chunk      [{}] {} {} version {}, {} bytes on {}",
             text(chunk, "/index"),
             text(chunk, "/chunk"),
+            text(chunk, "/class"),
             text(chunk, "/version"),
             text(chunk, "/len"),
             servers.join(", ")
@@ -216,8 +217,8 @@ mod tests {
     #[test]
     fn a_file_is_shown_with_its_chunks_and_servers() {
         let value = json!({ "ino": 5, "size": 9, "allocated": 9, "data_version": 2, "inline": false,
-            "chunks": [{ "index": 0, "chunk": 7, "version": 8, "len": 9, "servers": ["1 (a)", "2 (b)"] }] });
-        assert!(info_text(&value).contains("[0] 7 version 8, 9 bytes on 1 (a), 2 (b)"), "{}", info_text(&value));
+            "chunks": [{ "index": 0, "chunk": 7, "class": "r2", "version": 8, "len": 9, "servers": ["1 (a)", "2 (b)"] }] });
+        assert!(info_text(&value).contains("[0] 7 r2 version 8, 9 bytes on 1 (a), 2 (b)"), "{}", info_text(&value));
     }
 
     #[test]

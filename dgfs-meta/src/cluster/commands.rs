@@ -8,6 +8,7 @@ use dgfs_proto::map::Standing;
 use dgfs_proto::meta::ServerCommand;
 
 use crate::cluster::{Cluster, WEIGHT_MAX};
+use crate::placement::assign;
 
 impl Cluster {
     /// Carries a command out.
@@ -19,7 +20,7 @@ impl Cluster {
             return Err(format!("there is no storage server {id}: `dgfs server ls` shows them"));
         }
         match command {
-            ServerCommand::Drain => self.set_standing(id, Standing::Draining),
+            ServerCommand::Drain => self.drain(id),
             ServerCommand::Undrain => self.set_standing(id, Standing::Active),
             ServerCommand::Remove { force } => self.remove(id, *force),
             ServerCommand::Label { label, zone, host, disk } => self.relabel(id, [label, zone, host, disk]),
@@ -27,6 +28,21 @@ impl Cluster {
         }?;
         self.assign_if_due();
         Ok(())
+    }
+
+    fn drain(&mut self, id: ServerId) -> Result<(), String> {
+        let mut others = self.candidates();
+        others.retain(|candidate| candidate.id != id);
+        for class in self.classes.keys() {
+            let apart = assign(1, *class, &[], &others).first().map_or(0, Vec::len);
+            if apart < class.width() {
+                return Err(format!(
+                    "without storage server {id} only {apart} are left that lie apart, and {class} needs {}: add one first",
+                    class.width()
+                ));
+            }
+        }
+        self.set_standing(id, Standing::Draining)
     }
 
     fn set_standing(&mut self, id: ServerId, standing: Standing) -> Result<(), String> {

@@ -132,7 +132,7 @@ impl Cluster {
             self.classes.entry(class).or_insert_with(|| vec![Placement::default(); usize::from(self.partitions)]);
         let servers = |placement: &Placement| placement.members.iter().map(|holder| holder.server).collect();
         let before: Vec<Vec<ServerId>> = placements.iter().map(servers).collect();
-        let after = assign(class, &before, candidates);
+        let after = assign(self.partitions, class, &before, candidates);
         let mut changed = fresh;
         for ((placement, old), new) in placements.iter_mut().zip(before).zip(after) {
             if old != new {

@@ -200,8 +200,8 @@ impl World {
         let at = self.rng.below(self.servers.len() as u64) as usize;
         let id = self.servers[at].id;
         let command = if self.rng.below(2) == 0 { ServerCommand::Drain } else { ServerCommand::Undrain };
-        self.log.push(format!("{command:?} {id}"));
-        self.cluster.command(id, &command).unwrap();
+        let done = self.cluster.command(id, &command);
+        self.log.push(format!("{command:?} {id}: {done:?}"));
     }
 
     fn weigh(&mut self) {

@@ -67,7 +67,7 @@ impl Cluster {
         let places = u8::try_from(placement.members.len()).unwrap_or(u8::MAX);
         let stands_in = |place: u8| placement.extras.iter().any(|extra| extra.place == place && self.answers(extra.server));
         let stand_ins = (0..places).filter(|place| is_down(*place) && stands_in(*place)).count();
-        !placement.members.is_empty() && up + stand_ins >= class.minimum().min(placement.members.len())
+        up + stand_ins >= class.minimum()
     }
 
     /// The servers, for people.
@@ -122,7 +122,7 @@ impl Cluster {
 
     /// How many copies or shards of a class could lie apart from each other with the servers there are.
     pub(crate) fn domains_for(&self, class: Class) -> usize {
-        let one = assign(class, &[], &self.candidates());
+        let one = assign(1, class, &[], &self.candidates());
         one.first().map_or(0, Vec::len)
     }
 }

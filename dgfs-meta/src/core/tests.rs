@@ -17,7 +17,8 @@ use dgfs_proto::status::Status;
 use crate::core::ops::{acl, lock};
 use crate::core::{Asker, Core, Need, Once, OpenRequest, Outcome, Snapshot};
 use crate::engine::{RowKey, Table, WriterLease};
-use crate::rows::{Counters, HeldLock, InodeRow, Row, key};
+use crate::cluster::Stored;
+use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
 
 mod model;
 mod rules;
@@ -37,6 +38,11 @@ pub(crate) struct Bench {
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
+}
+
+/// One server that holds everything, as of a volume from before there were classes.
+pub(crate) fn one_server() -> Stored {
+    Stored { assignment: vec![vec![ServerId(1)]; 4096], silence_ms: u64::MAX, ..Stored::default() }
 }
 
 fn root_row() -> InodeRow {

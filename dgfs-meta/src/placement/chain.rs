@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::placement::{Layout, PARTITION_COUNT};
+use crate::placement::Layout;
 
 /// One link of a chain: `comer` enters a partition in the place of `leaver`, or in the empty one.
 pub(super) struct Step {
@@ -76,7 +76,7 @@ impl<'a> Search<'a> {
             gaps: Vec::new(),
             now: VecDeque::new(),
             later: VecDeque::new(),
-            opened: vec![false; PARTITION_COUNT],
+            opened: vec![false; layout.groups.len()],
             reached: vec![Reached::Not; layout.servers.len()],
             outlooks: layout.domains.iter().map(outlook).collect(),
             promising: (0..layout.domains.len()).collect(),

@@ -9,7 +9,12 @@ use dgfs_proto::limits::PARTITIONS;
 use dgfs_proto::map::Labels;
 
 use super::lots::minus_log2;
-use super::{Candidate, assign, stand_in};
+use super::{Candidate, stand_in};
+
+/// Of as many partitions as a cluster has.
+fn assign(class: Class, before: &[Vec<ServerId>], candidates: &[Candidate]) -> Vec<Vec<ServerId>> {
+    super::assign(PARTITIONS, class, before, candidates)
+}
 
 const ALL: usize = PARTITIONS as usize;
 const CLASSES: [&str; 8] = ["r1", "r2", "r3", "r5", "ec:2+1", "ec:4+2", "ec:8+3", "ec:12+4"];

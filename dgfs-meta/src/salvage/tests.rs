@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use dgfs_proto::class::Class;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Ino, OpId, SessionId, Uuid};
 use dgfs_proto::meta::{
@@ -21,7 +22,7 @@ use crate::engine::testing::TestDir;
 use crate::engine::{Engine, EngineError, RowKey, RowRange};
 use crate::format::{FORMAT, TABLES, format_volume};
 use crate::salvage::salvage;
-use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService};
+use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
 
 const FILES: usize = 120;
 

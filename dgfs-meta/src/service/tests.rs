@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use dgfs_proto::class::Class;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId, Uuid};
 use dgfs_proto::meta::{
@@ -22,7 +23,7 @@ use crate::engine::fjall::FjallEngine;
 use crate::engine::testing::TestDir;
 use crate::engine::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
 use crate::format::{FORMAT, format_volume};
-use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService};
+use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
 
 /// How long the service may take to notice that there is room again.
 const PATIENCE: Duration = Duration::from_secs(20);

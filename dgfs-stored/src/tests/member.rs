@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, PutDurability, VersionId};
 use dgfs_proto::ids::{Epoch, ServerId};
+use dgfs_proto::map::Labels;
 use dgfs_proto::meta::{GarbageItem, MetaCall, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, Handler, LocalChannel, MetaProtocol, Peer, Role};
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{TestDir, data_patch, id, options, put, put_of};
-use crate::beat::Member;
+use crate::beat::{Joining, Member};
 use crate::service::StoreService;
 use crate::store::{Store, StoreOptions};
 
@@ -78,7 +79,15 @@ async fn member_drops_garbage_and_orphans_and_reports_them() {
     });
     let (mut collected, mut asked) = (meta.collected.subscribe(), meta.asked.subscribe());
     let channel: Arc<dyn Channel<MetaProtocol>> = Arc::new(LocalChannel::<MetaProtocol>::new(meta, Role::Stored));
-    let member = Member::join(Arc::clone(&store), vec![channel], String::new(), "test".to_owned()).await.unwrap();
+    let joining = Joining {
+        store: Arc::clone(&store),
+        metas: vec![channel],
+        address: String::new(),
+        label: "test".to_owned(),
+        labels: Labels::default(),
+        peers: None,
+    };
+    let member = Member::join(joining).await.unwrap();
     assert_eq!(store.server(), Some(ServerId(9)));
     collected.wait_for(|all| *all == [77]).await.unwrap();
     assert_eq!(*asked.wait_for(|all| !all.is_empty()).await.unwrap(), [id(1, 2), id(1, 3), id(1, 4)]);
@@ -136,7 +145,7 @@ async fn many_synced_puts_share_their_syncs() {
     for request in [ChunkRequest::Sync, ChunkRequest::Verify(id(3, 3))] {
         assert_eq!(channel.call(call(request), Bytes::new(), None).await.unwrap().0, ChunkReply::Done);
     }
-    let list = ChunkRequest::List { after: Some(id(197, 197)), limit: 2 };
+    let list = ChunkRequest::List { after: Some(id(197, 197)), until: None, limit: 2 };
     let (ChunkReply::Held(held), _) = channel.call(call(list), Bytes::new(), None).await.unwrap() else { panic!() };
     assert_eq!(held.iter().map(|held| held.id).collect::<Vec<_>>(), [id(198, 198), id(199, 199)]);
     let extents = channel.call(call(ChunkRequest::Extents(id(5, 5))), Bytes::new(), None).await.unwrap().0;
