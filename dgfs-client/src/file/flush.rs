@@ -196,12 +196,22 @@ impl Core {
         }
     }
 
-    /// Asks meta for a page of slots (or the inline bytes) of a file, unless somebody else has just learnt it.
-    pub(crate) async fn load_missing_page(&self, op: &Op, file: &FileState, first: u64) -> Result<(), Status> {
+    /// Asks meta for the page of slots (or the inline bytes) of a file that `missing` names, unless somebody else has just
+    /// learnt it.
+    pub(crate) async fn load_missing_page(
+        &self,
+        op: &Op,
+        file: &FileState,
+        missing: impl Fn(&Inner) -> Option<u64>,
+    ) -> Result<(), Status> {
         let patience = op.left(std::time::Duration::from_secs(24 * 3600));
         let asking = tokio::time::timeout(patience, file.asking.lock()).await;
         let _asking = asking.map_err(|_| Status::Unavailable)?;
-        if file.inner.lock().knows_page(first) { Ok(()) } else { self.load_page(op, file, first).await }
+        let page = missing(&file.inner.lock());
+        match page {
+            Some(first) => self.load_page(op, file, first).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks meta for a page of slots (or the inline bytes) of a file.

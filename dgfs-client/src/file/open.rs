@@ -18,7 +18,7 @@ use crate::core::{Core, now};
 use crate::file::flush::Which;
 use crate::file::read_ahead::ReadAhead;
 use crate::file::slots::Slots;
-use crate::file::state::{Answered, Content, FileState, content_of};
+use crate::file::state::{Answered, Content, FileState, Inner, content_of};
 use crate::handles::OpenFile;
 use crate::ledger::Losing;
 use crate::meta_link::named_of;
@@ -132,7 +132,7 @@ impl Core {
         let core = Arc::clone(self);
         self.runtime.spawn(async move {
             let op = core.background_op();
-            if let Err(status) = core.load_missing_page(&op, &open.file, 0).await {
+            if let Err(status) = core.load_missing_page(&op, &open.file, Inner::unknown).await {
                 tracing::debug!(ino = open.file.ino.get(), %status, "the content of an open file is asked for at its first read");
             }
         });

@@ -92,7 +92,7 @@ impl Core {
             let viewed = file.inner.lock().view(offset, size);
             match viewed {
                 Ok(view) => break view,
-                Err(page) => self.load_missing_page(op, file, page).await?,
+                Err(_) => self.load_missing_page(op, file, |inner| inner.view(offset, size).err()).await?,
             }
             if op.expired() {
                 return Err(Status::Unavailable);

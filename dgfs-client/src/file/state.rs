@@ -17,7 +17,7 @@ use dgfs_proto::meta;
 use dgfs_proto::status::Status;
 
 use crate::file::dirty::{DirtyChunk, Sealed};
-use crate::file::slots::{Slot, Slots};
+use crate::file::slots::Slots;
 
 /// The committed content as last seen.
 #[derive(Clone, Debug)]
@@ -184,13 +184,9 @@ impl Inner {
         expected
     }
 
-    /// Is the page of slots at `first` (or the inline content) known?
-    pub(crate) fn knows_page(&self, first: u64) -> bool {
-        match &self.content {
-            Content::Unknown => false,
-            Content::Inline(_) => true,
-            Content::Slots(slots) => !matches!(slots.get(first), Slot::Unknown(_)),
-        }
+    /// The first page of slots, while nothing is known of the content.
+    pub(crate) fn unknown(&self) -> Option<u64> {
+        matches!(self.content, Content::Unknown).then_some(0)
     }
 
     /// Attributes and content as meta has them now; older answers are ignored.

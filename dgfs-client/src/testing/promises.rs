@@ -305,7 +305,7 @@ async fn a_file_opened_without_asking_is_readable_when_metadata_go_away_before_i
     assert_eq!(vfs.round_trips().meta_calls(MetaKind::Open), 0);
     let file = Arc::clone(&vfs.core.handles.file(handle).unwrap().file);
     let asked = async {
-        while !file.inner.lock().knows_page(0) {
+        while file.inner.lock().unknown().is_some() {
             tokio::task::yield_now().await;
         }
     };
