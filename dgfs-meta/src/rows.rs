@@ -3,7 +3,7 @@
 //! Never reads or writes an engine. A stored row is one format byte and the
 //! postcard encoding of its type; the table of its key says which type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -222,6 +222,8 @@ pub struct SettingsRow {
     pub policies: u64,
     /// Directories with a class of their own, at most [`dgfs_proto::limits::POLICIES_MAX`].
     pub classes: BTreeMap<Ino, Class>,
+    /// Those of them whose old data follow, too.
+    pub applied: BTreeSet<Ino>,
 }
 
 /// A consumer of the change log.

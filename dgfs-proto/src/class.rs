@@ -34,7 +34,7 @@ pub enum Shape {
 
 /// Not a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a redundancy class is r1 to r5 (copies) or ec:K+M with K from 2 to 12 and M from 1 to 4, as ec:4+2")]
+#[error("a redundancy class is r1 to r5 (copies) or ec:K+M with K from 2, M from 1 to 4 and at most 16 together, as ec:4+2")]
 pub struct ClassError;
 
 impl Class {
@@ -91,6 +91,16 @@ impl Class {
         match self.0 {
             Shape::Replicated(copies) => (copies as usize).div_ceil(2),
             Shape::Coded { data, .. } => data as usize + 1,
+        }
+    }
+
+    /// How a chunk is stored that the policy wants in this class and that cannot be coded, or not yet: as many copies as the code
+    /// may lose shards, and one more.
+    #[must_use]
+    pub const fn as_copies(self) -> Self {
+        match self.0 {
+            Shape::Replicated(_) => self,
+            Shape::Coded { parity, .. } => Self(Shape::Replicated(parity + 1)),
         }
     }
 

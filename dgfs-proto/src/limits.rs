@@ -38,6 +38,9 @@ pub const REPLICAS_MAX: u8 = 5;
 pub const SHARDS_MAX: u8 = 16;
 /// Redundancy classes that a volume uses at once: the map of all of them must fit one message.
 pub const CLASSES_MAX: usize = 6;
+/// Smaller chunks are kept as copies also where the policy says coded: shards of a few KiB cost more calls than they save
+/// bytes.
+pub const CODED_BYTES_MIN: u32 = 64 << 10;
 /// Storage servers of one cluster.
 pub const SERVERS_MAX: usize = 1024;
 /// Bytes of an address, a name or a label of a server.

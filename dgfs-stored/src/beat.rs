@@ -27,6 +27,7 @@ use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::fill::Filler;
+use crate::mover::Mover;
 use crate::pace::Pace;
 use crate::space::disk_name;
 use crate::store::{Held, Store};
@@ -121,7 +122,8 @@ impl Member {
             tasks.push(tokio::spawn(Arc::clone(&filling).run(stopped.clone())));
             tasks.push(tokio::spawn(upkeep::heal(Arc::clone(&view), stopped.clone())));
             tasks.push(tokio::spawn(upkeep::vacate(Arc::clone(&view), stopped.clone())));
-            tasks.push(tokio::spawn(upkeep::scrub(view, scrub_period, stopped.clone())));
+            tasks.push(tokio::spawn(upkeep::scrub(Arc::clone(&view), scrub_period, stopped.clone())));
+            tasks.push(tokio::spawn(Mover::new(view, Pace::new(repair_bytes_per_s)).run(stopped.clone())));
             filler = Some(filling);
         }
         let view = peers.map(|peers| peers.view);

@@ -2,7 +2,7 @@
 //!
 //! Never keeps anything: the caller does. Always: what it answers matches its writer's checksums.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dgfs_client::coding;
 use dgfs_proto::chunk::{ChunkReply, ChunkRequest, Patch, PatchKind, VersionId};
 use dgfs_proto::class::Shape;
@@ -70,7 +70,7 @@ impl ClusterView {
             match self.shard(other, shard).await {
                 Ok(whole) => {
                     facts = facts.or(Some((whole.owner, whole.index)));
-                    have.push((shard, dense(&whole)));
+                    have.push((shard, whole.dense()));
                 }
                 Err(status) => outcome = worse(outcome, status),
             }
@@ -91,26 +91,6 @@ impl ClusterView {
         }
         self.fetch_copy(id, Some(shard)).await
     }
-}
-
-/// A whole version's bytes from 0 to the end of its last patch.
-fn dense(whole: &Whole) -> Bytes {
-    if let [only] = whole.patches.as_slice()
-        && only.offset == 0
-    {
-        return whole.body.clone();
-    }
-    let end = whole.patches.iter().map(|patch| patch.offset as usize + patch.len as usize).max().unwrap_or(0);
-    let mut bytes = BytesMut::zeroed(end);
-    let mut at = 0;
-    for patch in &whole.patches {
-        let (from, len) = (patch.offset as usize, patch.len as usize);
-        if let (Some(target), Some(source)) = (bytes.get_mut(from..from + len), whole.body.get(at..at + len)) {
-            target.copy_from_slice(source);
-        }
-        at += len;
-    }
-    bytes.freeze()
 }
 
 fn patch_of(body: &Bytes) -> Patch {

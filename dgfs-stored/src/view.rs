@@ -11,7 +11,7 @@ use dgfs_client::stores::ChunkDirectory;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, VersionId};
 use dgfs_proto::ids::{ChunkId, Epoch, ServerId};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
-use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest};
+use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
@@ -104,8 +104,19 @@ impl ClusterView {
     /// Asks another server.
     pub(crate) async fn ask(&self, server: &ServerInfo, request: ChunkRequest) -> Result<(ChunkReply, Bytes), Status> {
         let map_epoch = self.map.read().epoch;
+        self.send(server, map_epoch, request, Bytes::new()).await
+    }
+
+    /// As [`Self::ask`], with a body, by a map that the caller went by.
+    pub(crate) async fn send(
+        &self,
+        server: &ServerInfo,
+        map_epoch: Epoch,
+        request: ChunkRequest,
+        body: Bytes,
+    ) -> Result<(ChunkReply, Bytes), Status> {
         let call = ChunkCall { request_id: fresh_request_id(), map_epoch, session: None, request };
-        match self.peers.channel(server).call(call, Bytes::new(), Some(CALL)).await {
+        match self.peers.channel(server).call(call, body, Some(CALL)).await {
             Ok((ChunkReply::Refused(status), _)) => Err(status),
             Ok((ChunkReply::OldMap(newer), _)) => {
                 self.adopt(newer);
@@ -117,6 +128,20 @@ impl ClusterView {
                 Err(Status::Unavailable)
             }
         }
+    }
+
+    /// Asks the active metadata service.
+    pub(crate) async fn ask_meta(&self, request: ServerRequest) -> Result<MetaReply, Status> {
+        for meta in &self.metas {
+            let request = MetaRequest::Server(request.clone());
+            let call = MetaCall { request_id: fresh_request_id(), session: None, request };
+            match meta.call(call, Bytes::new(), Some(CALL)).await {
+                Ok((MetaReply::Refused(Status::NotActive), _)) | Err(_) => {}
+                Ok((MetaReply::Refused(status), _)) => return Err(status),
+                Ok((reply, _)) => return Ok(reply),
+            }
+        }
+        Err(Status::Unavailable)
     }
 
     /// Where to look for a version, or for a shard: the others in the order of hope.

@@ -3,10 +3,14 @@
 //! Never knows what the daemons do. Always: each daemon can be killed by its role, and the dead are started again by
 //! `dgfs up`, as an operator would.
 
+pub mod servers;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use dgfs_meta::engine::testing::RedisServer;
 
@@ -23,6 +27,12 @@ const DAEMONS: Duration = Duration::from_secs(120);
 pub struct ClusterPlan<'a> {
     /// Storage daemons.
     pub servers: u32,
+    /// Copies of each chunk.
+    pub replicas: u8,
+    /// Seconds a server may be down before its data are rebuilt on others; none is the product's own.
+    pub grace_s: Option<u64>,
+    /// Seconds in which each server reads everything once; none is the product's own.
+    pub scrub_s: Option<u64>,
     /// Where its files lie; none is a scratch directory.
     pub dir: Option<&'a Path>,
     /// Where Redis keeps its files; none is a scratch directory.
@@ -31,7 +41,7 @@ pub struct ClusterPlan<'a> {
 
 impl Default for ClusterPlan<'_> {
     fn default() -> Self {
-        Self { servers: 1, dir: None, redis_dir: None }
+        Self { servers: 1, replicas: 1, grace_s: None, scrub_s: None, dir: None, redis_dir: None }
     }
 }
 
@@ -59,15 +69,27 @@ impl Cluster {
         };
         let dir = plan.dir.map_or_else(|| scratch.join("up"), Path::to_owned);
         let mut cluster = Self { dir, mounted: 0, started: Vec::new(), redis, scratch };
-        cluster.up(plan.servers);
+        let mut words = vec![format!("--servers={}", plan.servers), format!("--replicas={}", plan.replicas)];
+        words.extend(plan.grace_s.map(|seconds| format!("--grace={seconds}")));
+        words.extend(plan.scrub_s.map(|seconds| format!("--scrub={seconds}")));
+        words.extend(["--redis".to_owned(), cluster.redis.url()]);
+        cluster.up(&words);
         cluster
     }
 
     /// `dgfs up`: starts what does not run.
     #[track_caller]
     pub fn start_the_dead(&mut self) {
-        // The number counts only when a cluster is made.
-        self.up(1);
+        self.up(&[]);
+    }
+
+    /// `dgfs up --add`: one storage daemon more; its role.
+    #[track_caller]
+    pub fn up_add(&mut self) -> String {
+        let before: Vec<String> = self.daemons().into_iter().map(|(role, _)| role).collect();
+        self.up(&["--add".to_owned()]);
+        let mut new = self.daemons().into_iter().map(|(role, _)| role).filter(|role| !before.contains(role));
+        new.find(|role| role.starts_with("stored-")).expect("dgfs up --add starts a storage daemon")
     }
 
     /// Its directory.
@@ -107,10 +129,29 @@ impl Cluster {
 
     /// SIGKILL to every daemon whose role begins so; how many there were.
     pub fn kill9(&self, role: &str) -> usize {
-        let chosen: Vec<_> = self.daemons().into_iter().filter(|(name, _)| name.starts_with(role)).collect();
+        self.kill9_those(|name| name.starts_with(role))
+    }
+
+    /// SIGKILL to these daemons at once.
+    #[track_caller]
+    pub fn kill9_all<S: AsRef<str>>(&self, roles: &[S]) {
+        let killed = self.kill9_those(|name| roles.iter().any(|role| role.as_ref() == name));
+        assert_eq!(killed, roles.len(), "daemons that lived");
+    }
+
+    /// A signal to the daemon of exactly this role, which must live.
+    #[track_caller]
+    pub fn signal(&self, role: &str, what: Signal) {
+        let daemon = self.daemons().into_iter().find(|(name, _)| name == role);
+        let (_, pid) = daemon.unwrap_or_else(|| panic!("{role} does not live"));
+        signal(pid, what);
+    }
+
+    fn kill9_those(&self, is_chosen: impl Fn(&str) -> bool) -> usize {
+        let chosen: Vec<_> = self.daemons().into_iter().filter(|(name, _)| is_chosen(name)).collect();
         // All at once: the first ones gone must not give the others time.
         for (_, pid) in &chosen {
-            signal(*pid, rustix::process::Signal::KILL);
+            signal(*pid, Signal::KILL);
         }
         for (_, pid) in &chosen {
             kill9(*pid);
@@ -158,14 +199,11 @@ impl Cluster {
         logs.iter().map(|log| format!("--- {}:\n{}\n", log.display(), tail(log, 12))).collect()
     }
 
-    fn up(&mut self, servers: u32) {
-        let words = [
-            "up".into(),
-            OsString::from(format!("--servers={servers}")),
-            "--redis".into(),
-            self.redis.url().into(),
-            self.dir.clone().into(),
-        ];
+    #[track_caller]
+    fn up(&mut self, more: &[String]) {
+        let mut words = vec![OsString::from("up")];
+        words.extend(more.iter().map(OsString::from));
+        words.push(self.dir.clone().into());
         let outcome = run(dgfs(), &words, DAEMONS);
         // Those that did start end with the test, also when others did not.
         if self.dir.join("pids").is_file() {

@@ -4,20 +4,17 @@
 //! what must be found. Never forgives: every name and every sector found must be one that was acknowledged or came after.
 //! Always: a sector of 512 bytes says which file, place and write it belongs to, so bytes that were never written stand out.
 //!
-//! The writers live in a process of their own (`dgfs-ledger`, see [`agent`]): a process that holds files of a mount open cannot
-//! start another while the mount waits, because the child's closing of its copies waits too.
+//! The writers live in a process of their own (`dgfs-ledger`, see [`agent`]), for the reason that `peer` gives.
 
 pub mod agent;
 mod writer;
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::process::spawn;
+use crate::peer::Peer;
 use crate::rng::Rng;
 
 /// When something counts as safe.
@@ -49,9 +46,7 @@ impl fmt::Display for Failure {
 
 /// Writers and what they were promised.
 pub struct Ledger {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    peer: Peer,
     counted: Value,
 }
 
@@ -59,12 +54,7 @@ impl Ledger {
     /// Writers with directories below `root`, which are made and synced.
     #[must_use]
     pub fn new(root: &Path, writers: u64, promise: Promise, rng: &mut Rng) -> Self {
-        let mut command = Command::new(program());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = spawn(command).expect("start the writers' process");
-        let (questions, answers) = (child.stdin.take(), child.stdout.take());
-        let (questions, answers) = (questions.expect("its input"), BufReader::new(answers.expect("its output")));
-        let mut ledger = Self { child, questions, answers, counted: Value::Null };
+        let mut ledger = Self { peer: Peer::start("dgfs-ledger"), counted: Value::Null };
         let is_synced = promise == Promise::Synced;
         ledger.ask(&json!({ "new": root, "writers": writers, "synced": is_synced, "seed": rng.next() }));
         ledger
@@ -112,18 +102,7 @@ impl Ledger {
     }
 
     fn ask(&mut self, question: &Value) -> Value {
-        writeln!(self.questions, "{question}").expect("ask the writers' process");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("hear from the writers' process");
-        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("the writers' process ended; asked {question}"))
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        // It may hang in a call on a dead mount: SIGKILL ends that too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.peer.ask(question)
     }
 }
 
@@ -143,11 +122,4 @@ impl Working<'_> {
     pub fn rounds(&mut self) -> u64 {
         self.ledger.ask(&json!({ "rounds": true }))["rounds"].as_u64().expect("a number")
     }
-}
-
-/// Beside the test binary: .../TARGET/PROFILE/deps/all-HASH.
-fn program() -> std::path::PathBuf {
-    let test = std::env::current_exe().expect("find the test binary");
-    let profile = test.parent().and_then(Path::parent).expect("the test binary lies in a target directory");
-    profile.join("dgfs-ledger")
 }

@@ -12,15 +12,13 @@ use futures_util::stream;
 use dgfs_proto::chunk::{ChunkRef, Patch, PatchKind, Put, PutBase, VersionId};
 use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
-use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
+use dgfs_proto::limits::{CHECKSUM_BLOCK_BYTES, CODED_BYTES_MIN};
 use dgfs_proto::meta::SlotEdit;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
 use crate::operation::Op;
 
-/// Smaller chunks are kept as copies: shards of a few KiB cost more calls than they save bytes.
-const CODED_BYTES_MIN: u32 = 64 << 10;
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
 
@@ -110,14 +108,11 @@ impl Core {
             // Nothing of what was there is left: the policy of today decides.
             None => {
                 let class = self.class_of_new(op, ino).await?;
-                if let Shape::Coded { parity, .. } = class.shape() {
-                    if change.is_dense() && len >= CODED_BYTES_MIN {
-                        return self.put_as_shards(op, (ino, version), class, change).await;
-                    }
-                    self.new_chunk_like(op, change.old, copies_for(parity)?).await?
-                } else {
-                    self.new_chunk_like(op, change.old, class).await?
+                let is_coded = matches!(class.shape(), Shape::Coded { .. });
+                if is_coded && change.is_dense() && len >= CODED_BYTES_MIN {
+                    return self.put_as_shards(op, (ino, version), class, change).await;
                 }
+                self.new_chunk_like(op, change.old, class.as_copies()).await?
             }
         };
         let durability = self.config.durability;
@@ -180,9 +175,4 @@ fn lay(target: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(into) = at.checked_add(bytes.len()).and_then(|end| target.get_mut(at..end)) {
         into.copy_from_slice(bytes);
     }
-}
-
-/// While a chunk is not coded it has as many copies as the code may lose shards, and one more.
-fn copies_for(parity: u8) -> Result<Class, Status> {
-    Class::replicated(parity + 1).map_err(|_| Status::Invalid)
 }

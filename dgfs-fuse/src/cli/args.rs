@@ -326,6 +326,20 @@ pub(crate) enum PolicyCommand {
         /// r1 to r5 (copies), or ec:K+M (K data and M parity shards)
         #[arg(long, value_name = "CLASS")]
         redundancy: Class,
+        /// Also move what is stored already, in the background
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Count the chunks below a path by class: how far a change has come
+    Usage {
+        /// A path on a mount
+        path: PathBuf,
+        /// Return only once every chunk has the class that its directory wants
+        #[arg(long)]
+        wait: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Let a directory follow the one above again
     Unset {

@@ -2,6 +2,8 @@
 //!
 //! Never decides: a policy is an extended attribute of the directory, checked by the metadata service.
 
+mod usage;
+
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,26 +16,36 @@ use crate::cli::args::{PolicyArgs, PolicyCommand};
 use crate::cli::files::read_attribute;
 use crate::mount::table::mounts;
 
-/// The attribute.
+/// The attributes.
 const REDUNDANCY: &str = "dgfs.policy.redundancy";
+const APPLY: &str = "dgfs.policy.apply";
 
 /// Runs the command.
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
     match &args.command {
         PolicyCommand::Get { path, json } => get(path, *json),
-        PolicyCommand::Set { path, redundancy } => set(path, &redundancy.to_string()),
-        PolicyCommand::Unset { path } => unset(path),
+        PolicyCommand::Set { path, redundancy, apply } => change(path, &redundancy.to_string(), *apply),
+        PolicyCommand::Usage { path, wait, json } => usage::run(path, *wait, *json),
+        PolicyCommand::Unset { path } => {
+            remove(path, APPLY)?;
+            unset(path)
+        }
+    }
+}
+
+/// The class of what lies at `path`, and where it is set.
+fn followed_by(path: &Path) -> Result<(String, String), Failure> {
+    let root = mount_of(path)?;
+    let found = path.ancestors().take_while(|at| at.starts_with(&root)).find_map(|at| Some((at, own(at)?)));
+    match found {
+        Some((at, class)) => Ok((class, at.display().to_string())),
+        None => Ok((volume_class(&root)?, "the volume".to_owned())),
     }
 }
 
 fn get(path: &Path, json: bool) -> Result<(), Failure> {
     let path = path.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-    let root = mount_of(&path)?;
-    let found = path.ancestors().take_while(|at| at.starts_with(&root)).find_map(|at| Some((at, own(at)?)));
-    let (class, from) = match found {
-        Some((at, class)) => (class, at.display().to_string()),
-        None => (volume_class(&root)?, "the volume".to_owned()),
-    };
+    let (class, from) = followed_by(&path)?;
     if json {
         println!("{}", json!({ "path": path, "redundancy": class, "from": from }));
     } else {
@@ -67,23 +79,39 @@ fn volume_class(root: &Path) -> Result<String, Failure> {
     class.map(str::to_owned).ok_or_else(|| Failure::new("the mount does not tell its volume's class"))
 }
 
-fn set(path: &Path, value: &str) -> Result<(), Failure> {
-    let (at, name) = words(path)?;
+/// What was asked of old data before does not hold for the new class.
+fn change(path: &Path, class: &str, apply: bool) -> Result<(), Failure> {
+    remove(path, APPLY)?;
+    set(path, REDUNDANCY, class)?;
+    if apply { set(path, APPLY, "1") } else { Ok(()) }
+}
+
+fn set(path: &Path, name: &str, value: &str) -> Result<(), Failure> {
+    let (at, name) = words(path, name)?;
     // SAFETY: both strings end with a NUL, and the value's length is its own.
     let code = unsafe { libc::setxattr(at.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if code == 0 { Ok(()) } else { Err(explained(path, value, &io::Error::last_os_error())) }
 }
 
+/// Removes an attribute that may not be there.
+fn remove(path: &Path, name: &str) -> Result<(), Failure> {
+    let (at, name) = words(path, name)?;
+    // SAFETY: both strings end with a NUL.
+    let code = unsafe { libc::removexattr(at.as_ptr(), name.as_ptr()) };
+    let error = io::Error::last_os_error();
+    if code == 0 || error.raw_os_error() == Some(libc::ENODATA) { Ok(()) } else { Err(explained(path, "none", &error)) }
+}
+
 fn unset(path: &Path) -> Result<(), Failure> {
-    let (at, name) = words(path)?;
+    let (at, name) = words(path, REDUNDANCY)?;
     // SAFETY: both strings end with a NUL.
     let code = unsafe { libc::removexattr(at.as_ptr(), name.as_ptr()) };
     if code == 0 { Ok(()) } else { Err(explained(path, "none", &io::Error::last_os_error())) }
 }
 
-fn words(path: &Path) -> Result<(CString, CString), Failure> {
+fn words(path: &Path, name: &str) -> Result<(CString, CString), Failure> {
     let at = CString::new(path.as_os_str().as_bytes()).map_err(Failure::new)?;
-    let name = CString::new(REDUNDANCY).map_err(Failure::new)?;
+    let name = CString::new(name).map_err(Failure::new)?;
     Ok((at, name))
 }
 

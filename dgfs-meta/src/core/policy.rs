@@ -1,36 +1,51 @@
-//! Policies: which class new data of a directory get.
+//! Policies: which class the data of a directory have.
 //!
-//! Kept as extended attributes (`dgfs.policy.redundancy`) of directories, inherited by everything below that has none of its
-//! own; a second copy in the settings row makes them known without looking. Never moves data that are there.
+//! Kept as extended attributes of directories, inherited by everything below that has none of its own; a second copy in the
+//! settings row makes them known without looking. `dgfs.policy.redundancy` names the class of new data; while
+//! `dgfs.policy.apply` is set beside it, old data are moved to it. Never moves data itself: storage daemons ask and do.
 
 use dgfs_proto::attr::FileKind;
-use dgfs_proto::class::Class;
+use dgfs_proto::chunk::{ChunkRef, VersionId};
+use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::limits::{CLASSES_MAX, POLICIES_MAX};
-use dgfs_proto::meta::Mutation;
+use dgfs_proto::limits::{CLASSES_MAX, CODED_BYTES_MIN, POLICIES_MAX};
+use dgfs_proto::meta::{LiveQuery, Mutation};
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
-use crate::core::tx::{Step, Tx};
-use crate::rows::SettingsRow;
+use crate::core::ops::commit::replace;
+use crate::core::tx::{Step, Stop, Tx};
+use crate::rows::{SettingsRow, key};
 
-/// The attribute.
 const REDUNDANCY: &[u8] = b"dgfs.policy.redundancy";
+const APPLY: &[u8] = b"dgfs.policy.apply";
 /// Names of our own begin so; no others of them can be set.
 const PREFIX: &[u8] = b"dgfs.";
 
-/// The class of new data of an inode: its own, or of the nearest directory above that has one, or the volume's.
-pub(crate) fn class_of(tx: &mut Tx<'_>, settings: &SettingsRow, ino: Ino) -> Step<Class> {
+/// A policy and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) class: Class,
+    /// Old data follow it, too.
+    pub(crate) applied: bool,
+}
+
+/// The policy of an inode: its own, or of the nearest directory above that has one, or the volume's.
+pub(crate) fn policy_of(tx: &mut Tx<'_>, settings: &SettingsRow, ino: Ino) -> Step<Policy> {
+    let of_volume = Policy { class: settings.class, applied: false };
     if settings.classes.is_empty() {
-        return Ok(settings.class);
+        return Ok(of_volume);
     }
     let mut at = ino;
     loop {
         if let Some(class) = settings.classes.get(&at) {
-            return Ok(*class);
+            return Ok(Policy { class: *class, applied: settings.applied.contains(&at) });
+        }
+        if at == Ino::ROOT {
+            return Ok(of_volume);
         }
         let row = tx.live_inode(at)?;
-        let parent = match row.attr.kind {
+        at = match row.attr.kind {
             FileKind::Directory => row.attr.parent,
             FileKind::File
             | FileKind::Symlink
@@ -39,11 +54,50 @@ pub(crate) fn class_of(tx: &mut Tx<'_>, settings: &SettingsRow, ino: Ino) -> Ste
             | FileKind::CharDevice
             | FileKind::BlockDevice => row.links.first().map_or(Ino::ROOT, |link| link.parent),
         };
-        if at == Ino::ROOT {
-            return Ok(settings.class);
-        }
-        at = parent;
     }
+}
+
+/// The class that a stored version should be moved to, if any.
+pub(crate) fn wanted_class(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQuery) -> Step<Option<Class>> {
+    let slot = match tx.slot(held.owner, held.index) {
+        Err(Stop::Refused(_)) => return Ok(None),
+        other => other?,
+    };
+    let is_held = |slot: &ChunkRef| slot.chunk == held.id.chunk.whole() && slot.version == held.id.version;
+    let Some(slot) = slot.filter(is_held) else { return Ok(None) };
+    // A version that several slots refer to would be stored once for each.
+    if tx.shared_count(slot.version)?.is_some() {
+        return Ok(None);
+    }
+    let policy = match policy_of(tx, settings, held.owner) {
+        Err(Stop::Refused(_)) => return Ok(None),
+        other => other?,
+    };
+    let has = slot.chunk.class();
+    let is_coded = matches!(policy.class.shape(), Shape::Coded { .. });
+    let wanted = if is_coded && slot.len < CODED_BYTES_MIN { policy.class.as_copies() } else { policy.class };
+    // What waits as copies to be coded is sealed in any case; other old data move only where that was asked for.
+    let waits = is_coded && has == policy.class.as_copies();
+    Ok((has != wanted && (policy.applied || waits)).then_some(wanted))
+}
+
+/// A slot refers to the same bytes under another name.
+pub(crate) fn move_slot(
+    tx: &mut Tx<'_>,
+    (owner, index): (Ino, u64),
+    from: VersionId,
+    (to, allocated): (VersionId, u32),
+) -> Step<()> {
+    tx.want(&[key::inode(owner), key::slots(owner, index)])?;
+    let mut row = tx.live_inode(owner)?;
+    let old = tx.slot(owner, index)?;
+    let current = old.filter(|old| old.chunk == from.chunk.whole() && old.version == from.version);
+    let Some(old) = current.filter(|_| to.chunk.shard() == 0) else { return Err(Status::Conflict.into()) };
+    let new = ChunkRef { chunk: to.chunk, version: to.version, len: old.len, allocated };
+    tx.set_slot(owner, index, Some(new))?;
+    replace(tx, &mut row, Some(old), Some(new))?;
+    tx.put_inode(row);
+    Ok(())
 }
 
 fn class_in(value: &[u8]) -> Result<Class, Status> {
@@ -53,20 +107,24 @@ fn class_in(value: &[u8]) -> Result<Class, Status> {
 
 impl Core {
     /// Refuses a policy that makes no sense or cannot be followed, before anything is changed.
-    pub(crate) fn check_policy(&mut self, mutation: &Mutation) -> Result<(), Status> {
+    pub(crate) fn check_policy(&self, mutation: &Mutation) -> Result<(), Status> {
         let Mutation::SetXattr { ino, name, value, mode: _ } = mutation else { return Ok(()) };
         if !name.starts_with(PREFIX) {
             return Ok(());
+        }
+        if name == APPLY {
+            return if self.settings.classes.contains_key(ino) { Ok(()) } else { Err(Status::Invalid) };
         }
         if name != REDUNDANCY {
             return Err(Status::NotSupported);
         }
         let class = class_in(value)?;
-        let fits = self.settings.classes.len() < POLICIES_MAX || self.settings.classes.contains_key(ino);
-        if !fits {
+        let is_new = !self.settings.classes.contains_key(ino);
+        if is_new && self.settings.classes.len() >= POLICIES_MAX {
             return Err(Status::NoSpace);
         }
-        if !self.cluster.is_assigned(class) && self.cluster.classes_in_use() >= CLASSES_MAX {
+        let more = [class, class.as_copies()].iter().filter(|class| !self.cluster.is_assigned(**class)).count();
+        if more > 0 && self.cluster.classes_in_use() + more > CLASSES_MAX {
             return Err(Status::NoSpace);
         }
         // Fewer servers than the class is wide could never give what it promises.
@@ -75,18 +133,38 @@ impl Core {
 
     /// A policy was set or removed.
     pub(crate) fn note_policy(&mut self, mutation: &Mutation) {
-        if let Mutation::SetXattr { ino, name, value, mode: _ } = mutation
-            && name == REDUNDANCY
-            && let Ok(class) = class_in(value)
-        {
-            self.settings.classes.insert(*ino, class);
-            let _assigned = self.cluster.want(class);
-            self.store_settings();
+        if let Mutation::SetXattr { ino, name, value, mode: _ } = mutation {
+            match (name.as_slice(), class_in(value)) {
+                (REDUNDANCY, Ok(class)) => {
+                    self.settings.classes.insert(*ino, class);
+                    for class in [class.as_copies(), class] {
+                        let _assigned = self.cluster.want(class);
+                    }
+                    self.store_settings();
+                }
+                (APPLY, _) => {
+                    self.settings.applied.insert(*ino);
+                    self.store_settings();
+                }
+                _ => {}
+            }
         }
-        if let Mutation::RemoveXattr { ino, name } = mutation
-            && name == REDUNDANCY
-        {
-            self.settings.classes.remove(ino);
+        if let Mutation::RemoveXattr { ino, name } = mutation {
+            let removed = match name.as_slice() {
+                REDUNDANCY => self.settings.classes.remove(ino).is_some(),
+                APPLY => self.settings.applied.remove(ino),
+                _ => false,
+            };
+            if removed {
+                self.store_settings();
+            }
+        }
+    }
+
+    /// An inode is gone, and its policy with it.
+    pub(crate) fn forget_policy(&mut self, ino: Ino) {
+        let applied = self.settings.applied.remove(&ino);
+        if self.settings.classes.remove(&ino).is_some() || applied {
             self.store_settings();
         }
     }

@@ -40,7 +40,10 @@ impl Core {
         let settings = &self.settings;
         let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, loaded, start);
         let answer = match query {
-            Query::Policy(ino) => policy::class_of(&mut tx, settings, *ino).map(|class| MetaReply::Policy { class }),
+            Query::Policy(ino) => {
+                let policy = policy::policy_of(&mut tx, settings, *ino);
+                policy.map(|policy| MetaReply::Policy { class: policy.class })
+            }
             _ => ask(&mut tx, query),
         };
         let observed = tx.observed;

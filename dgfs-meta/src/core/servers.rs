@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
-use dgfs_proto::ids::{Ino, ServerId};
+use dgfs_proto::ids::{ChunkVersion, ServerId};
 use dgfs_proto::limits::LIST_MAX;
 use dgfs_proto::map::ClusterMap;
 use dgfs_proto::meta::{LiveQuery, MetaReply, ServerCommand, ServerRequest};
@@ -13,8 +13,11 @@ use dgfs_proto::status::Status;
 
 use crate::cluster::{Joining, Space};
 use crate::core::tx::{Step, Stop, Tx};
-use crate::core::{Core, Outcome};
+use crate::core::{Core, Outcome, policy};
 use crate::rows::{Row, key};
+
+/// Numbers handed to a storage server at once.
+const NUMBERS_MAX: u32 = 4096;
 
 const fn refused(status: Status) -> Outcome {
     Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 }
@@ -58,6 +61,18 @@ impl Core {
             }
             ServerRequest::Beat { .. } => self.server_beat(now, request, durable),
             ServerRequest::CheckLive(questions) => self.check_live(now, questions),
+            ServerRequest::CheckMoves(questions) => self.check_moves(now, questions),
+            ServerRequest::Numbers { count } => self.numbers_for_moves(*count),
+            ServerRequest::Move { owner, index, from, to, allocated } => {
+                let moved = self.run(now, None, |tx| {
+                    policy::move_slot(tx, (*owner, *index), *from, (*to, *allocated))
+                });
+                match moved {
+                    Ok(((), ticket, _)) => Outcome::Answer { reply: MetaReply::Done, ticket },
+                    Err(Stop::Need(need)) => Outcome::Need(need),
+                    Err(Stop::Refused(status)) => refused(status),
+                }
+            }
         }
     }
 
@@ -169,11 +184,31 @@ impl Core {
         }
     }
 
-    /// An inode is gone, and its policy with it.
-    pub(crate) fn forget_policy(&mut self, ino: Ino) {
-        if self.settings.classes.remove(&ino).is_some() {
-            self.store_settings();
+    fn check_moves(&mut self, now: Timestamp, questions: &[LiveQuery]) -> Outcome {
+        if questions.len() > LIST_MAX {
+            return refused(Status::Malformed);
         }
+        let settings = self.settings.clone();
+        let asked = self.run(now, None, |tx| {
+            let keys: Vec<_> = questions.iter().map(|question| key::slots(question.owner, question.index)).collect();
+            tx.want(&keys)?;
+            questions.iter().map(|question| policy::wanted_class(tx, &settings, question)).collect()
+        });
+        match asked {
+            Ok((classes, ticket, _)) => Outcome::Answer { reply: MetaReply::Moves(classes), ticket },
+            Err(Stop::Need(need)) => Outcome::Need(need),
+            Err(Stop::Refused(status)) => refused(status),
+        }
+    }
+
+    fn numbers_for_moves(&mut self, count: u32) -> Outcome {
+        let count = u64::from(count.min(NUMBERS_MAX));
+        let chunk = self.counters.next_chunk;
+        let Some(version) = ChunkVersion::new(self.counters.next_version) else { return refused(Status::NoSpace) };
+        self.counters.next_chunk += count;
+        self.counters.next_version += count;
+        self.counters_dirty = true;
+        Outcome::Answer { reply: MetaReply::Granted { chunk, version }, ticket: self.ticket }
     }
 
     /// What may be changed of the volume has changed: everybody hears of it by the map.

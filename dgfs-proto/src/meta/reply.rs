@@ -257,6 +257,8 @@ pub enum MetaReply {
     Denied(String),
     /// One answer for each question: still used, or maybe.
     Live(Vec<bool>),
+    /// One answer for each question: the class that the version should be moved to, with the bytes of it that count.
+    Moves(Vec<Option<Class>>),
     /// Numbers.
     Status(MetaStatus),
     /// A page of inodes, by number; empty means the end.

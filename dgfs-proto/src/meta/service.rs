@@ -93,6 +93,28 @@ pub enum ServerRequest {
     },
     /// Which of these versions does anything refer to, or may a live session still commit?
     CheckLive(Vec<LiveQuery>),
+    /// Which of these versions should be stored in another class, by the policy of today? At most
+    /// [`crate::limits::LIST_MAX`].
+    CheckMoves(Vec<LiveQuery>),
+    /// Numbers for chunks and versions that this server makes in the course of such moves.
+    Numbers {
+        /// How many of each, at most 4,096.
+        count: u32,
+    },
+    /// The same bytes are stored under another name now: the file is to refer to that one. Refused with `Conflict` when the
+    /// slot does not hold `from` any more.
+    Move {
+        /// The file.
+        owner: Ino,
+        /// Which chunk of it.
+        index: u64,
+        /// What the slot holds.
+        from: VersionId,
+        /// What it is to hold.
+        to: VersionId,
+        /// Bytes of data in it.
+        allocated: u32,
+    },
 }
 
 /// A member has fetched all that it lacked of a partition.

@@ -34,6 +34,27 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// Its bytes from 0 to the end of its last patch, zeros between them.
+    #[must_use]
+    pub fn dense(&self) -> Bytes {
+        if let [only] = self.patches.as_slice()
+            && only.offset == 0
+        {
+            return self.body.clone();
+        }
+        let end = self.patches.iter().map(|patch| patch.offset as usize + patch.len as usize).max().unwrap_or(0);
+        let mut bytes = vec![0; end];
+        let mut at = 0;
+        for patch in &self.patches {
+            let (from, len) = (patch.offset as usize, patch.len as usize);
+            if let (Some(target), Some(source)) = (bytes.get_mut(from..from + len), self.body.get(at..at + len)) {
+                target.copy_from_slice(source);
+            }
+            at += len;
+        }
+        Bytes::from(bytes)
+    }
+
     fn as_put(&self, id: VersionId) -> Put {
         Put {
             chunk: id.chunk,

@@ -2,7 +2,6 @@
 //!
 //! Never decides when to stop. A question is one line of JSON on standard input, its answer one line on standard output.
 
-use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,17 +11,13 @@ use serde_json::{Value, json};
 
 use super::writer::{Signals, Writer, sync};
 use super::{Failure, Promise};
+use crate::peer;
 use crate::rng::Rng;
 
 /// Answers until standard input ends.
 pub fn serve() {
     let mut agent = Agent::default();
-    for line in std::io::stdin().lock().lines() {
-        let question: Value = serde_json::from_str(&line.expect("read a question")).expect("a question is JSON");
-        let answer = agent.answer(&question);
-        let mut output = std::io::stdout().lock();
-        writeln!(output, "{answer}").and_then(|()| output.flush()).expect("write an answer");
-    }
+    peer::serve(|question| agent.answer(question));
 }
 
 #[derive(Default)]

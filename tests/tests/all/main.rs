@@ -13,5 +13,6 @@ mod model;
 mod outage;
 mod power;
 mod round_trips;
+mod storage;
 mod tidy;
 mod two_mounts;
