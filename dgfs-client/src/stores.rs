@@ -142,7 +142,12 @@ pub(crate) enum Miss {
 
 impl Stores {
     pub(crate) fn new(directory: Arc<dyn ChunkDirectory>) -> Self {
-        Self { directory, map: RwLock::new(Arc::default()), puts: Mutex::new(BTreeMap::new()), looked: Mutex::new(None) }
+        Self {
+            directory,
+            map: RwLock::new(Arc::default()),
+            puts: Mutex::new(BTreeMap::new()),
+            looked: Mutex::new(None),
+        }
     }
 
     pub(crate) fn map(&self) -> Arc<ClusterMap> {

@@ -10,6 +10,7 @@ mod cluster;
 mod daemon;
 mod files;
 mod fsck;
+mod join;
 mod mount;
 mod past;
 mod paths;
@@ -82,6 +83,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Status(args) => show::status(&args),
         Command::Info(args) => show::info(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Up(args) => cluster::up(&args),
         Command::Down(args) => cluster::down(&args),
         Command::Meta(args) => daemon::meta(&args),

@@ -13,7 +13,7 @@ use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
 use dgfs_proto::ids::{Epoch, Ino, ServerId};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
-use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus};
+use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::pki::Identity;
@@ -97,6 +97,17 @@ impl VolumeLink {
         match self.ask(MetaRequest::GetMap(Epoch(0))).await? {
             MetaReply::Map(map) => Ok(map.unwrap_or_default()),
             _ => Err("the metadata service answered something else than a map".to_owned()),
+        }
+    }
+
+    /// The storage servers with their history.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn servers(&self) -> Result<Vec<ServerStatus>, String> {
+        match self.ask(MetaRequest::Admin(AdminRequest::Servers)).await? {
+            MetaReply::Servers(servers) => Ok(servers),
+            _ => Err("the metadata service does not tell its storage servers".to_owned()),
         }
     }
 
@@ -189,8 +200,16 @@ impl Inspect for MountInspector {
         Box::pin(async move {
             let answer = match name.as_slice() {
                 b"dgfs.mount" => return Ok(mount),
+                b"dgfs.policy" => {
+                    let asked = link.ask(MetaRequest::Query(Query::Policy(ino))).await;
+                    return match asked {
+                        Ok(MetaReply::Policy { class }) => Ok(class.to_string().into_bytes()),
+                        Ok(_) | Err(_) => Err(Status::Io),
+                    };
+                }
                 b"dgfs.info" => link.describe_inode(ino).await,
                 b"dgfs.status" => link.describe().await,
+                b"dgfs.servers" => link.servers().await.map(|servers| json!(servers)),
                 _ => return Err(Status::NoXattr),
             };
             match answer {

@@ -145,8 +145,10 @@ impl Cluster {
     fn adopt(&mut self, assignment: &[Vec<ServerId>]) {
         let since = self.epoch;
         let holder = |server: &ServerId| Holder { server: *server, full: true, since };
-        let placement =
-            |servers: &Vec<ServerId>| Placement { members: servers.iter().map(holder).collect(), ..Placement::default() };
+        let placement = |servers: &Vec<ServerId>| Placement {
+            members: servers.iter().map(holder).collect(),
+            ..Placement::default()
+        };
         self.classes.insert(Class::SINGLE, assignment.iter().map(placement).collect());
         self.wanted.insert(Class::SINGLE);
         self.dirty.classes.insert(Class::SINGLE);
@@ -325,7 +327,8 @@ impl Cluster {
             }
         }
         let silent = |member: &Member| member.state.up && now_ms.saturating_sub(member.seen_ms) > self.silence_ms;
-        let down: Vec<ServerId> = self.members.values().filter(|member| silent(member)).map(|member| member.row.id).collect();
+        let down: Vec<ServerId> =
+            self.members.values().filter(|member| silent(member)).map(|member| member.row.id).collect();
         for id in down {
             self.set_up(id, false, now_ms);
         }
@@ -334,7 +337,8 @@ impl Cluster {
                 && member.state.standing == Standing::Active
                 && now_ms.saturating_sub(member.state.changed_ms) > self.grace_ms
         };
-        let out: Vec<ServerId> = self.members.values().filter(|member| given_up(member)).map(|member| member.row.id).collect();
+        let out: Vec<ServerId> =
+            self.members.values().filter(|member| given_up(member)).map(|member| member.row.id).collect();
         for id in out {
             if let Some(member) = self.members.get_mut(&id) {
                 member.state.standing = Standing::Out;
@@ -378,4 +382,3 @@ impl Member {
         }
     }
 }
-

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, SessionId};
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{LockSpec, MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
@@ -105,6 +105,11 @@ pub(crate) struct Core {
     pub(crate) unlocked: Vec<Ino>,
     pub(crate) settings: SettingsRow,
     pub(crate) cluster: Cluster,
+    /// Meta's clock at the last tick.
+    now_ms: u64,
+    /// When availability targets are looked at again, and the servers they were looked at for.
+    targets_due_ms: u64,
+    targets_for: Vec<ServerId>,
     pub(crate) garbage: GarbageQueue,
     pub(crate) consumers: HashMap<u64, ConsumerRow>,
     pub(crate) mutations: u64,
@@ -138,6 +143,9 @@ impl Core {
             unlocked: Vec::new(),
             settings: snapshot.settings,
             cluster,
+            now_ms: now.as_ms(),
+            targets_due_ms: 0,
+            targets_for: Vec::new(),
             garbage,
             consumers: snapshot.consumers.into_iter().collect(),
             mutations: 0,

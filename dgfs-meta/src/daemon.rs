@@ -17,7 +17,9 @@ use dgfs_runtime::channel::{MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::pki::registrar::{CERTIFICATE_DAYS_DEFAULT, Registrar};
 use dgfs_runtime::pki::{Identity, PkiError};
+use dgfs_runtime::quic::join::JoinServer;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
 
@@ -29,6 +31,8 @@ use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRAC
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Days of a joiner's certificate at most: a hundred years.
+const CERTIFICATE_DAYS_MAX: u32 = 36_525;
 
 /// Where the rows are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +79,32 @@ pub struct MetaConfig {
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Where machines join the cluster by token; none: not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinConfig>,
     /// What is logged, and where.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// How machines join by token (`dgfs join`). Whoever reads `authority` can make members of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinConfig {
+    /// Where they join: a port of its own.
+    pub listen: SocketAddr,
+    /// Directory of `ca.pem` and `ca.key`; the used tokens are remembered in its `used`.
+    pub authority: PathBuf,
+    /// Days a certificate is valid.
+    #[serde(default = "certificate_days_default")]
+    pub cert_days: u32,
+    /// `HOST:PORT` of every metadata service, told to who joins; none: this one, at the host that was reached.
+    #[serde(default)]
+    pub meta: Vec<String>,
+}
+
+const fn certificate_days_default() -> u32 {
+    CERTIFICATE_DAYS_DEFAULT
 }
 
 const fn memory_mib_default() -> usize {
@@ -97,9 +124,12 @@ pub enum MetaDaemonError {
     /// The durability level.
     #[error("durability `{0}`: use always, everysec or replicas=N")]
     Durability(String),
-    /// The certificate.
+    /// The certificate, or the authority.
     #[error(transparent)]
     Identity(#[from] PkiError),
+    /// The validity of certificates.
+    #[error("join.cert_days must be 1 to {CERTIFICATE_DAYS_MAX}, not {0}")]
+    CertificateDays(u32),
     /// The transport.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -162,12 +192,32 @@ pub async fn run(
         None => None,
     };
     let listening = server.local_address().unwrap_or(config.listen);
+    let joining = config.join.as_ref().map(|join| serve_joins(join, &identity, listening)).transpose()?;
     info!(%listening, "metadata service listens");
     started(listening, metrics.as_ref().map(MetricsServer::address));
     shutdown.asked().await;
+    if let Some(joining) = joining {
+        joining.close(CLOSE_GRACE).await;
+    }
     server.close(CLOSE_GRACE).await;
     service.shutdown().await?;
     Ok(())
+}
+
+/// The join endpoint of a service that listens at `service`.
+fn serve_joins(join: &JoinConfig, identity: &Identity, service: SocketAddr) -> Result<JoinServer, MetaDaemonError> {
+    if !(1..=CERTIFICATE_DAYS_MAX).contains(&join.cert_days) {
+        return Err(MetaDaemonError::CertificateDays(join.cert_days));
+    }
+    let meta = match (join.meta.is_empty(), service.ip().is_unspecified()) {
+        (false, _) => join.meta.clone(),
+        (true, true) => vec![format!(":{}", service.port())],
+        (true, false) => vec![service.to_string()],
+    };
+    let registrar = Registrar::open(&join.authority, join.cert_days, meta)?;
+    let server = JoinServer::bind(join.listen, identity, Arc::new(registrar))?;
+    info!(listening = %server.local_address().unwrap_or(join.listen), "machines join by token");
+    Ok(server)
 }
 
 async fn serve_metrics(address: SocketAddr, service: &Arc<MetaService>) -> Result<MetricsServer, MetaDaemonError> {

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use dgfs_runtime::metrics::{MetricSet, follow, show};
 
@@ -23,6 +23,10 @@ struct Gauges {
     inodes: IntGauge,
     allocated_bytes: IntGauge,
     free_bytes: IntGauge,
+    map_epoch: IntGauge,
+    servers: IntGaugeVec,
+    partitions: IntGaugeVec,
+    places_left: IntGaugeVec,
 }
 
 /// Registers the gauges; they are current whenever they are rendered, for as long as the service lives.
@@ -39,7 +43,11 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
         orphans: set.gauge("dgfs_meta_orphans", "Inodes without a name that are still open"),
         inodes: set.gauge("dgfs_meta_inodes", "Inodes in use"),
         allocated_bytes: set.gauge("dgfs_meta_allocated_bytes", "Bytes allocated to files"),
-        free_bytes: set.gauge("dgfs_meta_free_bytes", "Bytes the storage servers that are up can still take"),
+        free_bytes: set.gauge("dgfs_meta_free_bytes", "Bytes of files the storage servers that are up can still take"),
+        map_epoch: set.gauge("dgfs_meta_map_epoch", "Epoch of the cluster map"),
+        servers: set.gauges("dgfs_meta_storage_servers", "Storage servers by state", &["state"]),
+        partitions: set.gauges("dgfs_meta_partitions", "Partitions by class and redundancy", &["class", "state"]),
+        places_left: set.gauges("dgfs_meta_places_left", "Members of partitions that are not full", &["class"]),
     };
     let service = Arc::downgrade(service);
     set.before_render(move || refresh(&gauges, &service));
@@ -60,4 +68,20 @@ fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
     show(&gauges.inodes, status.usage.inodes);
     show(&gauges.allocated_bytes, status.usage.allocated_bytes);
     show(&gauges.free_bytes, status.usage.free_bytes);
+    show(&gauges.map_epoch, status.map.epoch.0);
+    let up = status.map.servers.iter().filter(|server| server.up).count();
+    show(&gauges.servers.with_label_values(&["up"]), up as u64);
+    show(&gauges.servers.with_label_values(&["down"]), (status.map.servers.len() - up) as u64);
+    for health in &status.health {
+        let class = health.class.to_string();
+        for (state, count) in [
+            ("full", health.full),
+            ("degraded", health.degraded),
+            ("under_minimum", health.under_minimum),
+            ("unavailable", health.unavailable),
+        ] {
+            show(&gauges.partitions.with_label_values(&[class.as_str(), state]), u64::from(count));
+        }
+        show(&gauges.places_left.with_label_values(&[class.as_str()]), u64::from(health.places_left));
+    }
 }

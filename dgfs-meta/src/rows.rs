@@ -224,6 +224,8 @@ pub struct SettingsRow {
     pub classes: BTreeMap<Ino, Class>,
     /// Those of them whose old data follow, too.
     pub applied: BTreeSet<Ino>,
+    /// Directories whose class follows an availability target, in billionths of the time.
+    pub targets: BTreeMap<Ino, u32>,
 }
 
 /// A consumer of the change log.
@@ -389,7 +391,8 @@ impl Row {
 /// Keys of rows.
 pub mod key {
     use super::{
-        CLASSES_FROM, ChunkVersion, Class, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId, SessionId, Table,
+        CLASSES_FROM, ChunkVersion, Class, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId,
+        SessionId, Table,
     };
 
     const fn of(table: Table, partition: u64, sort: u64) -> RowKey {

@@ -4,18 +4,21 @@
 //! a new version. `DGFS_FUZZ_SECONDS` runs the damaged ones longer, `DGFS_TEST_SEED` repeats them.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dgfs_meta::engine::{RowKey, Table};
 use dgfs_meta::rows::{
-    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, Row, RowError, ServerRow, SessionRow, key,
+    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, MemberRow, Row, RowError, ServerRow, SessionRow,
+    SettingsRow, key,
 };
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
+use dgfs_proto::map::{ClassMap, Extra, Holder, Labels, Placement, Standing};
 use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, Named, VolumeInfo};
 use dgfs_proto::name::Name;
 
@@ -116,7 +119,41 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ("orphan", key::orphan(ino(300)), Row::Orphan),
         ("server", key::server(ServerId(2)), Row::Server(server)),
         ("consumer", key::consumer(u64::MAX), Row::Consumer(consumer)),
+        ("settings", key::SETTINGS, Row::Settings(settings())),
+        ("class", key::class(Class::coded(4, 2).unwrap()), Row::Class(class())),
+        ("member", key::member(ServerId(2)), Row::Member(member())),
     ]
+}
+
+fn settings() -> SettingsRow {
+    SettingsRow {
+        class: Class::replicated(3).unwrap(),
+        policies: 7,
+        classes: BTreeMap::from([(ino(300), Class::coded(8, 3).unwrap())]),
+        applied: BTreeSet::from([ino(300)]),
+        targets: BTreeMap::from([(ino(301), 999_990_000)]),
+    }
+}
+
+fn class() -> ClassMap {
+    let members = vec![Holder { server: ServerId(2), full: true, since: Epoch(300) }];
+    let extras = vec![Extra { server: ServerId(3), place: 1, until: Epoch(0) }];
+    let placements = vec![Placement { members, extras, changed: Epoch(301) }, Placement::default()];
+    ClassMap { class: Class::coded(4, 2).unwrap(), placements }
+}
+
+fn member() -> MemberRow {
+    MemberRow {
+        labels: Labels { zone: "z".to_owned(), host: "h".to_owned(), disk: "d".to_owned() },
+        named: true,
+        weight: Some(7),
+        standing: Standing::Draining,
+        up: false,
+        joined_ms: 1 << 40,
+        changed_ms: (1 << 40) + 1,
+        down_ms: 5,
+        downs: 6,
+    }
 }
 
 /// A golden line: `NAME KEY ROW`, the key as table, partition and sort.

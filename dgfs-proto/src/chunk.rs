@@ -179,6 +179,8 @@ pub struct Upkeep {
     pub partitions_left: u64,
     /// Bytes it knows it has yet to fetch: of the partitions it has compared so far.
     pub bytes_left: u64,
+    /// Seconds until nothing is left, if it goes on like this; 0: nothing is left, or not known yet.
+    pub estimate_s: u64,
     /// Versions fetched from other servers.
     pub fetched: u64,
     /// Bytes of them.

@@ -34,7 +34,9 @@ pub enum Shape {
 
 /// Not a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a redundancy class is r1 to r5 (copies) or ec:K+M with K from 2, M from 1 to 4 and at most 16 together, as ec:4+2")]
+#[error(
+    "a redundancy class is r1 to r5 (copies) or ec:K+M with K from 2, M from 1 to 4 and at most 16 together, as ec:4+2"
+)]
 pub struct ClassError;
 
 impl Class {
@@ -125,7 +127,8 @@ impl Class {
     /// The class with that byte.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
-        let class = if byte & CODED == 0 { Self::replicated(byte) } else { Self::coded(byte >> 2 & 15, (byte & 3) + 1) };
+        let class =
+            if byte & CODED == 0 { Self::replicated(byte) } else { Self::coded(byte >> 2 & 15, (byte & 3) + 1) };
         match class {
             Ok(class) if class.to_byte() == byte => Some(class),
             Ok(_) | Err(_) => None,
@@ -166,7 +169,11 @@ impl FromStr for Class {
 
 impl Serialize for Class {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_u8(self.to_byte()) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_u8(self.to_byte())
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod attr;
+pub mod availability;
 pub mod chunk;
 pub mod class;
 pub mod codec;

@@ -65,6 +65,17 @@ pub fn write_atomically_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::R
     rename_durably(&temporary, path)
 }
 
+/// Makes an empty file that was not there (mode 0600) and waits until its name is on the disk: of all who try the same
+/// name, on all machines that share the directory, one succeeds.
+///
+/// # Errors
+/// `AlreadyExists` for all others; those of the file system, after which the file may be there or not.
+pub fn claim_name_durably(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.sync_all()?;
+    sync_dir(directory_of(path))
+}
+
 /// Renames `from` to `to` and waits until the directory of `to` is on the disk.
 ///
 /// # Errors

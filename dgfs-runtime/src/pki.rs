@@ -3,20 +3,28 @@
 //! Never opens a socket and never logs a key. Always: a private key is written
 //! with mode 0600, an identity carries exactly one role, and every refusal
 //! names whose certificate it is and what to do.
+//!
+//! A machine gets its identity from whoever holds the authority, or joins: [`token`] (what is handed to it) →
+//! [`applicant`] (its side) → [`registrar`] (the authority's side) → `used` (each token once).
 
+pub mod applicant;
 pub(crate) mod certificate;
+pub mod registrar;
 #[cfg(test)]
 mod tests;
+pub mod token;
+mod used;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -26,6 +34,7 @@ use crate::channel::Role;
 use crate::clock::Clock;
 use crate::disk;
 use crate::pki::certificate::{AUTHORITY_PREFIX, CertificateWords, cluster_of_authority};
+use crate::pki::token::Fingerprint;
 use crate::random;
 
 /// The DNS name in every certificate: a peer is known by authority and role, not by where it runs.
@@ -131,6 +140,17 @@ pub enum PkiError {
         cluster: String,
         /// What the check said.
         detail: String,
+    },
+    /// Machines are to join by another authority than the service's own.
+    #[error(
+        "the identity is of the authority {theirs}, but machines are to join by the authority {ours}: \
+         configure the directory of the cluster's own authority"
+    )]
+    OtherAuthority {
+        /// The identity's.
+        theirs: Fingerprint,
+        /// The configured one.
+        ours: Fingerprint,
     },
     /// Not for this role.
     #[error("the certificate of `{name}` has role {}, but role {wanted} is needed here: check the address, or issue a certificate with that role", role.name())]
@@ -241,10 +261,26 @@ impl ClusterAuthority {
         from_s: u64,
         until_s: u64,
     ) -> Result<Identity, PkiError> {
-        let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
-            return Err(PkiError::BadName { name: name.to_owned() });
-        }
+        let key = KeyPair::generate().map_err(make_error)?;
+        let certificate_pem = self.sign(&key, role, name, hosts, from_s..until_s)?;
+        Identity::from_pem(
+            Path::new("new identity"),
+            certificate_pem,
+            key.serialize_pem(),
+            self.certificate_pem.clone(),
+        )
+    }
+
+    /// The certificate (PEM) that makes whoever has the private key of `key` a `role` called `name`.
+    fn sign(
+        &self,
+        key: &impl PublicKeyData,
+        role: Role,
+        name: &str,
+        hosts: &[String],
+        valid_s: Range<u64>,
+    ) -> Result<String, PkiError> {
+        check_name(name)?;
         let mut names = vec![SERVER_NAME.to_owned()];
         names.extend(hosts.iter().filter(|host| *host != SERVER_NAME).cloned());
         let mut params = CertificateParams::new(names).map_err(|_| PkiError::BadName { name: hosts.join(", ") })?;
@@ -253,12 +289,18 @@ impl ClusterAuthority {
         // A daemon is a server to some and a client to others, so every identity may be both; the role decides.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, from_s, until_s);
-        let key = KeyPair::generate().map_err(make_error)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(make_error)?;
-        let here = Path::new("new identity");
-        Identity::from_pem(here, certificate.pem(), key.serialize_pem(), self.certificate_pem.clone())
+        set_validity(&mut params, valid_s.start, valid_s.end);
+        Ok(params.signed_by(key, &self.issuer).map_err(make_error)?.pem())
     }
+}
+
+/// Refuses a name that no certificate may carry.
+fn check_name(name: &str) -> Result<(), PkiError> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
+        return Err(PkiError::BadName { name: name.to_owned() });
+    }
+    Ok(())
 }
 
 /// What a process shows to its peers: certificate, key, and the authority it trusts. Cheap to clone.

@@ -9,9 +9,12 @@
 //!
 //! A call with a small body is a frame on the connection's one shared stream, replies come in any order. A call with
 //! a larger body has a stream of its own. A reply that is too long for the shared stream comes on a stream of its own.
+//!
+//! [`join`] stands apart: the one exchange of a machine that has no certificate yet.
 
 pub mod channel;
 mod frame;
+pub mod join;
 mod link;
 pub mod server;
 mod session;

@@ -83,7 +83,7 @@ impl Filler {
     async fn pass(&self) -> bool {
         let work = self.work();
         let upkeep = &self.view.store().upkeep;
-        upkeep.partitions_left.store(work.len() as u64, Ordering::Relaxed);
+        upkeep.begin(work.len() as u64, self.view.store().now_ms());
         if work.is_empty() {
             upkeep.bytes_left.store(0, Ordering::Relaxed);
             return false;
@@ -194,7 +194,9 @@ impl Filler {
         }
         if failed.contains(&Status::Stale) {
             // Dropped here a moment ago, and wanted again: what is dropped is forgotten at the second checkpoint.
-            self.view.blocking(|store| store.checkpoint().and_then(|()| store.checkpoint()).map_err(|_| Status::Io)).await?;
+            self.view
+                .blocking(|store| store.checkpoint().and_then(|()| store.checkpoint()).map_err(|_| Status::Io))
+                .await?;
         }
         if let Some(status) = failed.first() {
             return Err(*status);

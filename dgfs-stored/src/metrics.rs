@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
+use dgfs_proto::chunk::Upkeep;
 use dgfs_runtime::metrics::{MetricSet, follow, show};
 
 use crate::store::Store;
@@ -30,6 +31,64 @@ struct Numbers {
     lost: IntGauge,
     lost_bytes: IntGauge,
     hot_uses: IntGaugeVec,
+    upkeep: UpkeepNumbers,
+}
+
+struct UpkeepNumbers {
+    partitions_left: IntGauge,
+    bytes_left: IntGauge,
+    estimate: IntGauge,
+    fetched: IntCounter,
+    fetched_bytes: IntCounter,
+    not_found: IntCounter,
+    healed: IntCounter,
+    scrubbed_bytes: IntCounter,
+    scrub_errors: IntCounter,
+    scrubbed_at: IntGauge,
+}
+
+impl UpkeepNumbers {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            partitions_left: set.gauge(
+                "dgfs_stored_repair_partitions",
+                "Partitions of which this server has yet to fetch what it lacks",
+            ),
+            bytes_left: set.gauge("dgfs_stored_repair_bytes", "Bytes it knows it has yet to fetch"),
+            estimate: set.gauge(
+                "dgfs_stored_repair_estimate_seconds",
+                "Seconds until nothing is left, at the pace so far; 0: none",
+            ),
+            fetched: set.counter("dgfs_stored_repair_versions_total", "Versions fetched from other servers"),
+            fetched_bytes: set.counter("dgfs_stored_repair_fetched_bytes_total", "Bytes fetched from other servers"),
+            not_found: set
+                .counter("dgfs_stored_repair_lost_total", "Versions of which no good copy was found anywhere"),
+            healed: set.counter("dgfs_stored_healed_versions_total", "Damaged versions replaced by a good copy"),
+            scrubbed_bytes: set.counter("dgfs_stored_scrubbed_bytes_total", "Bytes read by the scrub"),
+            scrub_errors: set.counter("dgfs_stored_scrub_errors_total", "Damaged versions that the scrub found"),
+            scrubbed_at: set.gauge(
+                "dgfs_stored_scrubbed_timestamp_seconds",
+                "When the last whole scrub ended; 0: none since the start",
+            ),
+        }
+    }
+
+    fn refresh(&self, upkeep: &Upkeep) {
+        show(&self.partitions_left, upkeep.partitions_left);
+        show(&self.bytes_left, upkeep.bytes_left);
+        show(&self.estimate, upkeep.estimate_s);
+        show(&self.scrubbed_at, upkeep.scrubbed_at);
+        for (shown, value) in [
+            (&self.fetched, upkeep.fetched),
+            (&self.fetched_bytes, upkeep.fetched_bytes),
+            (&self.not_found, upkeep.not_found),
+            (&self.healed, upkeep.healed),
+            (&self.scrubbed_bytes, upkeep.scrubbed_bytes),
+            (&self.scrub_errors, upkeep.scrub_errors),
+        ] {
+            follow(shown, value);
+        }
+    }
 }
 
 /// Registers the numbers; they are current whenever they are rendered, for as long as the store lives.
@@ -53,6 +112,7 @@ pub fn register(set: &MetricSet, store: &Arc<Store>) {
         syncs: set.counter("dgfs_stored_syncs_total", "Disk syncs since the start"),
         lost: set.gauge("dgfs_stored_lost_versions", "Chunk versions the last start did not find whole"),
         lost_bytes: set.gauge("dgfs_stored_lost_bytes", "Bytes of data that are gone with them"),
+        upkeep: UpkeepNumbers::new(set),
         hot_uses: set.gauges("dgfs_stored_hot_chunk_uses", "Gets and puts of the most used chunks", &["chunk"]),
     };
     let store = Arc::downgrade(store);
@@ -84,6 +144,7 @@ fn refresh(numbers: &Numbers, store: &Weak<Store>) {
     ] {
         follow(shown, value);
     }
+    numbers.upkeep.refresh(&status.upkeep);
     show_hot(&numbers.hot_uses, &store);
 }
 

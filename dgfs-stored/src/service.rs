@@ -45,9 +45,8 @@ impl StoreService {
         let map = view.hold();
         let placement = map.placement(put.chunk);
         let own = view.own();
-        let is_current = |placement: &Placement| {
-            placement.changed <= epoch && own.is_some_and(|own| placement.holds(own))
-        };
+        let is_current =
+            |placement: &Placement| placement.changed <= epoch && own.is_some_and(|own| placement.holds(own));
         // A caller whose map is newer than this server's, which meta does not tell it now, knows better.
         if epoch <= map.epoch && !placement.is_some_and(is_current) {
             return Err(Refusal::OldMap);
@@ -170,7 +169,8 @@ impl Handler<ChunkProtocol> for StoreService {
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
         Box::pin(async move {
-            let changes = matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_) | ChunkRequest::Repair(_));
+            let changes =
+                matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_) | ChunkRequest::Repair(_));
             if changes && !matches!(peer.role, Role::Client | Role::Stored) {
                 return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
             }

@@ -455,7 +455,7 @@ impl Store {
             lost_versions: self.report.versions.len() as u64,
             lost_bytes: self.report.bytes,
             mended: self.mended.clone(),
-            upkeep: self.upkeep.told(),
+            upkeep: self.upkeep.told(self.now_ms()),
         }
     }
 
@@ -495,6 +495,10 @@ impl Store {
         let number = (chunk.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize;
         let [first, ..] = &self.stripes;
         self.stripes.get(number).unwrap_or(first)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.options.clock.monotonic_ms()
     }
 
     pub(crate) fn now(&self) -> u64 {

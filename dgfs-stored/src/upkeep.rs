@@ -187,8 +187,8 @@ fn foreign_partitions(map: &ClusterMap, own: ServerId) -> BTreeSet<(Class, Parti
     let mut foreign = BTreeSet::new();
     for class in &map.classes {
         for (partition, placement) in (0_u16..).zip(&class.placements) {
-            let settled = placement.members.len() == class.class.width()
-                && placement.members.iter().all(|member| member.full);
+            let settled =
+                placement.members.len() == class.class.width() && placement.members.iter().all(|member| member.full);
             if settled && !placement.holds(own) {
                 foreign.insert((class.class, Partition(partition)));
             }
@@ -207,7 +207,8 @@ async fn drop_partition(view: &Arc<ClusterView>, class: Class, partition: Partit
         let ids: Vec<VersionId> = page.iter().map(|held| held.held.id).collect();
         // A newer map may have given it back meanwhile: then nothing more goes.
         let own = view.own();
-        let held_again = view.map().placement_of(class, partition).is_none_or(|now| own.is_none_or(|own| now.holds(own)));
+        let held_again =
+            view.map().placement_of(class, partition).is_none_or(|now| own.is_none_or(|own| now.holds(own)));
         if held_again {
             return Err(Status::OldMap);
         }

@@ -45,7 +45,15 @@ impl ClusterView {
         peers: Arc<dyn ChunkDirectory>,
     ) -> Arc<Self> {
         let (epochs, _) = watch::channel(Epoch(0));
-        Arc::new(Self { store, metas, peers, map: RwLock::default(), asking: tokio::sync::Mutex::new(()), epochs, vacating: tokio::sync::Mutex::new(()) })
+        Arc::new(Self {
+            store,
+            metas,
+            peers,
+            map: RwLock::default(),
+            asking: tokio::sync::Mutex::new(()),
+            epochs,
+            vacating: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// The map in force.

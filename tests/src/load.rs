@@ -54,7 +54,8 @@ impl Load {
     #[must_use]
     pub fn start(plan: LoadPlan<'_>, rng: &mut Rng) -> Self {
         let mut load = Self { peer: Peer::start("dgfs-load") };
-        load.peer.ask(&json!({ "write": plan.write, "read": plan.read, "writers": plan.writers, "readers": plan.readers,
+        load.peer
+            .ask(&json!({ "write": plan.write, "read": plan.read, "writers": plan.writers, "readers": plan.readers,
                                "seed": rng.next() }));
         load
     }

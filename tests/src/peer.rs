@@ -6,10 +6,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::spawn;
+use crate::process::{spawn, wait};
+
+/// How long a killed process may take to be gone.
+const DIES: Duration = Duration::from_secs(5);
 
 /// The process, from the test's side.
 pub(crate) struct Peer {
@@ -40,9 +44,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may hang in a call on a dead mount: SIGKILL ends that too.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // A call that a mount has and does not answer is not ended by SIGKILL, but by the end of the mount, which comes later.
+        let _ = wait(&mut self.child, DIES);
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use dgfs_proto::class::Shape;
 use dgfs_proto::chunk::{ChunkRef, DataRange};
+use dgfs_proto::class::Shape;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;

@@ -322,10 +322,7 @@ impl Truth {
             Mutation::Grant { chunks, versions } => {
                 let first = self.next + 1;
                 self.next += u64::from(chunks.max(versions)) + 1;
-                Ok(MetaReply::Granted {
-                    chunk: first,
-                    version: ChunkVersion::new(first).unwrap(),
-                })
+                Ok(MetaReply::Granted { chunk: first, version: ChunkVersion::new(first).unwrap() })
             }
             _ => Err(Status::NotSupported),
         }

@@ -2,12 +2,16 @@
 //!
 //! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
 
+pub(crate) mod join;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use dgfs_proto::class::Class;
+
+use crate::cli::args::join::{JoinArgs, TokenArgs};
 
 /// A distributed graph file system.
 #[derive(Debug, Parser)]
@@ -29,8 +33,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show where a file's bytes are
     Info(InfoArgs),
-    /// Prepare a cluster
+    /// Prepare a cluster, let machines join it
     Cluster(ClusterArgs),
+    /// Make this machine a member of a cluster, by a token of `dgfs cluster token`
+    Join(JoinArgs),
     /// Start a cluster of separate daemons on this machine
     Up(UpArgs),
     /// End a cluster started by `up`
@@ -168,6 +174,8 @@ pub(crate) enum ClusterCommand {
         #[arg(long, default_value_t = 365)]
         days: u32,
     },
+    /// Print a token with which one machine can join
+    Token(TokenArgs),
 }
 
 #[derive(Debug, Args)]
@@ -324,8 +332,12 @@ pub(crate) enum PolicyCommand {
         /// A directory on a mount
         path: PathBuf,
         /// r1 to r5 (copies), or ec:K+M (K data and M parity shards)
-        #[arg(long, value_name = "CLASS")]
-        redundancy: Class,
+        #[arg(long, value_name = "CLASS", required_unless_present = "availability")]
+        redundancy: Option<Class>,
+        /// Percent of the time that the data are to be readable: the cheapest class that reaches it is chosen, from what is known
+        /// of the servers, and chosen anew when they change
+        #[arg(long, value_name = "PERCENT", conflicts_with = "redundancy")]
+        availability: Option<f64>,
         /// Also move what is stored already, in the background
         #[arg(long)]
         apply: bool,

@@ -1,7 +1,7 @@
 //! `dgfs format`, `dgfs cluster init`, `dgfs up`, `dgfs down`: clusters are made, started and ended.
 //!
 //! Never watches what it started: each daemon is a process of its own and keeps its own line in `DIR/pids`. A
-//! cluster's directory holds `ca/`, `certs/NAME/`, a file `ROLE.toml` for each daemon, `client.toml` and `pids`.
+//! cluster's directory holds `ca/`, `certs/NAME/`, a file `ROLE.toml` for each daemon, `client.toml`, `join` and `pids`.
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dgfs_index::daemon::IndexConfig;
-use dgfs_meta::daemon::{EngineConfig, MetaConfig, open_engine};
+use dgfs_meta::daemon::{EngineConfig, JoinConfig, MetaConfig, open_engine};
 use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
@@ -20,6 +20,7 @@ use dgfs_runtime::channel::Role;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically};
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::pki::ClusterAuthority;
+use dgfs_runtime::pki::registrar::CERTIFICATE_DAYS_DEFAULT;
 use dgfs_runtime::telemetry::LogConfig;
 use dgfs_stored::daemon::StoredConfig;
 
@@ -27,7 +28,7 @@ use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs
 use crate::cli::background::start;
 use crate::cli::files::{ClientFile, read_file, write_file};
 use crate::cli::pids::{PidFile, lives};
-use crate::cli::{Failure, check};
+use crate::cli::{Failure, check, join};
 use crate::embedded::{Embedded, NewVolume};
 
 /// Days certificates of `dgfs up` are valid.
@@ -108,15 +109,22 @@ fn class_for(replicas: u8, servers: u32) -> Result<Class, Failure> {
     Class::replicated(replicas).map_err(Failure::new)
 }
 
-/// Makes an authority and one identity for each role.
+/// Makes what `dgfs cluster` was asked for.
 pub(crate) fn run(args: &ClusterArgs) -> Result<(), Failure> {
-    let ClusterCommand::Init { dir, host, days } = &args.command;
-    check::days(*days)?;
+    match &args.command {
+        ClusterCommand::Init { dir, host, days } => init(dir, host, *days),
+        ClusterCommand::Token(args) => join::token(args),
+    }
+}
+
+/// Makes an authority and one identity for each role.
+fn init(dir: &Path, host: &[String], days: u32) -> Result<(), Failure> {
+    check::days(days)?;
     let authority = ClusterAuthority::create(&dir.join("ca")).map_err(Failure::new)?;
     for (role, name) in
         [(Role::Meta, "meta"), (Role::Stored, "stored"), (Role::Index, "index"), (Role::Client, "client")]
     {
-        let identity = authority.issue(role, name, host, *days).map_err(Failure::new)?;
+        let identity = authority.issue(role, name, host, days).map_err(Failure::new)?;
         identity.write(&dir.join("certs").join(name)).map_err(Failure::new)?;
     }
     println!(
@@ -235,7 +243,8 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         Ok(Path::new("certs").join(name))
     };
     let metas = if args.redis.is_some() { 2 } else { 1 };
-    let mut addresses = free_addresses(metas + args.servers as usize)?.into_iter();
+    let mut addresses = free_addresses(metas + 1 + args.servers as usize)?.into_iter();
+    let mut join_listen = addresses.next();
     let listens: Vec<SocketAddr> = addresses.by_ref().take(metas).collect();
     let meta: Vec<String> = listens.iter().map(SocketAddr::to_string).collect();
     // SAFETY: getuid and getgid have no arguments and cannot fail.
@@ -251,6 +260,8 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
             root_gid,
             server_grace_s: args.grace,
             metrics_listen: None,
+            // The first only: each metadata service that lets machines join has a port for it.
+            join: join_listen.take().map(|listen| join_at(directory, listen, &meta)).transpose()?,
             log: LogConfig::default(),
         };
         write_file(&directory.join(format!("{role}.toml")), &file)?;
@@ -273,6 +284,13 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     let client = ClientFile { meta, identity, soft: false, cache_mb: None, write_back_mb: None, deadline_s: None };
     // Last: a cluster is made when this file is there.
     write_file(&directory.join("client.toml"), &client)
+}
+
+/// Machines join at `listen`, and `DIR/join` says so.
+fn join_at(directory: &Path, listen: SocketAddr, meta: &[String]) -> Result<JoinConfig, Failure> {
+    write_atomically(&directory.join("join"), format!("{listen}\n").as_bytes()).map_err(Failure::new)?;
+    let meta = meta.to_owned();
+    Ok(JoinConfig { listen, authority: "ca".into(), cert_days: CERTIFICATE_DAYS_DEFAULT, meta })
 }
 
 /// A storage daemon of a cluster on this machine. Each counts as a host of its own: the copies are to be on different daemons.

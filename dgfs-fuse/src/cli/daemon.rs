@@ -45,6 +45,9 @@ pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
     if let EngineConfig::Embedded { dir } = &mut config.engine {
         *dir = base.join(&*dir);
     }
+    if let Some(join) = &mut config.join {
+        join.authority = base.join(&join.authority);
+    }
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();

@@ -2,6 +2,7 @@
 //!
 //! Never decides: a policy is an extended attribute of the directory, checked by the metadata service.
 
+mod target;
 mod usage;
 
 use std::ffi::CString;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use dgfs_proto::class::Class;
+
 use crate::cli::Failure;
 use crate::cli::args::{PolicyArgs, PolicyCommand};
 use crate::cli::files::read_attribute;
@@ -19,16 +22,20 @@ use crate::mount::table::mounts;
 /// The attributes.
 const REDUNDANCY: &str = "dgfs.policy.redundancy";
 const APPLY: &str = "dgfs.policy.apply";
+const AVAILABILITY: &str = "dgfs.policy.availability";
 
 /// Runs the command.
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
     match &args.command {
         PolicyCommand::Get { path, json } => get(path, *json),
-        PolicyCommand::Set { path, redundancy, apply } => change(path, &redundancy.to_string(), *apply),
+        PolicyCommand::Set { path, redundancy, availability, apply } => {
+            change(path, *redundancy, *availability)?;
+            if *apply { set(path, APPLY, "1") } else { Ok(()) }
+        }
         PolicyCommand::Usage { path, wait, json } => usage::run(path, *wait, *json),
         PolicyCommand::Unset { path } => {
             remove(path, APPLY)?;
-            unset(path)
+            if own(path, AVAILABILITY).is_some() { remove(path, AVAILABILITY) } else { unset(path) }
         }
     }
 }
@@ -36,22 +43,28 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
 /// The class of what lies at `path`, and where it is set.
 fn followed_by(path: &Path) -> Result<(String, String), Failure> {
     let root = mount_of(path)?;
-    let found = path.ancestors().take_while(|at| at.starts_with(&root)).find_map(|at| Some((at, own(at)?)));
-    match found {
-        Some((at, class)) => Ok((class, at.display().to_string())),
-        None => Ok((volume_class(&root)?, "the volume".to_owned())),
-    }
+    let has_one = |at: &Path| own(at, REDUNDANCY).or_else(|| own(at, AVAILABILITY)).is_some();
+    let from = path.ancestors().take_while(|at| at.starts_with(&root)).find(|at| has_one(at));
+    let class = own(path, "dgfs.policy").ok_or_else(|| Failure::new("the mount does not tell its policies"))?;
+    Ok((class, from.map_or_else(|| "the volume".to_owned(), |at| at.display().to_string())))
 }
 
 fn get(path: &Path, json: bool) -> Result<(), Failure> {
-    let path = path.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let path = canonical(path)?;
     let (class, from) = followed_by(&path)?;
     if json {
         println!("{}", json!({ "path": path, "redundancy": class, "from": from }));
     } else {
         println!("redundancy {class} (set for {from})");
+        if let Some(target) = own(Path::new(&from), AVAILABILITY) {
+            println!("which follows from the availability target of {target} %");
+        }
     }
     Ok(())
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
 /// The DGFS mount that `path` lies on.
@@ -65,25 +78,23 @@ fn mount_of(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn own(path: &Path) -> Option<String> {
-    let bytes = read_attribute(path, REDUNDANCY).ok()?;
+fn own(path: &Path, name: &str) -> Option<String> {
+    let bytes = read_attribute(path, name).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What the volume was made with, as its map tells it.
-fn volume_class(root: &Path) -> Result<String, Failure> {
-    let failed = |error: io::Error| Failure::new(format!("{}: {error}", root.display()));
-    let bytes = read_attribute(root, "dgfs.status").map_err(failed)?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(Failure::new)?;
-    let class = value.pointer("/meta/map/default_class").and_then(serde_json::Value::as_str);
-    class.map(str::to_owned).ok_or_else(|| Failure::new("the mount does not tell its volume's class"))
-}
-
 /// What was asked of old data before does not hold for the new class.
-fn change(path: &Path, class: &str, apply: bool) -> Result<(), Failure> {
-    remove(path, APPLY)?;
-    set(path, REDUNDANCY, class)?;
-    if apply { set(path, APPLY, "1") } else { Ok(()) }
+fn change(path: &Path, class: Option<Class>, target: Option<f64>) -> Result<(), Failure> {
+    if let Some(percent) = target {
+        print!("{}", target::explain(&mount_of(&canonical(path)?)?, percent)?);
+        set(path, AVAILABILITY, &percent.to_string())?;
+        remove(path, REDUNDANCY)?;
+    }
+    if let Some(class) = class {
+        set(path, REDUNDANCY, &class.to_string())?;
+        remove(path, AVAILABILITY)?;
+    }
+    remove(path, APPLY)
 }
 
 fn set(path: &Path, name: &str, value: &str) -> Result<(), Failure> {

@@ -65,10 +65,7 @@ async fn carry_out(args: &ServerArgs, config: &Path) -> Result<(), Failure> {
 }
 
 async fn list(link: &VolumeLink) -> Result<Vec<ServerStatus>, Failure> {
-    match link.ask(MetaRequest::Admin(AdminRequest::Servers)).await.map_err(Failure::new)? {
-        MetaReply::Servers(servers) => Ok(servers),
-        _ => Err(Failure::new("the metadata service does not tell its storage servers")),
-    }
+    link.servers().await.map_err(Failure::new)
 }
 
 async fn command(link: &VolumeLink, id: ServerId, command: ServerCommand) -> Result<(), Failure> {
@@ -271,7 +268,10 @@ mod tests {
 
     #[test]
     fn the_table_has_straight_columns_and_the_details_an_availability() {
-        assert_eq!(aligned(&[["A".to_owned(), "B".to_owned()], ["long".to_owned(), "x".to_owned()]]), "A     B\nlong  x\n");
+        assert_eq!(
+            aligned(&[["A".to_owned(), "B".to_owned()], ["long".to_owned(), "x".to_owned()]]),
+            "A     B\nlong  x\n"
+        );
         assert_eq!(table(&[server(1, "a"), server(2, "b")]).lines().count(), 3);
         assert!(details(&[server(1, "a")]).contains("99.0000 %"));
     }

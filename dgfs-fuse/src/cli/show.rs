@@ -133,6 +133,8 @@ fn status_text(value: &Value) -> String {
         mebibytes(value, "/meta/usage/free_bytes"),
         mebibytes(value, "/meta/usage/capacity_bytes")
     ));
+    lines.extend(items(value, "/meta/health").iter().map(health_line));
+    lines.extend(repair_line(value));
     for session in items(value, "/meta/sessions") {
         lines.push(format!(
             "session    {} {} at {}, process {} of {}",
@@ -160,6 +162,43 @@ fn status_text(value: &Value) -> String {
         lines.extend(loss_lines(store).into_iter().map(|line| format!("           {line}")));
     }
     lines.join("\n") + "\n"
+}
+
+/// How redundant the data of one class are.
+fn health_line(health: &Value) -> String {
+    let count = |name: &str| health.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut words = vec![format!("{} partitions full", count("full"))];
+    for (name, word) in
+        [("degraded", "degraded"), ("under_minimum", "UNDER THE MINIMUM (writes wait)"), ("unavailable", "UNAVAILABLE")]
+    {
+        if count(name) > 0 {
+            words.push(format!("{} {word}", count(name)));
+        }
+    }
+    format!("redundancy {}: {}", text(health, "/class"), words.join(", "))
+}
+
+/// What is left of the repair in all servers; none when nothing is.
+fn repair_line(value: &Value) -> Option<String> {
+    let sum = |name: &str| -> u64 {
+        items(value, "/stores").iter().filter_map(|store| store.pointer(name).and_then(Value::as_u64)).sum()
+    };
+    let (partitions, bytes) = (sum("/upkeep/partitions_left"), sum("/upkeep/bytes_left"));
+    let fetched = sum("/upkeep/fetched_bytes");
+    let seconds = items(value, "/stores")
+        .iter()
+        .filter_map(|store| store.pointer("/upkeep/estimate_s").and_then(Value::as_u64))
+        .max()
+        .filter(|seconds| *seconds > 0)
+        .map_or_else(String::new, |seconds| format!(", about {seconds} s left"));
+    (partitions > 0).then(|| {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        format!(
+            "repair     {partitions} partitions left, {:.1} MiB known to be missing; {:.1} MiB fetched so far{seconds}",
+            mib(bytes),
+            mib(fetched)
+        )
+    })
 }
 
 /// What a storage server lost or mended when it started, of its part of `dgfs.status`.
@@ -229,6 +268,20 @@ mod tests {
         for words in ["1 LOST 3 chunk versions, 5.0 MiB", "1 lost: segment file 2", "1 mended: the index"] {
             assert!(text.contains(words), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_redundant_stands_out_and_the_repair_says_how_long_it_takes() {
+        let value = json!({
+            "meta": { "health": [{ "class": "r3", "full": 4000, "degraded": 95, "under_minimum": 1, "unavailable": 0 }] },
+            "stores": [{ "upkeep": { "partitions_left": 96, "bytes_left": 1 << 20, "fetched_bytes": 0, "estimate_s": 7 } }]
+        });
+        let text = status_text(&value);
+        for words in ["r3: 4000 partitions full, 95 degraded, 1 UNDER", "96 partitions left, 1.0 MiB", "about 7 s left"]
+        {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(!text.contains("UNAVAILABLE"));
     }
 
     #[test]

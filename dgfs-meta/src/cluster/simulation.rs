@@ -95,7 +95,8 @@ impl World {
         let copies = 2 + rng.below(2) as u8;
         let class = Class::replicated(copies).unwrap();
         let servers = u64::from(copies) + 1 + rng.below(3);
-        let stored = Stored { next_server: 1, epoch: Epoch(1), grace_ms: GRACE_MS, silence_ms: 5000, ..Stored::default() };
+        let stored =
+            Stored { next_server: 1, epoch: Epoch(1), grace_ms: GRACE_MS, silence_ms: 5000, ..Stored::default() };
         let mut cluster = Cluster::with_partitions(stored, servers as u32, 0, PARTITIONS);
         assert!(!cluster.want(class));
         let mut world = Self {
@@ -119,7 +120,8 @@ impl World {
     fn add(&mut self) {
         let identity = self.servers.len() as u8 + 1;
         // Sometimes two servers on one host.
-        let host = if self.rng.below(5) == 0 && identity > 4 { format!("h{}", identity - 1) } else { format!("h{identity}") };
+        let host =
+            if self.rng.below(5) == 0 && identity > 4 { format!("h{}", identity - 1) } else { format!("h{identity}") };
         let id = self.cluster.join(self.now_ms, joining(identity, None, &host)).unwrap();
         let map = Arc::new(self.cluster.map(self.class, 0));
         let disk = BTreeSet::new();
@@ -266,7 +268,8 @@ impl World {
             return;
         };
         let theirs = Arc::clone(&server.map);
-        let current = theirs.placement(chunk(class, put.partition)).is_some_and(|p| p.changed <= map.epoch && p.holds(id));
+        let current =
+            theirs.placement(chunk(class, put.partition)).is_some_and(|p| p.changed <= map.epoch && p.holds(id));
         if current {
             server.disk.insert((put.partition, put.version));
             put.stored.push((id, place, map.epoch));
@@ -360,13 +363,13 @@ impl World {
             let distinct: BTreeSet<_> = placement.members.iter().map(|member| member.server).collect();
             assert_eq!(distinct.len(), placement.members.len(), "a server twice in a partition");
             if apart.len() == hosts.len() {
-                let on: BTreeSet<&str> = placement.members.iter().filter_map(|m| hosts.get(&m.server).copied()).collect();
+                let on: BTreeSet<&str> =
+                    placement.members.iter().filter_map(|m| hosts.get(&m.server).copied()).collect();
                 assert_eq!(on.len(), placement.members.len(), "two copies on one host");
             }
         }
         for (partition, version) in &self.committed {
-            let on_disk =
-                self.servers.iter().filter(|server| server.disk.contains(&(*partition, *version))).count();
+            let on_disk = self.servers.iter().filter(|server| server.disk.contains(&(*partition, *version))).count();
             assert!(on_disk >= self.class.minimum(), "version {version} of partition {partition} has {on_disk} copies");
             let placement = class.placements.get(usize::from(*partition)).unwrap();
             let readable = map.read_order(placement, None).into_iter().any(|id| {
@@ -410,7 +413,14 @@ impl World {
 
 fn joining(identity: u8, id: Option<ServerId>, host: &str) -> Joining {
     let labels = Labels { host: host.to_owned(), ..Labels::default() };
-    Joining { identity: Uuid([identity; 16]), id, address: format!("s{identity}"), label: String::new(), labels, space: space() }
+    Joining {
+        identity: Uuid([identity; 16]),
+        id,
+        address: format!("s{identity}"),
+        label: String::new(),
+        labels,
+        space: space(),
+    }
 }
 
 fn space() -> Space {

@@ -2,6 +2,7 @@
 //!
 //! Never changes it.
 
+use dgfs_proto::availability::{Record, of_domains};
 use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::{ChunkId, ServerId};
 use dgfs_proto::map::Placement;
@@ -17,8 +18,7 @@ impl Cluster {
     }
 
     fn health_of(&self, class: Class, placements: &[Placement]) -> ClassHealth {
-        let mut health =
-            ClassHealth { class, full: 0, degraded: 0, under_minimum: 0, unavailable: 0, places_left: 0 };
+        let mut health = ClassHealth { class, full: 0, degraded: 0, under_minimum: 0, unavailable: 0, places_left: 0 };
         for placement in placements {
             health.places_left += u32::try_from(placement.members.len() - placement.full_members()).unwrap_or(0);
             let whole = placement.members.len() >= class.width()
@@ -61,11 +61,11 @@ impl Cluster {
 
     fn is_writable(&self, class: Class, placement: &Placement) -> bool {
         let up = placement.members.iter().filter(|holder| self.answers(holder.server)).count();
-        let is_down = |place: u8| {
-            placement.members.get(usize::from(place)).is_some_and(|holder| !self.answers(holder.server))
-        };
+        let is_down =
+            |place: u8| placement.members.get(usize::from(place)).is_some_and(|holder| !self.answers(holder.server));
         let places = u8::try_from(placement.members.len()).unwrap_or(u8::MAX);
-        let stands_in = |place: u8| placement.extras.iter().any(|extra| extra.place == place && self.answers(extra.server));
+        let stands_in =
+            |place: u8| placement.extras.iter().any(|extra| extra.place == place && self.answers(extra.server));
         let stand_ins = (0..places).filter(|place| is_down(*place) && stands_in(*place)).count();
         up + stand_ins >= class.minimum()
     }
@@ -113,6 +113,27 @@ impl Cluster {
         up.sort_unstable();
         up.dedup();
         Some(up)
+    }
+
+    /// The servers that take part.
+    pub(crate) fn candidate_ids(&self) -> Vec<ServerId> {
+        self.candidates().into_iter().map(|candidate| candidate.id).collect()
+    }
+
+    /// The part of the time that each failure domain was up, worst first.
+    pub(crate) fn domains_up(&self, now_ms: u64) -> Vec<f64> {
+        let taking_part = self.candidate_ids();
+        let list = self.server_list(now_ms);
+        let records: Vec<Record<'_>> = list
+            .iter()
+            .filter(|server| taking_part.contains(&server.info.id))
+            .map(|server| Record {
+                domain: &server.info.labels.host,
+                known_ms: server.known_ms,
+                down_ms: server.down_ms,
+            })
+            .collect();
+        of_domains(&records)
     }
 
     /// Classes that are assigned.

@@ -159,7 +159,8 @@ fn a_server_is_removed_only_when_it_holds_nothing_or_by_force() {
     assert!(cluster.member(ServerId(3)).is_none());
     cluster.command(ServerId(2), &ServerCommand::Remove { force: true }).unwrap();
     let map = cluster.map(r(2), 0);
-    let holders: Vec<ServerId> = map.classes[0].placements.iter().flat_map(|p| p.members.iter().map(|m| m.server)).collect();
+    let holders: Vec<ServerId> =
+        map.classes[0].placements.iter().flat_map(|p| p.members.iter().map(|m| m.server)).collect();
     assert!(holders.iter().all(|id| *id == ServerId(1)) && holders.len() == 4096);
     assert!(cluster.command(ServerId(9), &ServerCommand::Drain).unwrap_err().contains("dgfs server ls"));
 }
@@ -167,12 +168,8 @@ fn a_server_is_removed_only_when_it_holds_nothing_or_by_force() {
 #[test]
 fn what_an_operator_names_a_server_stays_when_it_joins_again() {
     let mut cluster = cluster(2, r(1));
-    let words = ServerCommand::Label {
-        label: Some("big".to_owned()),
-        zone: Some("north".to_owned()),
-        host: None,
-        disk: None,
-    };
+    let words =
+        ServerCommand::Label { label: Some("big".to_owned()), zone: Some("north".to_owned()), host: None, disk: None };
     cluster.command(ServerId(1), &words).unwrap();
     cluster.join(9, joining(1, Some(1))).unwrap();
     let info = cluster.server_list(9).remove(0).info;

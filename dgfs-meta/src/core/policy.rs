@@ -1,10 +1,12 @@
 //! Policies: which class the data of a directory have.
 //!
 //! Kept as extended attributes of directories, inherited by everything below that has none of its own; a second copy in the
-//! settings row makes them known without looking. `dgfs.policy.redundancy` names the class of new data; while
-//! `dgfs.policy.apply` is set beside it, old data are moved to it. Never moves data itself: storage daemons ask and do.
+//! settings row makes them known without looking. `dgfs.policy.redundancy` names the class of new data,
+//! `dgfs.policy.availability` a target in percent from which the class follows; while `dgfs.policy.apply` is set beside one of
+//! them, old data are moved to it. Never moves data itself: storage daemons ask and do.
 
 use dgfs_proto::attr::FileKind;
+use dgfs_proto::availability::{self, Choice};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::Ino;
@@ -19,6 +21,11 @@ use crate::rows::{SettingsRow, key};
 
 const REDUNDANCY: &[u8] = b"dgfs.policy.redundancy";
 const APPLY: &[u8] = b"dgfs.policy.apply";
+const AVAILABILITY: &[u8] = b"dgfs.policy.availability";
+/// Targets are kept in billionths.
+const BILLION: u32 = 1_000_000_000;
+/// How often targets are looked at while nothing changes.
+const TARGETS_MS: u64 = 60_000;
 /// Names of our own begin so; no others of them can be set.
 const PREFIX: &[u8] = b"dgfs.";
 
@@ -100,6 +107,14 @@ pub(crate) fn move_slot(
     Ok(())
 }
 
+/// Percent with up to seven decimals, as billionths.
+fn target_in(value: &[u8]) -> Result<u32, Status> {
+    let text = std::str::from_utf8(value).map_err(|_| Status::Invalid)?;
+    let percent: f64 = text.trim_end().trim_end_matches('%').parse().map_err(|_| Status::Invalid)?;
+    let plausible = percent > 0.0 && percent < 100.0;
+    if plausible { Ok((percent * f64::from(BILLION / 100)).round() as u32) } else { Err(Status::Invalid) }
+}
+
 fn class_in(value: &[u8]) -> Result<Class, Status> {
     let text = std::str::from_utf8(value).map_err(|_| Status::Invalid)?;
     text.trim_end().parse().map_err(|_| Status::Invalid)
@@ -112,13 +127,13 @@ impl Core {
         if !name.starts_with(PREFIX) {
             return Ok(());
         }
-        if name == APPLY {
-            return if self.settings.classes.contains_key(ino) { Ok(()) } else { Err(Status::Invalid) };
-        }
-        if name != REDUNDANCY {
-            return Err(Status::NotSupported);
-        }
-        let class = class_in(value)?;
+        let class = match name.as_slice() {
+            APPLY if self.settings.classes.contains_key(ino) => return Ok(()),
+            APPLY => return Err(Status::Invalid),
+            REDUNDANCY => class_in(value)?,
+            AVAILABILITY => self.class_for_target(target_in(value)?).map_err(|_| Status::Range)?.class,
+            _ => return Err(Status::NotSupported),
+        };
         let is_new = !self.settings.classes.contains_key(ino);
         if is_new && self.settings.classes.len() >= POLICIES_MAX {
             return Err(Status::NoSpace);
@@ -134,15 +149,22 @@ impl Core {
     /// A policy was set or removed.
     pub(crate) fn note_policy(&mut self, mutation: &Mutation) {
         if let Mutation::SetXattr { ino, name, value, mode: _ } = mutation {
-            match (name.as_slice(), class_in(value)) {
-                (REDUNDANCY, Ok(class)) => {
-                    self.settings.classes.insert(*ino, class);
-                    for class in [class.as_copies(), class] {
-                        let _assigned = self.cluster.want(class);
+            match name.as_slice() {
+                REDUNDANCY => {
+                    if let Ok(class) = class_in(value) {
+                        self.settings.targets.remove(ino);
+                        self.set_class(*ino, class);
                     }
-                    self.store_settings();
                 }
-                (APPLY, _) => {
+                AVAILABILITY => {
+                    if let Ok(target) = target_in(value)
+                        && let Ok(choice) = self.class_for_target(target)
+                    {
+                        self.settings.targets.insert(*ino, target);
+                        self.set_class(*ino, choice.class);
+                    }
+                }
+                APPLY => {
                     self.settings.applied.insert(*ino);
                     self.store_settings();
                 }
@@ -151,7 +173,11 @@ impl Core {
         }
         if let Mutation::RemoveXattr { ino, name } = mutation {
             let removed = match name.as_slice() {
+                REDUNDANCY if self.settings.targets.contains_key(ino) => false,
                 REDUNDANCY => self.settings.classes.remove(ino).is_some(),
+                AVAILABILITY => {
+                    self.settings.targets.remove(ino).is_some() && self.settings.classes.remove(ino).is_some()
+                }
                 APPLY => self.settings.applied.remove(ino),
                 _ => false,
             };
@@ -161,9 +187,58 @@ impl Core {
         }
     }
 
+    fn set_class(&mut self, ino: Ino, class: Class) {
+        self.settings.classes.insert(ino, class);
+        for class in [class.as_copies(), class] {
+            let _assigned = self.cluster.want(class);
+        }
+        self.store_settings();
+    }
+
+    /// The cheapest class that reaches a target on the servers there are.
+    fn class_for_target(&self, target: u32) -> Result<Choice, Option<Choice>> {
+        availability::choose(f64::from(target) / f64::from(BILLION), &self.cluster.domains_up(self.now_ms))
+    }
+
+    /// Looks whether every target is still reached, at times and when servers came or went, and chooses anew where not.
+    pub(crate) fn follow_targets(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        let servers = self.cluster.candidate_ids();
+        let due = now_ms >= self.targets_due_ms || servers != self.targets_for;
+        if self.settings.targets.is_empty() || !due {
+            return;
+        }
+        let changed = servers != self.targets_for;
+        (self.targets_due_ms, self.targets_for) = (now_ms.saturating_add(TARGETS_MS), servers);
+        let domains = self.cluster.domains_up(now_ms);
+        for (ino, target) in self.settings.targets.clone() {
+            let wanted = f64::from(target) / f64::from(BILLION);
+            let current = self.settings.classes.get(&ino).copied();
+            let reached =
+                current.and_then(|class| availability::of_class(class, &domains)).is_some_and(|is| is >= wanted);
+            if reached && !changed {
+                continue;
+            }
+            let (choice, met) = match availability::choose(wanted, &domains) {
+                Ok(choice) => (choice, true),
+                Err(Some(best)) => (best, false),
+                Err(None) => continue,
+            };
+            if !met {
+                tracing::warn!(directory = %ino, target = wanted, best = choice.availability, class = %choice.class,
+                    "the availability target is out of reach with the servers there are; the best there is is used");
+            }
+            if current != Some(choice.class) {
+                tracing::info!(directory = %ino, class = %choice.class, "another class follows from the availability target");
+                self.set_class(ino, choice.class);
+            }
+        }
+    }
+
     /// An inode is gone, and its policy with it.
     pub(crate) fn forget_policy(&mut self, ino: Ino) {
         let applied = self.settings.applied.remove(&ino);
+        self.settings.targets.remove(&ino);
         if self.settings.classes.remove(&ino).is_some() || applied {
             self.store_settings();
         }

@@ -64,9 +64,7 @@ impl Core {
             ServerRequest::CheckMoves(questions) => self.check_moves(now, questions),
             ServerRequest::Numbers { count } => self.numbers_for_moves(*count),
             ServerRequest::Move { owner, index, from, to, allocated } => {
-                let moved = self.run(now, None, |tx| {
-                    policy::move_slot(tx, (*owner, *index), *from, (*to, *allocated))
-                });
+                let moved = self.run(now, None, |tx| policy::move_slot(tx, (*owner, *index), *from, (*to, *allocated)));
                 match moved {
                     Ok(((), ticket, _)) => Outcome::Answer { reply: MetaReply::Done, ticket },
                     Err(Stop::Need(need)) => Outcome::Need(need),
@@ -92,16 +90,8 @@ impl Core {
     }
 
     fn server_beat(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
-        let ServerRequest::Beat {
-            id,
-            disk,
-            capacity_bytes,
-            used_bytes,
-            free_bytes,
-            collected,
-            filled,
-            upkeep,
-        } = request
+        let ServerRequest::Beat { id, disk, capacity_bytes, used_bytes, free_bytes, collected, filled, upkeep } =
+            request
         else {
             return refused(Status::Malformed);
         };
@@ -123,6 +113,7 @@ impl Core {
     /// Time passes for the cluster.
     pub(crate) fn tick_cluster(&mut self, now: Timestamp) {
         self.cluster.tick(now.as_ms());
+        self.follow_targets(now.as_ms());
         self.store_cluster();
         self.forget_garbage_of_absent();
     }

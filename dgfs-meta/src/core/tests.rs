@@ -14,10 +14,10 @@ use dgfs_proto::meta::{
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
+use crate::cluster::Stored;
 use crate::core::ops::{acl, lock};
 use crate::core::{Asker, Core, Need, Once, OpenRequest, Outcome, Snapshot};
 use crate::engine::{RowKey, Table, WriterLease};
-use crate::cluster::Stored;
 use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
 
 mod model;

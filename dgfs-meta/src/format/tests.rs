@@ -1,7 +1,7 @@
 //! Promises of formatting, on the embedded engine.
 
-use dgfs_proto::class::Class;
 use dgfs_proto::attr::Timestamp;
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::Uuid;
 use dgfs_proto::meta::VolumeInfo;
 

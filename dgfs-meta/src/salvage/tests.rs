@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use dgfs_proto::class::Class;
 use dgfs_proto::attr::Timestamp;
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::{Ino, OpId, SessionId, Uuid};
 use dgfs_proto::meta::{
     Caller, ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, NewNode, Query, SessionRequest, VolumeInfo,

@@ -275,7 +275,11 @@ impl Active {
             (SessionRequest::Beat, Some(id)) => {
                 let mut core = self.core.lock();
                 let lives = core.touch(id, time);
-                Ok(if lives { MetaReply::Alive { epoch: core.cluster.epoch() } } else { MetaReply::Refused(Status::Stale) })
+                Ok(if lives {
+                    MetaReply::Alive { epoch: core.cluster.epoch() }
+                } else {
+                    MetaReply::Refused(Status::Stale)
+                })
             }
             (SessionRequest::Poll { done }, Some(id)) => self.poll(id, done).await,
             (SessionRequest::Close, Some(id)) => self.end_session(id).await,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use dgfs_proto::class::Class;
 use dgfs_proto::attr::Timestamp;
+use dgfs_proto::class::Class;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId, Uuid};
 use dgfs_proto::meta::{
     Caller, ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, NewNode, Query, RemoveKind, SessionRequest,

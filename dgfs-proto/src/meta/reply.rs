@@ -241,6 +241,22 @@ pub enum MetaReply {
         /// Versions to drop.
         garbage: Vec<GarbageItem>,
     },
+    /// One answer for each question: still used, or maybe.
+    Live(Vec<bool>),
+    /// Numbers.
+    Status(MetaStatus),
+    /// A page of inodes, by number; empty means the end.
+    Inodes(Vec<InodeChunks>),
+    /// Events in order, and the last seq there is.
+    Log {
+        /// The page.
+        events: Vec<Event>,
+        /// The log's end.
+        head: Seq,
+    },
+    /// Refused.
+    Refused(Status),
+    // Answers are kept in rows: what comes later goes behind.
     /// To a session's heartbeat.
     Alive {
         /// The map now.
@@ -255,21 +271,6 @@ pub enum MetaReply {
     Servers(Vec<ServerStatus>),
     /// Refused, with a sentence for a person.
     Denied(String),
-    /// One answer for each question: still used, or maybe.
-    Live(Vec<bool>),
-    /// One answer for each question: the class that the version should be moved to, with the bytes of it that count.
+    /// One answer for each question: the class that the version should be moved to.
     Moves(Vec<Option<Class>>),
-    /// Numbers.
-    Status(MetaStatus),
-    /// A page of inodes, by number; empty means the end.
-    Inodes(Vec<InodeChunks>),
-    /// Events in order, and the last seq there is.
-    Log {
-        /// The page.
-        events: Vec<Event>,
-        /// The log's end.
-        head: Seq,
-    },
-    /// Refused.
-    Refused(Status),
 }

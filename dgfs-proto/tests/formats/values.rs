@@ -1,7 +1,7 @@
 //! One value of every message, with numbers of every size.
 //!
 //! The names are found by exhaustive matches: a new variant does not compile before it has a name here; give it a value in
-//! the list below it, too, and a line in `golden/v1.txt`.
+//! the list below it, too, and a line in `golden/v2.txt`.
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
@@ -13,10 +13,10 @@ use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Partition, Seq, S
 use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
-    AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks, LiveQuery, LockFamily,
-    LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named, NewContent, NewNode, Notice,
-    OpenMode, Query, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit,
-    VolumeInfo, VolumeUsage, XattrMode,
+    AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
+    LiveQuery, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
+    NewContent, NewNode, Notice, OpenMode, Query, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus,
+    SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage, XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -95,6 +95,7 @@ fn upkeep() -> Upkeep {
     Upkeep {
         partitions_left: 1,
         bytes_left: 1 << 33,
+        estimate_s: 99,
         fetched: 2,
         fetched_bytes: 3,
         not_found: 4,
@@ -289,6 +290,9 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Server(ServerRequest::Join { .. }) => "server-join".to_owned(),
         MetaRequest::Server(ServerRequest::Beat { .. }) => "server-beat".to_owned(),
         MetaRequest::Server(ServerRequest::CheckLive(_)) => "server-check-live".to_owned(),
+        MetaRequest::Server(ServerRequest::CheckMoves(_)) => "server-check-moves".to_owned(),
+        MetaRequest::Server(ServerRequest::Numbers { .. }) => "server-numbers".to_owned(),
+        MetaRequest::Server(ServerRequest::Move { .. }) => "server-move".to_owned(),
         MetaRequest::Admin(AdminRequest::Status) => "admin-status".to_owned(),
         MetaRequest::Admin(AdminRequest::Inodes { .. }) => "admin-inodes".to_owned(),
         MetaRequest::Admin(AdminRequest::Log { .. }) => "admin-log".to_owned(),
@@ -365,6 +369,15 @@ fn requests() -> Vec<MetaRequest> {
         MetaRequest::Server(join),
         MetaRequest::Server(beat),
         MetaRequest::Server(ServerRequest::CheckLive(vec![live])),
+        MetaRequest::Server(ServerRequest::CheckMoves(vec![live, live])),
+        MetaRequest::Server(ServerRequest::Numbers { count: 4096 }),
+        MetaRequest::Server(ServerRequest::Move {
+            owner: ino(2),
+            index: 6,
+            from: version_id(),
+            to: version_id(),
+            allocated: 4 << 20,
+        }),
         MetaRequest::Admin(AdminRequest::Status),
         MetaRequest::Admin(AdminRequest::Inodes { after: Some(ino(4)), limit: 512 }),
         MetaRequest::Admin(AdminRequest::Log { consumer: "index".to_owned(), after: Seq(5), limit: 4096, wait: true }),
@@ -424,6 +437,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Servers(_) => "servers".to_owned(),
         MetaReply::Denied(_) => "denied".to_owned(),
         MetaReply::Live(_) => "live".to_owned(),
+        MetaReply::Moves(_) => "moves".to_owned(),
         MetaReply::Status(_) => "status".to_owned(),
         MetaReply::Inodes(_) => "inodes".to_owned(),
         MetaReply::Log { .. } => "log".to_owned(),
@@ -544,6 +558,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Servers(vec![server_status()]),
         MetaReply::Denied("no".to_owned()),
         MetaReply::Live(vec![true, false]),
+        MetaReply::Moves(vec![None, Some(Class::SINGLE)]),
         MetaReply::Status(meta_status()),
         MetaReply::Inodes(vec![InodeChunks { attr: attr(), chunks: vec![(7, chunk_ref())] }]),
         MetaReply::Log { events: changes().into_iter().map(event).collect(), head: Seq(99) },

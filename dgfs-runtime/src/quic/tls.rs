@@ -1,7 +1,9 @@
 //! TLS and QUIC settings: who is trusted, and the measured numbers.
 //!
-//! Never reads a file. Always: both sides show a certificate, TLS is 1.3, and
+//! Never reads a file. Always: both sides show a certificate (`joining` is the one exception), TLS is 1.3, and
 //! no session is resumed, so every connection checks the certificates anew.
+
+pub(crate) mod joining;
 
 use std::fmt;
 use std::sync::Arc;

@@ -88,7 +88,11 @@ impl Store {
         let mut crcs = checksums(&runs, &body).into_iter();
         let patch = |run: &crate::record::Run| {
             let blocks = crate::record::blocks_of(run.len) as usize;
-            Patch { offset: run.offset, len: run.len, kind: PatchKind::Data { crcs: crcs.by_ref().take(blocks).collect() } }
+            Patch {
+                offset: run.offset,
+                len: run.len,
+                kind: PatchKind::Data { crcs: crcs.by_ref().take(blocks).collect() },
+            }
         };
         let patches = runs.iter().map(patch).collect();
         let owner = Ino::new(entry.owner).ok_or(Fault::NoVersion)?;

@@ -219,6 +219,8 @@ impl Reader {
             Err(error) if error.kind() == ErrorKind::NotFound && !self.files.named().contains_key(&name) => Ok(()),
             Err(error) => Err(error.to_string()),
         };
-        checked.map(|()| true).map_err(|why| format!("read pages {first} to {last} of {name} at {}: {why}", root.display()))
+        checked
+            .map(|()| true)
+            .map_err(|why| format!("read pages {first} to {last} of {name} at {}: {why}", root.display()))
     }
 }

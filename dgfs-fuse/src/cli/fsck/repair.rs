@@ -34,7 +34,8 @@ pub(super) async fn check_stores(
                 ChunkReply::Held(page) => page,
                 _ => return Err(Failure::new(format!("{} does not list its versions", server.label))),
             };
-            let unnamed: Vec<HeldVersion> = page.iter().filter(|held| !named.contains(&whole(held.id))).copied().collect();
+            let unnamed: Vec<HeldVersion> =
+                page.iter().filter(|held| !named.contains(&whole(held.id))).copied().collect();
             findings.unnamed += unnamed.len() as u64;
             if repair {
                 for some in unnamed.chunks(QUESTIONS_MAX) {

@@ -30,7 +30,7 @@ struct Usage {
 
 /// Runs the command.
 pub(super) fn run(path: &Path, wait: bool, json: bool) -> Result<(), Failure> {
-    let path = path.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let path = super::canonical(path)?;
     loop {
         let (class, _) = followed_by(&path)?;
         let mut usage = Usage::default();
@@ -62,7 +62,7 @@ fn walk(path: &Path, device: u64, wanted: &str, usage: &mut Usage) -> Result<(),
     if !facts.is_dir() {
         return Ok(());
     }
-    let own = super::own(path);
+    let own = super::own(path, "dgfs.policy");
     let wanted = own.as_deref().unwrap_or(wanted);
     for entry in std::fs::read_dir(path).map_err(failed)? {
         walk(&entry.map_err(failed)?.path(), device, wanted, usage)?;

@@ -47,7 +47,12 @@ fn assert_even(servers: &[Server], count: u64) {
     let all: u64 = servers.iter().map(|server| server.places).sum();
     for server in servers.iter().filter(|server| server.places > 0) {
         let share = all / count;
-        assert!(server.places.abs_diff(share) * 20 <= share, "{} has {} places, not about {share}", server.name, server.places);
+        assert!(
+            server.places.abs_diff(share) * 20 <= share,
+            "{} has {} places, not about {share}",
+            server.name,
+            server.places
+        );
     }
 }
 

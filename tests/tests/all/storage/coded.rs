@@ -91,13 +91,15 @@ fn the_shards_of_a_server_that_does_not_return_are_rebuilt_on_the_rest() {
     let lost = pick(&mut rng, 1, SERVERS);
     println!("{lost:?} does not return");
     cluster.kill9_all(&lost);
-    let given_up = cluster.wait_for_servers("it is given up", KNOWN_DOWN + Duration::from_secs(GRACE_S), |servers, _| {
-        servers.iter().any(|server| server.name == lost[0] && server.state == "out")
-    });
+    let given_up =
+        cluster.wait_for_servers("it is given up", KNOWN_DOWN + Duration::from_secs(GRACE_S), |servers, _| {
+            servers.iter().any(|server| server.name == lost[0] && server.state == "out")
+        });
     println!("given up after {given_up:?}, full again after {:?} more", cluster.wait_until_full(FULL_AGAIN));
     read_by_a_new_mount(&mut cluster, &files);
     cluster.fsck().unwrap();
-    let rest: Vec<String> = (1..=SERVERS).map(|number| format!("stored-{number}")).filter(|it| *it != lost[0]).collect();
+    let rest: Vec<String> =
+        (1..=SERVERS).map(|number| format!("stored-{number}")).filter(|it| *it != lost[0]).collect();
     let mut pair = rest.clone();
     while pair.len() > 2 {
         pair.remove(rng.index(pair.len()));

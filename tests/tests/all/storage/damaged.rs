@@ -31,9 +31,10 @@ fn flip_bits(cluster: &Cluster, role: &str, files: &[KnownFile]) -> u64 {
     for entry in fs::read_dir(cluster.dir().join(role).join("segments")).unwrap() {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap();
-        let found = bytes.windows(8).enumerate().filter(|(_, window)| {
-            wanted.contains_key(&u64::from_le_bytes((*window).try_into().unwrap()))
-        });
+        let found = bytes
+            .windows(8)
+            .enumerate()
+            .filter(|(_, window)| wanted.contains_key(&u64::from_le_bytes((*window).try_into().unwrap())));
         let segment = fs::File::options().write(true).open(&path).unwrap();
         for (at, window) in found {
             segment.write_all_at(&[window[0] ^ 0x10], at as u64).unwrap();
@@ -114,7 +115,8 @@ fn fsck_repair_mends_damaged_copies_at_once() {
 #[track_caller]
 fn each_alone_has_everything(cluster: &mut Cluster, files: &KnownFiles) {
     for alone in 1..=3 {
-        let others: Vec<String> = (1..=3).filter(|other| *other != alone).map(|other| format!("stored-{other}")).collect();
+        let others: Vec<String> =
+            (1..=3).filter(|other| *other != alone).map(|other| format!("stored-{other}")).collect();
         cluster.kill9_all(&others);
         println!("stored-{alone} alone: the slowest read took {:?}", read_by_a_new_mount(cluster, files));
         cluster.start_the_dead();

@@ -8,7 +8,8 @@ use dgfs_tests::program::is_long;
 use dgfs_tests::rng::Rng;
 
 use super::{
-    FULL_AGAIN, KNOWN_DOWN, LENS, READ_AT_ONCE, SEED, WRITES_GO_ON, cluster, drop_caches, go_on, pick, read_by_a_new_mount,
+    FULL_AGAIN, KNOWN_DOWN, LENS, READ_AT_ONCE, SEED, WRITES_GO_ON, cluster, drop_caches, go_on, pick,
+    read_by_a_new_mount,
 };
 
 /// Files that are there before.
