@@ -231,3 +231,27 @@ async fn serve_metrics(address: SocketAddr, service: &Arc<MetaService>) -> Resul
         .await
         .map_err(|source| MetaDaemonError::Metrics { address, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dgfs_runtime::config::parse;
+
+    use super::MetaConfig;
+
+    const REQUIRED: &str = "listen = \"127.0.0.1:1\"\nidentity = \"i\"\n[engine.embedded]\ndir = \"d\"\n";
+
+    #[test]
+    fn machines_join_only_where_the_configuration_says_so() {
+        let without: MetaConfig = parse(Path::new("meta.toml"), REQUIRED).unwrap();
+        assert_eq!(without.join, None);
+        let text = format!("{REQUIRED}[join]\nlisten = \"127.0.0.1:2\"\nauthority = \"ca\"\n");
+        let join = parse::<MetaConfig>(Path::new("meta.toml"), &text).unwrap().join.unwrap();
+        assert_eq!((join.cert_days, join.meta), (365, Vec::new()));
+        let misspelt = text.replace("authority", "authorities");
+        assert!(
+            parse::<MetaConfig>(Path::new("meta.toml"), &misspelt).unwrap_err().to_string().contains("authorities")
+        );
+    }
+}

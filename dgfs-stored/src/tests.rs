@@ -2,6 +2,7 @@
 //!
 //! Random tests print their seed; `DGFS_TEST_SEED` repeats one.
 
+mod copies;
 mod crash;
 mod damage;
 mod golden;

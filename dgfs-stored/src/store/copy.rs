@@ -104,7 +104,7 @@ impl Store {
     /// # Errors
     /// As [`Self::put`]; `Stale` for a version that was dropped here a moment ago.
     pub fn import(&self, id: VersionId, whole: &Whole) -> Result<u32, Status> {
-        self.make(&whole.as_put(id), &whole.body)
+        self.make(&whole.as_put(id), &whole.body).map(|(allocated, _)| allocated)
     }
 
     /// Live versions of a chunk that cannot be kept when `damaged` ones of it are replaced: these first, then those that show data

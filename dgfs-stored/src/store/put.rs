@@ -31,7 +31,10 @@ impl Store {
         if put.patches.len() > PATCHES_MAX {
             return Err(Status::Malformed);
         }
-        let allocated = self.make(put, body)?;
+        let (allocated, made) = self.make(put, body)?;
+        if !made {
+            return Ok(allocated);
+        }
         self.numbers.puts.fetch_add(1, Ordering::Relaxed);
         self.numbers.put_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         self.counters.count(put.chunk, self.now(), |numbers| {
@@ -41,8 +44,9 @@ impl Store {
         Ok(allocated)
     }
 
-    /// As [`Self::put`], uncounted and of as many patches as a record has runs: a copy of what another server holds.
-    pub(super) fn make(&self, put: &Put, body: &Bytes) -> Result<u32, Status> {
+    /// As [`Self::put`], uncounted and of as many patches as a record has runs: a copy of what another server holds. False when
+    /// it was held already.
+    pub(super) fn make(&self, put: &Put, body: &Bytes) -> Result<(u32, bool), Status> {
         check_shape(put, body)?;
         if !matches_checksums(&put.patches, body) {
             tracing::warn!(chunk = %put.chunk, version = %put.version, "a put was refused: its bytes do not match its checksums");
@@ -58,7 +62,7 @@ impl Store {
         let id = VersionId { chunk: put.chunk, version: put.version };
         let _stripe = self.stripe(put.chunk).lock();
         match self.shelf.table.get(id) {
-            Ok(Some(entry)) if entry.state == State::Live => return Ok(entry.allocated),
+            Ok(Some(entry)) if entry.state == State::Live => return Ok((entry.allocated, false)),
             Ok(Some(_)) => return Err(Status::Stale),
             Ok(None) => {}
             Err(error) => return Err(self.refuse(id, &Fault::Index(error))),
@@ -70,7 +74,7 @@ impl Store {
         } else {
             self.append(put, manifest, body, None)?
         };
-        Ok(allocated)
+        Ok((allocated, true))
     }
 
     fn overlay_base(&self, id: VersionId, put: &Put) -> Result<Manifest, Status> {

@@ -47,6 +47,9 @@ impl FakeMeta {
                 self.asked.send_modify(|all| all.extend(questions.iter().map(|question| question.id)));
                 MetaReply::Live(questions.iter().map(|question| self.live.contains(&question.id)).collect())
             }
+            ServerRequest::CheckMoves(_) | ServerRequest::Numbers { .. } | ServerRequest::Move { .. } => {
+                panic!("a store without a cluster moves nothing: {request:?}")
+            }
         }
     }
 }

@@ -125,7 +125,9 @@ mod tests {
         let Command::Join(args) = Cli::try_parse_from(words.split(' ')).unwrap().command else { panic!("not join") };
         assert_eq!((args.meta, args.host), (vec!["a:1".into(), "b:1".into()], vec!["nas".into(), "10.0.0.3".into()]));
         assert!(!args.stored.are_none());
-        for words in ["dgfs join --token t --dir d", "dgfs cluster token --ca d --role king", "dgfs cluster token --ca d"] {
+        for words in
+            ["dgfs join --token t --dir d", "dgfs cluster token --ca d --role king", "dgfs cluster token --ca d"]
+        {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");
         }
     }

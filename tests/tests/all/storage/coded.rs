@@ -6,12 +6,14 @@ use std::time::Duration;
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::known::{KnownFile, KnownFiles};
 use dgfs_tests::mount::Mount;
-use dgfs_tests::process::run;
+use dgfs_tests::process::{run, wait_until};
 use dgfs_tests::program::{dgfs, is_long};
 use dgfs_tests::rng::Rng;
 
 use super::{FULL_AGAIN, KNOWN_DOWN, READ_AT_ONCE, SEED, drop_caches, pick, read_by_a_new_mount};
 
+/// The class of the directory.
+const CLASS: &str = "ec:4+2";
 /// Servers.
 const SERVERS: usize = 7;
 /// Whole chunks, and a last one in part that is still large enough to be cut into shards.
@@ -19,15 +21,43 @@ const LENS: [usize; 4] = [4 << 20, 12 << 20, (8 << 20) + 300_000, 100_000];
 /// Seconds after which a lost server is given up: longer than a pair is away here.
 const GRACE_S: u64 = 40;
 
+/// A cluster with a directory `coded`, whose files are coded once its policy holds.
 fn coded_cluster() -> (Cluster, Mount) {
     let plan = ClusterPlan { servers: SERVERS as u32, replicas: 3, grace_s: Some(GRACE_S), ..ClusterPlan::default() };
     let mut cluster = Cluster::start(plan);
     let mount = cluster.mount();
+    set_policy(&mount);
+    // That it holds at once has a test of its own: the others are about shards.
+    let mut rng = Rng::new(0);
+    wait_until("the policy holds", KNOWN_DOWN, || {
+        let probe = KnownFile::write(mount.path(), "coded/probe", LENS[0], &mut rng).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        classes(&mount, &probe) == [CLASS]
+    });
+    std::fs::remove_file(mount.join("coded/probe")).unwrap();
+    (cluster, mount)
+}
+
+fn set_policy(mount: &Mount) {
     std::fs::create_dir(mount.join("coded")).unwrap();
     let words: [OsString; 5] =
-        ["policy".into(), "set".into(), mount.join("coded").into(), "--redundancy".into(), "ec:4+2".into()];
+        ["policy".into(), "set".into(), mount.join("coded").into(), "--redundancy".into(), CLASS.into()];
     let _ = run(dgfs(), &words, KNOWN_DOWN).expect_success("dgfs policy set");
-    (cluster, mount)
+}
+
+/// Files of which every chunk is coded.
+#[track_caller]
+fn write_coded(mount: &Mount, count: usize, rng: &mut Rng) -> KnownFiles {
+    let files = KnownFiles::write(mount.path(), "coded", count, &LENS, rng);
+    assert_coded(mount, &files.0);
+    files
+}
+
+#[track_caller]
+fn assert_coded(mount: &Mount, files: &[KnownFile]) {
+    let all = files.iter().map(|file| (&file.name, file.len, classes(mount, file)));
+    let copied: Vec<_> = all.filter(|(_, _, classes)| classes.iter().any(|class| class != CLASS)).collect();
+    assert!(copied.is_empty(), "not stored as shards: {copied:?}");
 }
 
 /// Classes of a file's chunks, as `dgfs info` tells.
@@ -43,15 +73,25 @@ fn used_bytes(cluster: &Cluster) -> u64 {
     status["stores"].as_array().unwrap().iter().map(|store| store["used_bytes"].as_u64().unwrap()).sum()
 }
 
+/// The bug: a mount went by a policy only once it had asked for a newer map, so that for a second or two files followed the old one.
+#[test]
+fn a_policy_holds_for_the_first_file_that_is_written_after_it_was_set_on_every_mount() {
+    let (mut rng, _) = Rng::announced(SEED);
+    let plan = ClusterPlan { servers: SERVERS as u32, replicas: 3, ..ClusterPlan::default() };
+    let mut cluster = Cluster::start(plan);
+    let (mount, other) = (cluster.mount(), cluster.mount());
+    set_policy(&mount);
+    let by_other = KnownFile::write(other.path(), "coded/by-another-mount", LENS[0], &mut rng).unwrap();
+    let own = KnownFile::write(mount.path(), "coded/own", LENS[0], &mut rng).unwrap();
+    assert_coded(&mount, &[by_other, own]);
+}
+
 #[test]
 fn with_any_two_of_seven_servers_killed_coded_files_are_readable_at_once() {
     let (mut rng, _) = Rng::announced(SEED);
     let (mut cluster, mount) = coded_cluster();
     let before = used_bytes(&cluster);
-    let mut files = KnownFiles::write(mount.path(), "coded", 24, &LENS, &mut rng);
-    for file in &files.0 {
-        assert!(classes(&mount, file).iter().all(|class| class == "ec:4+2"), "{file:?}: {:?}", classes(&mount, file));
-    }
+    let mut files = write_coded(&mount, 24, &mut rng);
     let overhead = (used_bytes(&cluster) - before) as f64 / files.len_bytes() as f64;
     println!("{overhead:.3} bytes are used for each byte");
     assert!((1.4..=1.6).contains(&overhead), "{overhead:.3} bytes are used for each byte");
@@ -87,7 +127,7 @@ fn with_any_two_of_seven_servers_killed_coded_files_are_readable_at_once() {
 fn the_shards_of_a_server_that_does_not_return_are_rebuilt_on_the_rest() {
     let (mut rng, _) = Rng::announced(SEED);
     let (mut cluster, mount) = coded_cluster();
-    let files = KnownFiles::write(mount.path(), "coded", 24, &LENS, &mut rng);
+    let files = write_coded(&mount, 24, &mut rng);
     let lost = pick(&mut rng, 1, SERVERS);
     println!("{lost:?} does not return");
     cluster.kill9_all(&lost);
@@ -123,7 +163,7 @@ fn coded_files_that_are_overwritten_in_part_stay_right_and_redundant() {
     use std::os::unix::fs::FileExt as _;
     let (mut rng, _) = Rng::announced(SEED);
     let (mut cluster, mount) = coded_cluster();
-    let files = KnownFiles::write(mount.path(), "coded", 8, &LENS, &mut rng);
+    let files = write_coded(&mount, 8, &mut rng);
     let mut contents: Vec<(String, Vec<u8>)> = files.0.iter().map(|file| (file.name.clone(), file.bytes())).collect();
     let pair = pick(&mut rng, 2, SERVERS);
     let assert_right = |mount: &Mount, contents: &[(String, Vec<u8>)]| {
