@@ -5,6 +5,7 @@
 //! the order stripe → gate → the rest, and held for one record's copy at most.
 
 mod copy;
+mod list;
 mod put;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use dgfs_proto::chunk::{DataRange, HeldVersion, StoreStatus, VersionId};
-use dgfs_proto::ids::{ChunkId, Ino, ServerId, Uuid};
-use dgfs_proto::limits::{CHUNK_BYTES_MAX, LIST_MAX};
+use dgfs_proto::chunk::{DataRange, StoreStatus, VersionId};
+use dgfs_proto::ids::{ChunkId, ServerId, Uuid};
+use dgfs_proto::limits::CHUNK_BYTES_MAX;
 use dgfs_proto::status::Status;
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::disk::{self, DirectoryLock, LockError};
@@ -39,13 +40,12 @@ use crate::segment::{SEGMENT_BYTES, Segments};
 use crate::space::{Space, Usage};
 
 pub use self::copy::Whole;
+pub use self::list::Held;
 
 /// Locks that order the changes of one chunk.
 const STRIPES: usize = 64;
 /// Memory for decoded records unless configured.
 const CACHE_BYTES_DEFAULT: usize = 32 << 20;
-/// Rows looked at for one page of a listing.
-const LIST_SCAN: usize = 1024;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -106,15 +106,6 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
-}
-
-/// A held version and its age, for the orphan collector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// What a listing says.
-    pub held: HeldVersion,
-    /// Seconds since 1970 at the put.
-    pub put_at: u64,
 }
 
 #[derive(Default)]
@@ -392,44 +383,6 @@ impl Store {
         Ok(())
     }
 
-    /// The versions held behind `after`, in order, at most `limit`; fewer means the end.
-    ///
-    /// # Errors
-    /// `Io` when the index fails.
-    pub fn list(&self, after: Option<VersionId>, limit: usize) -> Result<Vec<Held>, Status> {
-        self.list_until(after, None, limit)
-    }
-
-    /// As [`Self::list`], of chunks below `until` only.
-    ///
-    /// # Errors
-    /// `Io` when the index fails.
-    pub fn list_until(
-        &self,
-        after: Option<VersionId>,
-        until: Option<ChunkId>,
-        limit: usize,
-    ) -> Result<Vec<Held>, Status> {
-        let limit = limit.min(LIST_MAX);
-        let mut out = Vec::new();
-        let mut after = after;
-        while out.len() < limit {
-            let page = self.shelf.table.page(after, LIST_SCAN).map_err(|error| {
-                tracing::error!(%error, "the index refused a listing");
-                Status::Io
-            })?;
-            after = page.entries.last().map(|(id, _)| *id);
-            let passed = |id: VersionId| until.is_some_and(|until| id.chunk >= until);
-            let live = page.entries.iter().filter_map(|(id, entry)| Some((*id, (*entry)?)));
-            let live = live.filter(|(id, entry)| entry.state == State::Live && !passed(*id));
-            out.extend(live.filter_map(|(id, entry)| held(id, &entry)).take(limit - out.len()));
-            if page.end || after.is_some_and(passed) {
-                break;
-            }
-        }
-        Ok(out)
-    }
-
     /// Numbers for people and metrics.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
@@ -512,10 +465,4 @@ impl Store {
         self.shelf.table.set(id, Some(new));
         self.shelf.cache.remove(id);
     }
-}
-
-fn held(id: VersionId, entry: &Entry) -> Option<Held> {
-    let owner = Ino::new(entry.owner)?;
-    let held = HeldVersion { id, allocated: entry.allocated, owner, index: entry.index };
-    Some(Held { held, put_at: entry.put_at })
 }

@@ -1,6 +1,8 @@
 //! Servers that stand still and wake: they must not bring back what is old.
 
+use dgfs_tests::cluster::Cluster;
 use dgfs_tests::known::{KnownFile, KnownFiles};
+use dgfs_tests::process::wait_until;
 use dgfs_tests::program::is_long;
 use dgfs_tests::rng::Rng;
 use rustix::process::Signal;
@@ -44,6 +46,52 @@ fn a_server_that_was_stopped_and_woken_brings_no_old_content_back() {
         cluster.wait_until_full(FULL_AGAIN);
         read_by_a_new_mount(&mut cluster, &files);
     }
+    drop(mount);
+    cluster.fsck().unwrap();
+}
+
+/// Bytes in the segment files of a server.
+fn segment_bytes(cluster: &Cluster, role: &str) -> u64 {
+    let entries = std::fs::read_dir(cluster.dir().join(role).join("segments")).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// The bug: a put waited for a silent server while the stand-in that had taken it was released and dropped what it had. Asked to
+/// stand in again it refused that version as dropped, and the client gave the written bytes up with ESTALE.
+#[test]
+fn a_write_that_waits_for_a_silent_server_outlives_the_release_of_its_stand_in() {
+    const FILES: u64 = 16;
+    const LEN: usize = 200_000;
+    let (mut rng, _) = Rng::announced(SEED);
+    let mut cluster = cluster(4, 3);
+    let mount = cluster.mount();
+    std::fs::create_dir(mount.join("known")).unwrap();
+    cluster.signal("stored-1", Signal::STOP);
+    cluster.wait_until_down(&["stored-1"], KNOWN_DOWN);
+    // With one of four away a write goes to all others.
+    let others = ["stored-3", "stored-4"];
+    let before = others.map(|role| segment_bytes(&cluster, role));
+    cluster.signal("stored-2", Signal::STOP);
+    let seeds: Vec<u64> = (0..FILES).map(|_| rng.next()).collect();
+    let written = std::thread::scope(|scope| {
+        let write = |(at, seed): (usize, &u64)| {
+            let (root, mut rng) = (mount.path(), Rng::new(*seed));
+            scope.spawn(move || KnownFile::write(root, &format!("known/f{at}"), LEN, &mut rng))
+        };
+        let writers: Vec<_> = seeds.iter().enumerate().map(write).collect();
+        wait_until("the writes are on those who answer", KNOWN_DOWN, || {
+            let grown = others.iter().zip(before).map(|(role, before)| segment_bytes(&cluster, role) - before);
+            grown.into_iter().all(|bytes| bytes >= FILES * LEN as u64)
+        });
+        // It is full again before the other one is known to be down.
+        cluster.signal("stored-1", Signal::CONT);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Result<Vec<_>, _>>()
+    });
+    let files = KnownFiles(written.unwrap_or_else(|error| panic!("a write was given up: {error}\n{}", mount.log())));
+    read_by_a_new_mount(&mut cluster, &files);
+    cluster.signal("stored-2", Signal::CONT);
+    cluster.wait_until_full(FULL_AGAIN);
+    read_by_a_new_mount(&mut cluster, &files);
     drop(mount);
     cluster.fsck().unwrap();
 }
