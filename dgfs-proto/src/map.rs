@@ -225,3 +225,92 @@ impl Placement {
         self.members.iter().filter(|member| member.full).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
+    use crate::class::Class;
+    use crate::ids::{ChunkId, Epoch, ServerId};
+    use alloc::string::String;
+
+    fn server(id: u32, up: bool) -> ServerInfo {
+        ServerInfo {
+            id: ServerId(id),
+            address: String::new(),
+            label: String::new(),
+            labels: Labels::default(),
+            weight: 1,
+            standing: Standing::Active,
+            up,
+            capacity_bytes: 0,
+            used_bytes: 0,
+            free_bytes: 0,
+        }
+    }
+
+    /// Members 1, 2 and 3 of an r3 partition; 4 and 5 beside them.
+    fn map(down: &[u32], not_full: &[u32], extras: &[(u32, u8, u64)]) -> (ClusterMap, ChunkId) {
+        let class = Class::replicated(3).unwrap();
+        let member = |id: u32| Holder { server: ServerId(id), full: !not_full.contains(&id), since: Epoch(5) };
+        let extra =
+            |(id, place, until): &(u32, u8, u64)| Extra { server: ServerId(*id), place: *place, until: Epoch(*until) };
+        let placement = Placement {
+            members: (1..=3).map(member).collect(),
+            extras: extras.iter().map(extra).collect(),
+            changed: Epoch(5),
+        };
+        let map = ClusterMap {
+            epoch: Epoch(9),
+            servers: (1..=5).map(|id| server(id, !down.contains(&id))).collect(),
+            classes: vec![ClassMap { class, placements: vec![placement; 4096] }],
+            default_class: class,
+            policies: 0,
+        };
+        (map, ChunkId::of(class, 7).unwrap())
+    }
+
+    fn targets(map: &ClusterMap, chunk: ChunkId) -> (alloc::vec::Vec<(u32, u8)>, bool) {
+        let set = map.write_set(chunk);
+        (set.targets.iter().map(|(server, place)| (server.0, *place)).collect(), set.enough)
+    }
+
+    #[test]
+    fn a_write_goes_to_members_that_are_up_and_to_the_newest_stand_in_of_each_that_is_down() {
+        let (whole, chunk) = map(&[], &[], &[]);
+        assert_eq!(targets(&whole, chunk), (vec![(1, 0), (2, 1), (3, 2)], true));
+        let (one_down, chunk) = map(&[2], &[2], &[(4, 1, 0), (5, 1, 0)]);
+        assert_eq!(targets(&one_down, chunk), (vec![(1, 0), (5, 1), (3, 2)], true));
+        let (stand_in_down, chunk) = map(&[2, 5], &[2], &[(4, 1, 0), (5, 1, 0)]);
+        assert_eq!(targets(&stand_in_down, chunk), (vec![(1, 0), (4, 1), (3, 2)], true));
+        let (nobody_stands_in, chunk) = map(&[2], &[2], &[]);
+        assert_eq!(targets(&nobody_stands_in, chunk), (vec![(1, 0), (3, 2)], true), "two of three are enough");
+        let (two_down, chunk) = map(&[1, 2], &[1, 2], &[]);
+        assert!(!targets(&two_down, chunk).1, "one is not");
+        let (twice, chunk) = map(&[1, 2], &[1, 2], &[(4, 0, 0), (4, 1, 0)]);
+        assert_eq!(targets(&twice, chunk), (vec![(4, 0), (3, 2)], true), "nobody counts twice");
+        let unknown = ChunkId::of(Class::replicated(2).unwrap(), 7).unwrap();
+        assert_eq!(targets(&whole, unknown), (vec![], false));
+    }
+
+    #[test]
+    fn a_read_asks_full_members_that_are_up_first_and_those_that_are_down_last() {
+        let (map, chunk) = map(&[1], &[1, 2], &[(4, 0, 0), (5, 1, 7)]);
+        let placement = map.placement(chunk).unwrap();
+        let order = |place| map.read_order(placement, place).iter().map(|id| id.0).collect::<alloc::vec::Vec<_>>();
+        assert_eq!(order(None), [3, 4, 5, 2, 1]);
+        assert_eq!(order(Some(0)), [4, 1]);
+        assert_eq!(order(Some(2)), [3]);
+    }
+
+    #[test]
+    fn a_list_is_enough_from_a_full_member_or_from_one_who_had_all_when_the_other_came() {
+        let (map, chunk) = map(&[], &[1], &[(4, 0, 5), (5, 0, 4)]);
+        let placement = map.placement(chunk).unwrap();
+        let coming = placement.members[0];
+        let enough = |id: u32| placement.suffices(ServerId(id), &coming);
+        assert_eq!([1, 2, 3, 4, 5].map(enough), [false, true, true, true, false]);
+        assert_eq!((placement.place_of(ServerId(4)), placement.place_of(ServerId(9))), (Some(0), None));
+    }
+}
