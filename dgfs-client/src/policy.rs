@@ -1,7 +1,7 @@
 //! Which class new data of a file get.
 //!
-//! Never decides: meta does, once for each directory and change of any policy. Always: a volume without policies of directories
-//! is not asked about them.
+//! Never decides: meta does, once for each directory and change of any policy, and it refuses what was stored by a policy of
+//! before. Always: a volume without policies of directories is not asked about them.
 
 use std::sync::Arc;
 
@@ -33,14 +33,23 @@ impl Policies {
 }
 
 impl Core {
+    /// Where a file lay when it was looked at last.
+    fn directory_of(&self, ino: Ino) -> Ino {
+        self.files.get(ino).map_or(ino, |file| file.inner.lock().attr.parent)
+    }
+
+    /// Meta is asked again before the next new chunk of the file.
+    pub(crate) fn forget_policy_of(&self, ino: Ino) {
+        self.policies.classes.change(self.directory_of(ino));
+    }
+
     /// The class of new chunks of a file that this mount has open.
     pub(crate) async fn class_of_new(self: &Arc<Self>, op: &Op, ino: Ino) -> Result<Class, Status> {
         let map = self.stores.map();
         if map.policies == 0 {
             return Ok(map.default_class);
         }
-        // A name may have been given to another directory since; what is written goes by the one it was opened in.
-        let directory = self.files.get(ino).map_or(ino, |file| file.inner.lock().attr.parent);
+        let directory = self.directory_of(ino);
         {
             let mut of = self.policies.of.lock();
             if *of != map.policies {
@@ -52,7 +61,8 @@ impl Core {
             return Ok(class);
         }
         let asked = self.policies.classes.asking();
-        match self.link.query(op, Query::Policy(directory)).await {
+        // Of the file itself: where it lies now is for meta to know.
+        match self.link.query(op, Query::Policy(ino)).await {
             Ok(MetaReply::Policy { class }) => {
                 self.policies.classes.keep(asked, directory, class);
                 Ok(class)

@@ -103,7 +103,7 @@ pub(crate) struct Core {
     pub(crate) reapable: VecDeque<Ino>,
     /// Inodes whose locks were loosened since the shell last looked.
     pub(crate) unlocked: Vec<Ino>,
-    pub(crate) settings: SettingsRow,
+    pub(crate) settings: Arc<SettingsRow>,
     pub(crate) cluster: Cluster,
     /// Meta's clock at the last tick.
     now_ms: u64,
@@ -141,7 +141,7 @@ impl Core {
             orphans: snapshot.orphans.iter().copied().collect(),
             reapable: VecDeque::new(),
             unlocked: Vec::new(),
-            settings: snapshot.settings,
+            settings: Arc::new(snapshot.settings),
             cluster,
             now_ms: now.as_ms(),
             targets_due_ms: 0,

@@ -13,7 +13,7 @@ use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Partition, ServerId};
 use dgfs_proto::limits::LIST_MAX;
 use dgfs_proto::map::{ClusterMap, Holder, Placement, ServerInfo};
-use dgfs_proto::meta::Filled;
+use dgfs_proto::meta::{Filled, LiveQuery, MetaReply, ServerRequest};
 use dgfs_proto::status::Status;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -179,14 +179,14 @@ impl Filler {
         let map = self.view.map();
         let (held, complete) = self.held_by_others(&map, work).await?;
         let own = self.own_versions(work).await?;
-        let names = held.into_iter().map(|held| name_for(held, work.place));
-        let missing: BTreeMap<VersionId, u32> = names.filter(|(id, _)| !own.contains(id)).collect();
-        let bytes: u64 = missing.values().map(|bytes| u64::from(*bytes)).sum();
+        let names = held.into_iter().map(|held| (name_for(held, work.place), held));
+        let missing: BTreeMap<VersionId, HeldVersion> = names.filter(|(id, _)| !own.contains(id)).collect();
+        let bytes: u64 = missing.values().map(|held| u64::from(held.allocated)).sum();
         let upkeep = &self.view.store().upkeep;
         upkeep.bytes_left.fetch_add(bytes, Ordering::Relaxed);
         let any = !missing.is_empty();
         let fetches: Vec<BoxFuture<'_, Result<(), Status>>> =
-            missing.into_iter().map(|(id, bytes)| self.fetch_one(id, bytes).boxed()).collect();
+            missing.into_iter().map(|(id, held)| self.fetch_one(id, held).boxed()).collect();
         let mut under_way = stream::iter(fetches).buffer_unordered(FETCHES_AT_ONCE);
         let mut failed = Vec::new();
         while let Some(fetched) = under_way.next().await {
@@ -265,10 +265,10 @@ impl Filler {
         }
     }
 
-    async fn fetch_one(&self, id: VersionId, bytes: u32) -> Result<(), Status> {
+    async fn fetch_one(&self, id: VersionId, held: HeldVersion) -> Result<(), Status> {
         let upkeep = &self.view.store().upkeep;
         let outcome = self.view.fetch(id).await;
-        Progress::lower(&upkeep.bytes_left, u64::from(bytes));
+        Progress::lower(&upkeep.bytes_left, u64::from(held.allocated));
         let whole = match outcome {
             Ok(whole) => whole,
             // Collected since it was listed, or of a coded chunk whose write never came to its end.
@@ -281,11 +281,24 @@ impl Filler {
             Err(status) => return Err(status),
         };
         let len = whole.body.len() as u64;
-        self.view.blocking(move |store: &Store| store.import(id, &whole).map(drop)).await?;
+        match self.view.blocking(move |store: &Store| store.import(id, &whole).map(drop)).await {
+            // It was dropped here, and is held by a server that has not heard of that.
+            Err(Status::Stale) if !self.is_referred(held).await? => return Ok(()),
+            imported => imported?,
+        }
         upkeep.fetched.fetch_add(1, Ordering::Relaxed);
         upkeep.fetched_bytes.fetch_add(len, Ordering::Relaxed);
         self.pace.after(len).await;
         Ok(())
+    }
+
+    /// Does anything refer to the version, or may it still?
+    async fn is_referred(&self, held: HeldVersion) -> Result<bool, Status> {
+        let question = LiveQuery { id: held.id, owner: held.owner, index: held.index };
+        match self.view.ask_meta(ServerRequest::CheckLive(vec![question])).await? {
+            MetaReply::Live(live) => live.first().copied().ok_or(Status::Malformed),
+            _ => Err(Status::Malformed),
+        }
     }
 }
 
@@ -301,11 +314,11 @@ pub(crate) fn range_of(class: Class, partition: Partition) -> (Option<VersionId>
     (after, ChunkId::new(ChunkId::behind(class, partition)))
 }
 
-/// What a server with this place holds of a version that another one holds, and about how many bytes.
-fn name_for(held: HeldVersion, place: u8) -> (VersionId, u32) {
+/// What a server with this place holds of a version that another one holds.
+fn name_for(held: HeldVersion, place: u8) -> VersionId {
     let chunk = match held.id.chunk.class().shape() {
         Shape::Replicated(_) => held.id.chunk,
         Shape::Coded { .. } => held.id.chunk.with_shard(place),
     };
-    (VersionId { chunk, version: held.id.version }, held.allocated)
+    VersionId { chunk, version: held.id.version }
 }

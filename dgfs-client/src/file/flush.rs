@@ -171,6 +171,12 @@ impl Core {
         let attr = match reply {
             Ok(MetaReply::Done) => attr_of(self.link.query(op, Query::GetAttr(ino)).await?),
             Ok(reply) => attr_of(reply),
+            Err(Status::OldMap) => {
+                // The policy of its directory changed: what was stored is stored again, as it says now.
+                self.forget_policy_of(ino);
+                self.refresh_map(op).await?;
+                Err(Status::Conflict)
+            }
             Err(status) => Err(status),
         };
         match &attr {

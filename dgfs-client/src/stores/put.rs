@@ -65,6 +65,8 @@ impl Core {
                         allocated = *taken;
                         stored.push((*server, *place, map.epoch));
                     }
+                    // It had this version and was to drop it, as one that nothing refers to: a new one is made.
+                    Err(Miss::Refused(Status::Stale)) if !self.link.is_dead() => return Err(Status::Conflict),
                     Err(Miss::Refused(status)) => return Err(*status),
                     Err(Miss::OldMap) => renewed = true,
                     Err(Miss::Away) => {}

@@ -13,7 +13,7 @@ use crate::core::ops::make::Make;
 use crate::core::ops::rename::Place;
 use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, xattr};
 use crate::core::tx::{Step, Stop, Tx};
-use crate::core::{Core, FENCED, Once, Outcome};
+use crate::core::{Core, FENCED, Once, Outcome, policy};
 use crate::rows::{Row, key};
 
 const CHUNKS_PER_GRANT_MAX: u32 = 1 << 16;
@@ -32,7 +32,14 @@ impl Core {
             return self.answered(once, MetaReply::Refused(status), 0);
         }
         let session = once.session;
-        match self.run(now, Some(session), |tx| apply(tx, session, once.mutation)) {
+        let settings = Arc::clone(&self.settings);
+        let applied = self.run(now, Some(session), |tx| {
+            if let Mutation::Commit(request) = once.mutation {
+                policy::check_commit(tx, &settings, request)?;
+            }
+            apply(tx, session, once.mutation)
+        });
+        match applied {
             Ok((_, _, true)) => Outcome::More,
             Ok((reply, ticket, false)) => {
                 self.mutations += 1;

@@ -5,13 +5,16 @@
 //! `dgfs.policy.availability` a target in percent from which the class follows; while `dgfs.policy.apply` is set beside one of
 //! them, old data are moved to it. Never moves data itself: storage daemons ask and do.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use dgfs_proto::attr::FileKind;
 use dgfs_proto::availability::{self, Choice};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::{CLASSES_MAX, CODED_BYTES_MIN, POLICIES_MAX};
-use dgfs_proto::meta::{LiveQuery, Mutation};
+use dgfs_proto::meta::{Commit, LiveQuery, Mutation, NewContent};
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
@@ -88,6 +91,28 @@ pub(crate) fn wanted_class(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQ
     Ok((has != wanted && (policy.applied || waits)).then_some(wanted))
 }
 
+/// Refuses chunks that were made by a policy of before with `OldMap`: the writer looks at the map and stores them again.
+pub(crate) fn check_commit(tx: &mut Tx<'_>, settings: &SettingsRow, commit: &Commit) -> Step<()> {
+    let NewContent::Slots { edits, .. } = &commit.content else { return Ok(()) };
+    if settings.classes.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<_> = edits.iter().map(|edit| key::slots(commit.ino, edit.index)).collect();
+    tx.want(&keys)?;
+    let mut classes = BTreeSet::new();
+    for edit in edits {
+        let old = tx.slot(commit.ino, edit.index)?;
+        let made = edit.new.filter(|new| old.is_none_or(|old| old.chunk != new.chunk));
+        classes.extend(made.map(|new| new.chunk.class()));
+    }
+    if classes.is_empty() {
+        return Ok(());
+    }
+    let wanted = policy_of(tx, settings, commit.ino)?.class;
+    let follows = |class: &Class| *class == wanted || *class == wanted.as_copies();
+    if classes.iter().all(follows) { Ok(()) } else { Err(Status::OldMap.into()) }
+}
+
 /// A slot refers to the same bytes under another name.
 pub(crate) fn move_slot(
     tx: &mut Tx<'_>,
@@ -152,7 +177,7 @@ impl Core {
             match name.as_slice() {
                 REDUNDANCY => {
                     if let Ok(class) = class_in(value) {
-                        self.settings.targets.remove(ino);
+                        self.settings_mut().targets.remove(ino);
                         self.set_class(*ino, class);
                     }
                 }
@@ -160,12 +185,12 @@ impl Core {
                     if let Ok(target) = target_in(value)
                         && let Ok(choice) = self.class_for_target(target)
                     {
-                        self.settings.targets.insert(*ino, target);
+                        self.settings_mut().targets.insert(*ino, target);
                         self.set_class(*ino, choice.class);
                     }
                 }
                 APPLY => {
-                    self.settings.applied.insert(*ino);
+                    self.settings_mut().applied.insert(*ino);
                     self.store_settings();
                 }
                 _ => {}
@@ -174,11 +199,12 @@ impl Core {
         if let Mutation::RemoveXattr { ino, name } = mutation {
             let removed = match name.as_slice() {
                 REDUNDANCY if self.settings.targets.contains_key(ino) => false,
-                REDUNDANCY => self.settings.classes.remove(ino).is_some(),
+                REDUNDANCY => self.settings_mut().classes.remove(ino).is_some(),
                 AVAILABILITY => {
-                    self.settings.targets.remove(ino).is_some() && self.settings.classes.remove(ino).is_some()
+                    let settings = self.settings_mut();
+                    settings.targets.remove(ino).is_some() && settings.classes.remove(ino).is_some()
                 }
-                APPLY => self.settings.applied.remove(ino),
+                APPLY => self.settings_mut().applied.remove(ino),
                 _ => false,
             };
             if removed {
@@ -187,8 +213,12 @@ impl Core {
         }
     }
 
+    fn settings_mut(&mut self) -> &mut SettingsRow {
+        Arc::make_mut(&mut self.settings)
+    }
+
     fn set_class(&mut self, ino: Ino, class: Class) {
-        self.settings.classes.insert(ino, class);
+        self.settings_mut().classes.insert(ino, class);
         for class in [class.as_copies(), class] {
             let _assigned = self.cluster.want(class);
         }
@@ -237,10 +267,13 @@ impl Core {
 
     /// An inode is gone, and its policy with it.
     pub(crate) fn forget_policy(&mut self, ino: Ino) {
-        let applied = self.settings.applied.remove(&ino);
-        self.settings.targets.remove(&ino);
-        if self.settings.classes.remove(&ino).is_some() || applied {
-            self.store_settings();
+        if !self.settings.classes.contains_key(&ino) && !self.settings.applied.contains(&ino) {
+            return;
         }
+        let settings = self.settings_mut();
+        settings.applied.remove(&ino);
+        settings.targets.remove(&ino);
+        settings.classes.remove(&ino);
+        self.store_settings();
     }
 }

@@ -4,6 +4,7 @@
 //! what only memory knows (who lives, who has which file open), less what the refused changes did to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
@@ -36,7 +37,7 @@ impl Core {
         self.cache = RowCache::new(self.cache.weight_max());
         self.counters = resumed(self.counters, snapshot.counters);
         self.counters_dirty = false;
-        self.settings = snapshot.settings;
+        self.settings = Arc::new(snapshot.settings);
         self.consumers = snapshot.consumers.into_iter().collect();
         self.garbage.take_back(refused, self.counters.next_garbage);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);

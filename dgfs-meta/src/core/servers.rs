@@ -14,7 +14,7 @@ use dgfs_proto::status::Status;
 use crate::cluster::{Joining, Space};
 use crate::core::tx::{Step, Stop, Tx};
 use crate::core::{Core, Outcome, policy};
-use crate::rows::{Row, key};
+use crate::rows::{Row, SettingsRow, key};
 
 /// Numbers handed to a storage server at once.
 const NUMBERS_MAX: u32 = 4096;
@@ -179,7 +179,7 @@ impl Core {
         if questions.len() > LIST_MAX {
             return refused(Status::Malformed);
         }
-        let settings = self.settings.clone();
+        let settings = Arc::clone(&self.settings);
         let asked = self.run(now, None, |tx| {
             let keys: Vec<_> = questions.iter().map(|question| key::slots(question.owner, question.index)).collect();
             tx.want(&keys)?;
@@ -204,9 +204,9 @@ impl Core {
 
     /// What may be changed of the volume has changed: everybody hears of it by the map.
     pub(crate) fn store_settings(&mut self) {
-        self.settings.policies += 1;
+        Arc::make_mut(&mut self.settings).policies += 1;
         self.cluster.bump();
-        self.pending.rows.insert(key::SETTINGS, Some(Arc::new(Row::Settings(self.settings.clone()))));
+        self.pending.rows.insert(key::SETTINGS, Some(Arc::new(Row::Settings(SettingsRow::clone(&self.settings)))));
         self.store_cluster();
     }
 }

@@ -6,7 +6,9 @@
 mod added;
 mod coded;
 mod damaged;
+mod joined;
 mod lost;
+mod policies;
 mod stopped;
 mod under_load;
 mod wiped;
@@ -46,6 +48,12 @@ fn go_on(who: &str, working: &mut Working<'_>) {
 /// The kernel forgets every page it has.
 fn drop_caches() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("drop the kernel's caches: needs root");
+}
+
+/// A file's bytes as the servers have them.
+fn read_whole(path: &std::path::Path) -> Vec<u8> {
+    drop_caches();
+    std::fs::read(path).expect("read a file")
 }
 
 /// So many different ones of `stored-1` to `stored-COUNT`.

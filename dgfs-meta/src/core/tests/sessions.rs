@@ -1,8 +1,8 @@
 //! Who may cache, across the takeover of another writer.
 
 use super::{
-    BTreeMap, Bench, ClientInfo, Core, Epoch, MetaReply, OpenRequest, Row, RowKey, SessionId, Snapshot, Status, Table,
-    Timestamp, WriterLease,
+    BTreeMap, Bench, ClientInfo, Core, Epoch, MetaReply, OpenRequest, Row, RowKey, SessionId, SettingsRow, Snapshot,
+    Status, Table, Timestamp, WriterLease,
 };
 use dgfs_proto::meta::Notice;
 
@@ -24,7 +24,7 @@ fn take_over(bench: &mut Bench, epoch: u64) {
     let snapshot = Snapshot {
         volume: bench.core.volume.clone(),
         counters: bench.core.counters,
-        settings: bench.core.settings.clone(),
+        settings: SettingsRow::clone(&bench.core.settings),
         cluster: super::one_server(),
         sessions: stored(&bench.rows),
         answers: Vec::new(),

@@ -107,7 +107,7 @@ fn servers_that_were_away_in_turn_while_files_were_patched_are_all_full_again() 
                 let at = rng.index(bytes.len() - 5000);
                 let patch = rng.bytes(5000);
                 bytes[at..at + 5000].copy_from_slice(&patch);
-                let file = File::options().write(true).open(mount.join(&*name)).unwrap();
+                let file = File::options().write(true).open(mount.join(*name)).unwrap();
                 file.write_all_at(&patch, at as u64).unwrap();
                 file.sync_all().unwrap();
             }
