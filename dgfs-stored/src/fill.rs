@@ -282,8 +282,9 @@ impl Filler {
         };
         let len = whole.body.len() as u64;
         match self.view.blocking(move |store: &Store| store.import(id, &whole).map(drop)).await {
-            // It was dropped here, and is held by a server that has not heard of that.
-            Err(Status::Stale) if !self.is_referred(held).await? => return Ok(()),
+            // It was dropped here, and is held by a server that has not heard of that. While others show its data it was dropped
+            // alone, which only garbage is; else it may be of a life when the partition was elsewhere.
+            Err(Status::Stale) if self.view.store().is_garbage(id) || !self.is_referred(held).await? => return Ok(()),
             imported => imported?,
         }
         upkeep.fetched.fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::fill::range_of;
 use crate::pace::Pace;
+use crate::store::Held;
 use crate::view::ClusterView;
 
 /// Pause before repairs that failed are tried again.
@@ -197,14 +198,22 @@ fn foreign_partitions(map: &ClusterMap, own: ServerId) -> BTreeSet<(Class, Parti
     foreign
 }
 
+/// Versions of a page, without those of a chunk that may go on behind it: a chunk goes as a whole.
+fn whole_chunks(page: &[Held]) -> Vec<VersionId> {
+    let all: Vec<VersionId> = page.iter().map(|held| held.held.id).collect();
+    let Some(last) = all.last().filter(|_| all.len() == LIST_MAX).map(|id| id.chunk) else { return all };
+    let before: Vec<VersionId> = all.iter().copied().filter(|id| id.chunk != last).collect();
+    if before.is_empty() { all } else { before }
+}
+
 async fn drop_partition(view: &Arc<ClusterView>, class: Class, partition: Partition) -> Result<usize, Status> {
     let (mut after, until) = range_of(class, partition);
     let mut dropped = 0;
     loop {
         let _one_at_a_time = view.vacating.lock().await;
         let page = view.held(after, until, LIST_MAX).await?;
-        let Some(last) = page.last().map(|held| held.held.id) else { return Ok(dropped) };
-        let ids: Vec<VersionId> = page.iter().map(|held| held.held.id).collect();
+        let ids = whole_chunks(&page);
+        let Some(last) = ids.last().copied() else { return Ok(dropped) };
         // A newer map may have given it back meanwhile: then nothing more goes.
         let own = view.own();
         let held_again =

@@ -83,6 +83,13 @@ impl Cluster {
         self.up(&[]);
     }
 
+    /// `dgfs down`: ends all daemons in order.
+    #[track_caller]
+    pub fn down(&mut self) {
+        let _ = run(dgfs(), &["down".into(), self.dir.clone().into_os_string()], DAEMONS).expect_success("dgfs down");
+        self.started.clear();
+    }
+
     /// `dgfs up --add`: one storage daemon more; its role.
     #[track_caller]
     pub fn up_add(&mut self) -> String {

@@ -5,14 +5,15 @@
 //! test run left is swept by the next one.
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
-//! cuts ([`power`]), system calls ([`sys`]), randomness ([`rng`]), files of [`known`] content, the [`ledger`] of what was
-//! acknowledged, and the [`load`] that reads while it writes.
+//! cuts ([`power`]), [`network`]s whose links are cut, system calls ([`sys`]), randomness ([`rng`]), files of [`known`]
+//! content, the [`ledger`] of what was acknowledged, and the [`load`] that reads while it writes.
 
 pub mod cluster;
 pub mod known;
 pub mod ledger;
 pub mod load;
 pub mod mount;
+pub mod network;
 mod peer;
 pub mod power;
 pub mod process;

@@ -246,7 +246,8 @@ impl Core {
         };
         // The range lies inside the file: its size stays.
         let size_at_least = range.to;
-        let commit = Commit { ino: file.ino, content, size_at_least, size_expected: None, mtime: now() };
+        let policies = self.stores.map().policies;
+        let commit = Commit { ino: file.ino, content, size_at_least, size_expected: None, mtime: now(), policies };
         let attr = self.commit(op, commit).await?;
         let mut inner = file.inner.lock();
         if inner.own_change(&attr) {

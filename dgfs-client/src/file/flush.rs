@@ -147,6 +147,7 @@ impl Core {
             size_at_least: round.end,
             size_expected: round.size_expected,
             mtime: round.written_at,
+            policies: self.stores.map().policies,
         };
         let attr = self.commit(op, commit).await?;
         let mut inner = file.inner.lock();

@@ -94,7 +94,7 @@ pub(crate) fn wanted_class(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQ
 /// Refuses chunks that were made by a policy of before with `OldMap`: the writer looks at the map and stores them again.
 pub(crate) fn check_commit(tx: &mut Tx<'_>, settings: &SettingsRow, commit: &Commit) -> Step<()> {
     let NewContent::Slots { edits, .. } = &commit.content else { return Ok(()) };
-    if settings.classes.is_empty() {
+    if settings.policies == 0 {
         return Ok(());
     }
     let keys: Vec<_> = edits.iter().map(|edit| key::slots(commit.ino, edit.index)).collect();
@@ -108,6 +108,10 @@ pub(crate) fn check_commit(tx: &mut Tx<'_>, settings: &SettingsRow, commit: &Com
     if classes.is_empty() {
         return Ok(());
     }
+    if commit.policies != settings.policies {
+        return Err(Status::OldMap.into());
+    }
+    // A file, or a directory above it, may have been moved to where another policy holds.
     let wanted = policy_of(tx, settings, commit.ino)?.class;
     let follows = |class: &Class| *class == wanted || *class == wanted.as_copies();
     if classes.iter().all(follows) { Ok(()) } else { Err(Status::OldMap.into()) }

@@ -21,6 +21,7 @@ use crate::engine::{RowKey, Table, WriterLease};
 use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
 
 mod model;
+mod policies;
 mod rules;
 mod sessions;
 
@@ -255,6 +256,7 @@ impl Bench {
             ino,
             content: NewContent::Slots { inline_base: base.0, edits },
             size_at_least: index * CHUNK + 100,
+            policies: 0,
             size_expected: None,
             mtime: Timestamp::from_ms(self.now_ms),
         };

@@ -136,6 +136,8 @@ pub struct Commit {
     pub size_expected: Option<u64>,
     /// When the last byte was written.
     pub mtime: Timestamp,
+    /// The map's `policies` that the writer went by. Refused with `OldMap` when chunks are new and policies have changed since.
+    pub policies: u64,
 }
 
 /// What an open is for.

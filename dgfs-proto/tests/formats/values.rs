@@ -187,7 +187,7 @@ fn make(node: NewNode) -> Mutation {
 
 fn commit(content: NewContent) -> Mutation {
     let mtime = time(1_700_000_000);
-    Mutation::Commit(Commit { ino: ino(2), content, size_at_least: 9, size_expected: Some(8), mtime })
+    Mutation::Commit(Commit { ino: ino(2), content, size_at_least: 9, size_expected: Some(8), mtime, policies: 3 })
 }
 
 fn mutations() -> Vec<Mutation> {

@@ -107,6 +107,12 @@ impl Store {
         self.make(&whole.as_put(id), &whole.body).map(|(allocated, _)| allocated)
     }
 
+    /// Was it dropped while versions that show its data stay? What moves away goes with all versions of its chunk.
+    #[must_use]
+    pub fn is_garbage(&self, id: VersionId) -> bool {
+        matches!(self.shelf.table.get(id), Ok(Some(Entry { state: State::Needed, .. })))
+    }
+
     /// Live versions of a chunk that cannot be kept when `damaged` ones of it are replaced: these first, then those that show data
     /// of them.
     ///

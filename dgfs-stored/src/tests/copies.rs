@@ -284,6 +284,29 @@ async fn a_member_that_is_not_full_fetches_what_it_lacks_and_nothing_else() {
     assert_eq!((upkeep.fetched, upkeep.not_found), (34, 0));
 }
 
+/// The bug: the member was never full, because it refused for ever to take a version that it had been told to drop and that a
+/// server which was away at the time still listed.
+#[tokio::test]
+async fn a_version_that_was_dropped_here_is_not_wanted_again_from_a_server_that_has_not_heard_of_it() {
+    let ring = Ring::new(r2()).await;
+    let (old, new) = (ring.id(5, 1), ring.id(5, 2));
+    for at in 0..2 {
+        put(ring.store(at), old, None, 0, &[7; 50_000]);
+        put(ring.store(at), new, Some((1, 50_000)), 100, b"patch");
+    }
+    // Its data are shown by the newer one, so it is not forgotten.
+    ring.store(1).drop_versions(&[old]).unwrap();
+    ring.store(1).checkpoint().unwrap();
+    ring.change(|placement| {
+        placement.members[1] = Holder { server: ServerId(2), full: false, since: Epoch(2) };
+        placement.changed = Epoch(2);
+    });
+    assert!(ring.views[1].reach(Epoch(2)).await);
+    assert_eq!(fill(&ring, 1).await.len(), 4096);
+    assert_eq!(ring.store(1).get(old, 0, 1), Err(Status::NoVersion));
+    assert_eq!(read(ring.store(1), new, 50_000), read(ring.store(0), new, 50_000));
+}
+
 #[tokio::test]
 async fn a_shard_that_is_lacking_is_rebuilt_from_the_others() {
     let class = Class::coded(4, 2).unwrap();

@@ -7,6 +7,7 @@ mod added;
 mod coded;
 mod damaged;
 mod joined;
+mod links;
 mod lost;
 mod policies;
 mod stopped;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::known::KnownFiles;
 use dgfs_tests::ledger::Working;
+use dgfs_tests::load::Progress;
 use dgfs_tests::process::wait_until;
 use dgfs_tests::rng::Rng;
 
@@ -33,6 +35,8 @@ const FULL_AGAIN: Duration = Duration::from_secs(120);
 const READ_AT_ONCE: Duration = Duration::from_secs(8);
 /// A write waits until whom it needs is known to be down, and then for a stand-in.
 const WRITES_GO_ON: Duration = Duration::from_secs(30);
+/// A single call that waits longer than this hangs.
+const CALL_MAX: Duration = Duration::from_secs(60);
 /// Rounds of the ledger's writers that show that they go on.
 const ROUNDS: u64 = 20;
 
@@ -43,6 +47,15 @@ fn cluster(servers: u32, replicas: u8) -> Cluster {
 fn go_on(who: &str, working: &mut Working<'_>) {
     let goal = working.rounds() + ROUNDS;
     wait_until(who, Duration::from_secs(90), || working.rounds() >= goal);
+}
+
+/// No read of a load was wrong, and none of its calls hangs.
+#[track_caller]
+fn assert_well(progress: &Progress) {
+    assert!(progress.failures.is_empty(), "{}", progress.failures.join("\n"));
+    assert!(progress.pending < CALL_MAX, "a call has not returned for {:?}", progress.pending);
+    let (write, read) = progress.slowest;
+    assert!(write < CALL_MAX && read < CALL_MAX, "the slowest write took {write:?}, the slowest read {read:?}");
 }
 
 /// The kernel forgets every page it has.

@@ -184,7 +184,7 @@ fn a_change_happens_when_it_is_written_not_when_it_is_sent() {
     let changed = bench.attr(ino).unwrap().ctime;
     let edit = SlotEdit { index: 1, base: None, new: None };
     let content = NewContent::Slots { inline_base: None, edits: vec![edit] };
-    let commit = Commit { ino, content, size_at_least: CHUNK + 1, size_expected: None, mtime: written };
+    let commit = Commit { ino, content, size_at_least: CHUNK + 1, size_expected: None, mtime: written, policies: 0 };
     bench.must(&Mutation::Commit(commit));
     assert!(changed > written);
     assert_eq!(bench.attr(ino).unwrap().ctime, changed);
@@ -203,6 +203,7 @@ fn a_commit_on_an_old_base_is_a_conflict() {
             edits: vec![SlotEdit { index: 0, base: Some(first), new: Some(first) }],
         },
         size_at_least: 1,
+        policies: 0,
         size_expected: None,
         mtime: Timestamp::from_ms(1),
     };

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use dgfs_tests::cluster::Cluster;
 use dgfs_tests::cluster::servers::Server;
 use dgfs_tests::ledger::{Ledger, Promise};
-use dgfs_tests::load::{Load, LoadPlan, Progress};
+use dgfs_tests::load::{Load, LoadPlan};
 use dgfs_tests::program::seconds;
 use dgfs_tests::rng::Rng;
 use rustix::process::Signal;
 
-use super::{FULL_AGAIN, SEED, cluster};
+use super::{FULL_AGAIN, SEED, assert_well, cluster};
 
 /// Servers.
 const SERVERS: u32 = 5;
@@ -18,8 +18,6 @@ const SERVERS: u32 = 5;
 const AWAY_MAX: usize = 2;
 /// Longer than a server may be silent: it is known to be down when it wakes.
 const STOPPED: Duration = Duration::from_secs(8);
-/// A single call that waits longer than this hangs.
-const CALL_MAX: Duration = Duration::from_secs(60);
 
 /// A server that was made to go away, and when it is to come back.
 struct Away {
@@ -75,14 +73,6 @@ impl Faults {
         }
         cluster.start_the_dead();
     }
-}
-
-#[track_caller]
-fn assert_well(progress: &Progress) {
-    assert!(progress.failures.is_empty(), "{}", progress.failures.join("\n"));
-    assert!(progress.pending < CALL_MAX, "a call has not returned for {:?}", progress.pending);
-    let (write, read) = progress.slowest;
-    assert!(write < CALL_MAX && read < CALL_MAX, "the slowest write took {write:?}, the slowest read {read:?}");
 }
 
 #[test]
