@@ -40,6 +40,8 @@ struct Findings {
     degraded: u64,
     /// How many of those were replaced.
     repaired: u64,
+    /// Storage servers that are down: what they hold was not looked at.
+    down: Vec<String>,
     /// What recovery gave up at the last start.
     given_up: Vec<String>,
     /// What it mended without loss.
@@ -80,6 +82,8 @@ pub(crate) fn run(args: &FsckArgs) -> Result<u8, Failure> {
 async fn check(link: &VolumeLink, repair: bool) -> Result<Findings, Failure> {
     let map = link.map().await.map_err(Failure::new)?;
     let mut findings = Findings::default();
+    let down = map.servers.iter().filter(|server| !server.up);
+    findings.down = down.map(|server| format!("{} ({})", server.id, server.label)).collect();
     let named = walk::check_files(link, &map, repair, &mut findings).await?;
     for server in map.servers.iter().filter(|server| server.up) {
         if let Ok(ChunkReply::Status(status)) = link.ask_store(server, map.epoch, ChunkRequest::Status).await {
@@ -117,7 +121,7 @@ impl Findings {
     fn to_json(&self) -> serde_json::Value {
         json!({ "inodes": self.inodes, "chunks": self.chunks, "errors": self.errors, "findings": self.words,
                 "damaged_files": self.damaged, "unnamed_versions": self.unnamed, "removed_versions": self.removed,
-                "degraded_copies": self.degraded, "repaired_copies": self.repaired,
+                "servers_down": self.down, "degraded_copies": self.degraded, "repaired_copies": self.repaired,
                 "given_up_at_start": self.given_up, "mended_at_start": self.mended, "clean": self.code() == 0 })
     }
 
@@ -129,6 +133,9 @@ impl Findings {
             lines.push(
                 "files that lack data are left as they are: lost ranges answer EIO; restore or remove them".to_owned(),
             );
+        }
+        if !self.down.is_empty() {
+            lines.push(format!("storage servers that are down were not looked at: {}", self.down.join(", ")));
         }
         if self.degraded > 0 {
             let remedy = if self.repaired == self.degraded { "" } else { "; --repair replaces them from good ones" };

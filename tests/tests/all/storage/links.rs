@@ -3,7 +3,7 @@
 //! Each server is a host of its own in a network of the test; metadata services, the index, Redis and the mounts are on the machine.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Spread {
         fs::write(path, new).unwrap();
     }
 
-    fn file(&self, role: &str, extension: &str) -> std::path::PathBuf {
+    fn file(&self, role: &str, extension: &str) -> PathBuf {
         self.cluster.dir().join(role).with_extension(extension)
     }
 
@@ -175,13 +175,17 @@ fn writers_and_readers_go_on_while_links_of_storage_servers_are_cut_both_ways_an
     let mut load = Load::start(plan, &mut rng);
     let mut cuts = CUTS.to_vec();
     cuts.extend(MORE_CUTS.iter().filter(|_| is_long()));
-    let end = Instant::now() + seconds("DGFS_LINKS_SECS", 1, 540);
+    // Every kind once, and then until this is over.
+    let end = Instant::now() + seconds("DGFS_LINKS_SECS", 0, 540);
     let failures = ledger.work(writes.path(), |working| {
         go_on("writers before the first cut", working);
-        while Instant::now() < end {
+        loop {
             shuffle(&mut rng, &mut cuts);
             for (cut, many) in &cuts {
                 spread.survive(*cut, &pick_hosts(&mut rng, *many), &mut load, working);
+            }
+            if Instant::now() >= end {
+                break;
             }
         }
     });

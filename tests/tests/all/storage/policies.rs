@@ -31,7 +31,7 @@ fn classes(file: &Path) -> Vec<String> {
 fn new_data_follow_the_policy_of_the_nearest_directory_and_old_data_where_it_is_applied() {
     let mut cluster = Cluster::start(ClusterPlan { servers: 4, replicas: 2, ..ClusterPlan::default() });
     let mount = cluster.mount();
-    let bytes: Vec<u8> = (0..9_000_000_u32).map(|at| (at * 7 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..9_000_000_u32).map(|at| ((at * 7) >> 3) as u8).collect();
     let path = |name: &str| mount.join(name);
     fs::create_dir_all(path("d/below")).unwrap();
     fs::write(path("d/before"), &bytes).unwrap();
