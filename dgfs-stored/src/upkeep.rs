@@ -3,16 +3,16 @@
 //! Never drops a version that the map says it holds. Always: a damaged version is replaced only by bytes that match their
 //! writer's checksums.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::class::Class;
-use dgfs_proto::ids::{ChunkId, Partition, ServerId};
+use dgfs_proto::class::{Class, Shape};
+use dgfs_proto::ids::{ChunkId, Epoch, Partition, ServerId};
 use dgfs_proto::limits::LIST_MAX;
-use dgfs_proto::map::ClusterMap;
+use dgfs_proto::map::{ClusterMap, Placement};
 use dgfs_proto::status::Status;
 use tokio::sync::watch;
 
@@ -150,21 +150,23 @@ async fn scrub_once(view: &Arc<ClusterView>, period: Duration) {
     upkeep.scrubbed_at.store(view.store().now(), Ordering::Relaxed);
 }
 
-/// Drops partitions that have moved to others, as each newer map says, until `stopped`.
+/// Drops what has moved to others, as each newer map says, until `stopped`.
 pub(crate) async fn vacate(view: Arc<ClusterView>, mut stopped: watch::Receiver<bool>) {
     let mut epochs = view.epochs();
-    // Partitions that were looked at and are not this server's.
-    let mut empty: BTreeSet<(Class, Partition)> = BTreeSet::new();
+    // Partitions in which nothing is left to drop, and the change of the map up to which that holds.
+    let mut clean: BTreeMap<(Class, Partition), Epoch> = BTreeMap::new();
     loop {
         let map = view.map();
         if let Some(own) = view.own() {
-            let foreign = foreign_partitions(&map, own);
-            empty.retain(|partition| foreign.contains(partition));
-            for (class, partition) in foreign.difference(&empty.clone()) {
-                match drop_partition(&view, *class, *partition).await {
+            for (key, left) in settled_partitions(&map, own) {
+                if clean.get(&key) == Some(&left.changed) {
+                    continue;
+                }
+                match drop_partition(&view, key, left.keeps).await {
                     Ok(dropped) => {
-                        empty.insert((*class, *partition));
+                        clean.insert(key, left.changed);
                         if dropped > 0 {
+                            let (class, partition) = key;
                             tracing::info!(%class, partition = partition.0, versions = dropped, "dropped what has moved to others");
                         }
                     }
@@ -183,19 +185,34 @@ pub(crate) async fn vacate(view: Arc<ClusterView>, mut stopped: watch::Receiver<
     }
 }
 
-/// Partitions that this server does not hold, and whose members all hold everything.
-fn foreign_partitions(map: &ClusterMap, own: ServerId) -> BTreeSet<(Class, Partition)> {
-    let mut foreign = BTreeSet::new();
+/// What of a partition this server need not hold.
+#[derive(Clone, Copy)]
+struct Left {
+    /// Its place, if it is a member: of a coded class other shards go, which it held for others.
+    keeps: Option<u8>,
+    changed: Epoch,
+}
+
+/// Partitions whose members all hold everything, so that nobody else needs to.
+fn settled_partitions(map: &ClusterMap, own: ServerId) -> Vec<((Class, Partition), Left)> {
+    let mut settled = Vec::new();
     for class in &map.classes {
         for (partition, placement) in (0_u16..).zip(&class.placements) {
-            let settled =
-                placement.members.len() == class.class.width() && placement.members.iter().all(|member| member.full);
-            if settled && !placement.holds(own) {
-                foreign.insert((class.class, Partition(partition)));
+            let keeps = placement.place_of(own);
+            let is_copy = matches!(class.class.shape(), Shape::Replicated(_));
+            if is_settled(class.class, placement) && !(is_copy && keeps.is_some()) {
+                let left = Left { keeps, changed: placement.changed };
+                settled.push(((class.class, Partition(partition)), left));
             }
         }
     }
-    foreign
+    settled
+}
+
+fn is_settled(class: Class, placement: &Placement) -> bool {
+    placement.members.len() == class.width()
+        && placement.extras.is_empty()
+        && placement.members.iter().all(|member| member.full)
 }
 
 /// Versions of a page, without those of a chunk that may go on behind it: a chunk goes as a whole.
@@ -206,7 +223,12 @@ fn whole_chunks(page: &[Held]) -> Vec<VersionId> {
     if before.is_empty() { all } else { before }
 }
 
-async fn drop_partition(view: &Arc<ClusterView>, class: Class, partition: Partition) -> Result<usize, Status> {
+/// Drops all of a partition but the shards of one's own place.
+async fn drop_partition(
+    view: &Arc<ClusterView>,
+    (class, partition): (Class, Partition),
+    keeps: Option<u8>,
+) -> Result<usize, Status> {
     let (mut after, until) = range_of(class, partition);
     let mut dropped = 0;
     loop {
@@ -214,15 +236,19 @@ async fn drop_partition(view: &Arc<ClusterView>, class: Class, partition: Partit
         let page = view.held(after, until, LIST_MAX).await?;
         let ids = whole_chunks(&page);
         let Some(last) = ids.last().copied() else { return Ok(dropped) };
+        let ids: Vec<VersionId> = ids.into_iter().filter(|id| keeps != Some(id.chunk.shard())).collect();
         // A newer map may have given it back meanwhile: then nothing more goes.
-        let own = view.own();
-        let held_again =
-            view.map().placement_of(class, partition).is_none_or(|now| own.is_none_or(|own| now.holds(own)));
-        if held_again {
+        let map = view.map();
+        let still = map
+            .placement_of(class, partition)
+            .is_some_and(|now| is_settled(class, now) && view.own().is_some_and(|own| now.place_of(own) == keeps));
+        if !still {
             return Err(Status::OldMap);
         }
-        dropped += ids.len();
-        view.blocking(move |store| store.drop_versions(&ids)).await?;
+        if !ids.is_empty() {
+            dropped += ids.len();
+            view.blocking(move |store| store.drop_versions(&ids)).await?;
+        }
         after = Some(last);
     }
 }

@@ -332,3 +332,49 @@ async fn a_shard_that_is_lacking_is_rebuilt_from_the_others() {
         assert_eq!(read(ring.store(at), name(at as u8), shards[at].len()), shards[at]);
     }
 }
+
+#[tokio::test]
+async fn what_moved_away_is_dropped_once_all_members_are_full_and_so_are_shards_held_for_others() {
+    let class = Class::coded(2, 1).unwrap();
+    let ring = Ring::new(class).await;
+    let id = ring.id(9, 3);
+    let name = |shard: u8| VersionId { chunk: id.chunk.with_shard(shard), version: id.version };
+    // The first server has its own shard and one that it held while the second was down.
+    put(ring.store(0), name(0), None, 0, b"own");
+    put(ring.store(0), name(1), None, 0, b"for another");
+    put(ring.store(2), name(2), None, 0, b"moves away");
+    let (stop, stopped) = watch::channel(false);
+    let keeping: Vec<_> =
+        [0, 2].map(|at: usize| tokio::spawn(upkeep::vacate(Arc::clone(&ring.views[at]), stopped.clone()))).into();
+    let held = |at: usize| ring.store(at).list(None, 10).unwrap().iter().map(|held| held.held.id).collect::<Vec<_>>();
+    let gone = async {
+        while held(0) != [name(0)] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the other's shard goes");
+    // The last place moves to a server that has yet to fetch it: its old holder keeps it until then.
+    let full = std::sync::atomic::AtomicBool::new(false);
+    let moved = |placement: &mut Placement| {
+        let full = full.load(std::sync::atomic::Ordering::Relaxed);
+        placement.members[2] = Holder { server: ServerId(2), full, since: Epoch(2) };
+        placement.changed = Epoch(2);
+    };
+    ring.change(moved);
+    assert!(ring.views[2].reach(Epoch(2)).await);
+    tokio::task::yield_now().await;
+    assert_eq!(held(2), [name(2)]);
+    full.store(true, std::sync::atomic::Ordering::Relaxed);
+    ring.change(moved);
+    assert!(ring.views[2].reach(Epoch(3)).await);
+    let gone = async {
+        while !held(2).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("what moved away goes");
+    stop.send_replace(true);
+    for task in keeping {
+        task.await.unwrap();
+    }
+}
