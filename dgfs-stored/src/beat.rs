@@ -11,7 +11,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,12 +20,12 @@ use dgfs_proto::class::Shape;
 use dgfs_proto::ids::{Epoch, ServerId};
 use dgfs_proto::limits::SERVER_BEAT_MS;
 use dgfs_proto::map::Labels;
-use dgfs_proto::meta::{Filled, LiveQuery, MetaCall, MetaReply, MetaRequest, ServerRequest};
+use dgfs_proto::meta::{Filled, GarbageItem, LiveQuery, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
-use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::fill::Filler;
+use crate::metas::Metas;
 use crate::mover::Mover;
 use crate::pace::Pace;
 use crate::space::disk_name;
@@ -34,8 +33,6 @@ use crate::store::{Held, Store};
 use crate::upkeep;
 use crate::view::ClusterView;
 
-/// How long one call to meta may take.
-const CALL: Duration = Duration::from_secs(5);
 /// How long the first join is tried before the caller hears of it.
 const JOIN: Duration = Duration::from_secs(60);
 /// Pauses between failed attempts.
@@ -99,7 +96,7 @@ impl Member {
     pub async fn join(joining: Joining) -> Result<Self, String> {
         let disk = disk_name(joining.store.directory());
         let Joining { store, metas, address, label, labels, peers } = joining;
-        let link = Link { store, metas, address, label, labels, disk };
+        let link = Arc::new(Link { store, metas: Metas::new(metas), address, label, labels, disk });
         let until = Instant::now() + JOIN;
         let mut pause = PAUSE_MIN;
         let id = loop {
@@ -127,7 +124,8 @@ impl Member {
             filler = Some(filling);
         }
         let view = peers.map(|peers| peers.view);
-        let beating = Beating { link, id, collected: Vec::new(), orphans: Orphans::default(), view, filler };
+        let chores = Chores::Idle(Orphans::default());
+        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler };
         tasks.push(tokio::spawn(beating.run(stopped)));
         Ok(Self { stop, tasks })
     }
@@ -163,7 +161,7 @@ impl Failure {
 /// The way to meta.
 struct Link {
     store: Arc<Store>,
-    metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    metas: Metas,
     address: String,
     label: String,
     labels: Labels,
@@ -172,24 +170,15 @@ struct Link {
 
 impl Link {
     async fn ask(&self, request: ServerRequest) -> Result<MetaReply, Failure> {
-        let mut last = "no metadata server is named in the configuration".to_owned();
-        for meta in &self.metas {
-            let request = MetaRequest::Server(request.clone());
-            let call = MetaCall { request_id: fresh_request_id(), session: None, request };
-            match meta.call(call, Bytes::new(), Some(CALL)).await {
-                Ok((MetaReply::Refused(Status::Stale), _)) => return Err(Failure::Unknown),
-                Ok((MetaReply::Refused(Status::Forbidden), _)) => {
-                    return Err(Failure::Final(format!(
-                        "{} does not take this server in: its directory belongs to another cluster, or its certificate has another role; use an empty directory or the right certificate",
-                        meta.peer()
-                    )));
-                }
-                Ok((MetaReply::Refused(status), _)) => last = format!("{} refused: {status}", meta.peer()),
-                Ok((reply, _)) => return Ok(reply),
-                Err(error) => last = error.to_string(),
-            }
+        match self.metas.ask(MetaRequest::Server(request)).await {
+            Ok((MetaReply::Refused(Status::Stale), _)) => Err(Failure::Unknown),
+            Ok((MetaReply::Refused(Status::Forbidden), peer)) => Err(Failure::Final(format!(
+                "{peer} does not take this server in: its directory belongs to another cluster, or its certificate has another role; use an empty directory or the right certificate"
+            ))),
+            Ok((MetaReply::Refused(status), peer)) => Err(Failure::Later(format!("{peer} refused: {status}"))),
+            Ok((reply, _)) => Ok(reply),
+            Err(reason) => Err(Failure::Later(reason)),
         }
-        Err(Failure::Later(last))
     }
 
     async fn join(&self) -> Result<ServerId, Failure> {
@@ -235,29 +224,41 @@ impl Link {
 }
 
 struct Beating {
-    link: Link,
+    link: Arc<Link>,
     id: ServerId,
     /// Numbers of garbage dropped, until meta has heard them.
     collected: Vec<u64>,
-    orphans: Orphans,
+    chores: Chores,
     view: Option<Arc<ClusterView>>,
     filler: Option<Arc<Filler>>,
 }
 
+/// What follows from heartbeats and may take its time on the disk: beats go on meanwhile, or a slow disk would look like a dead
+/// server.
+enum Chores {
+    Idle(Orphans),
+    Busy(JoinHandle<Done>),
+}
+
+/// What chores came to: garbage dropped, and how it ended.
+struct Done {
+    orphans: Orphans,
+    collected: Vec<u64>,
+    outcome: Result<(), Failure>,
+}
+
 impl Beating {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let period = Duration::from_millis(SERVER_BEAT_MS);
         let mut pause = PAUSE_MIN;
         let mut away = false;
         loop {
-            // A beat that was begun is finished: its garbage is dropped and remembered together.
             let next = match self.beat().await {
-                Ok(more) => {
+                Ok(()) => {
                     if std::mem::replace(&mut away, false) {
                         tracing::info!("the metadata service answers again");
                     }
                     pause = PAUSE_MIN;
-                    if more { PAUSE_BUSY } else { period }
+                    Duration::from_millis(SERVER_BEAT_MS)
                 }
                 Err(failure) => {
                     if !std::mem::replace(&mut away, true) {
@@ -267,15 +268,28 @@ impl Beating {
                     pause
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(next) => {}
-                _ = stopped.changed() => return,
+            let mut due = Instant::now() + next;
+            while Instant::now() < due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    dropped = self.chores_done() => {
+                        // There may be more where that came from.
+                        due = if dropped > 0 { due.min(Instant::now() + PAUSE_BUSY) } else { due };
+                    }
+                    _ = stopped.changed() => {
+                        // What was begun is finished.
+                        if matches!(self.chores, Chores::Busy(_)) {
+                            self.chores_done().await;
+                        }
+                        return;
+                    }
+                }
             }
         }
     }
 
-    /// One heartbeat, and what follows from its answer; true when there is more garbage to fetch.
-    async fn beat(&mut self) -> Result<bool, Failure> {
+    /// One heartbeat, and what follows from its answer.
+    async fn beat(&mut self) -> Result<(), Failure> {
         let status = self.link.store.status();
         let filled = self.filler.as_ref().map(|filler| filler.report()).unwrap_or_default();
         let request = ServerRequest::Beat {
@@ -288,33 +302,61 @@ impl Beating {
             filled: filled.clone(),
             upkeep: status.upkeep,
         };
-        let garbage = match self.link.ask(request).await {
+        match self.link.ask(request).await {
             Ok(MetaReply::Beat { epoch, garbage }) => {
+                self.collected.clear();
                 self.heard(epoch, &filled).await;
-                garbage
+                self.begin_chores(garbage);
+                Ok(())
             }
-            Ok(_) => return Err(Failure::Later("the metadata service answered a beat with something else".to_owned())),
+            Ok(_) => Err(Failure::Later("the metadata service answered a beat with something else".to_owned())),
             Err(Failure::Unknown) => {
                 self.id = self.link.join().await?;
-                return Ok(true);
+                Ok(())
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Drops garbage and asks about orphans, unless that is still being done: meta tells again what was not reported.
+    fn begin_chores(&mut self, garbage: Vec<GarbageItem>) {
+        let Chores::Idle(orphans) = &mut self.chores else { return };
+        let (link, mut orphans) = (Arc::clone(&self.link), std::mem::take(orphans));
+        if self.filler.as_ref().is_some_and(|filler| filler.take_caught_up()) {
+            orphans.begin_anew();
+        }
+        self.chores = Chores::Busy(tokio::spawn(async move {
+            let dropped = link.drop_versions(garbage.iter().flat_map(|item| held_names(item.id)).collect()).await;
+            let (collected, outcome) = match dropped {
+                Ok(()) => (garbage.iter().map(|item| item.number).collect(), orphans.step(&link).await),
+                Err(failure) => (Vec::new(), Err(failure)),
+            };
+            Done { orphans, collected, outcome }
+        }));
+    }
+
+    /// Waits until chores are done; how much garbage was dropped. For ever when there are none.
+    async fn chores_done(&mut self) -> usize {
+        let Chores::Busy(task) = &mut self.chores else { return std::future::pending().await };
+        let Ok(Done { orphans, collected, outcome }) = task.await else {
+            // It panicked, which has been printed; the next pass begins at the start.
+            self.chores = Chores::Idle(Orphans::default());
+            return 0;
         };
-        self.collected.clear();
-        self.link.drop_versions(garbage.iter().flat_map(|item| held_names(item.id)).collect()).await?;
-        self.collected = garbage.iter().map(|item| item.number).collect();
-        self.orphans.step(&self.link).await?;
-        Ok(!garbage.is_empty())
+        self.chores = Chores::Idle(orphans);
+        let dropped = collected.len();
+        self.collected.extend(collected);
+        if let Err(failure) = outcome {
+            tracing::debug!(reason = failure.reason(), "garbage and orphans are seen to later");
+        }
+        dropped
     }
 
     /// Meta has this map and knows what was filled.
-    async fn heard(&mut self, epoch: Epoch, filled: &[Filled]) {
+    async fn heard(&self, epoch: Epoch, filled: &[Filled]) {
         let (Some(view), Some(filler)) = (&self.view, &self.filler) else { return };
         if view.reach(epoch).await {
             filler.reported(filled);
-        }
-        if filler.take_caught_up() {
-            self.orphans.begin_anew();
         }
     }
 }

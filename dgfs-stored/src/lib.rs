@@ -26,6 +26,7 @@ mod group_sync;
 mod index;
 mod maintain;
 mod manifest;
+mod metas;
 mod mover;
 mod pace;
 mod pieces;

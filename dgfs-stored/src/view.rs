@@ -11,22 +11,23 @@ use dgfs_client::stores::ChunkDirectory;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, VersionId};
 use dgfs_proto::ids::{ChunkId, Epoch, ServerId};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
-use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, ServerRequest};
+use dgfs_proto::meta::{MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use crate::metas::Metas;
 use crate::store::Store;
 
-/// How long one call to another server or to meta may take.
+/// How long one call to another server may take.
 const CALL: Duration = Duration::from_secs(5);
 
 /// The map in force and the peers.
 pub struct ClusterView {
     store: Arc<Store>,
-    metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
+    metas: Metas,
     peers: Arc<dyn ChunkDirectory>,
     map: RwLock<Arc<ClusterMap>>,
     /// One asks meta, the others wait for its answer.
@@ -47,7 +48,7 @@ impl ClusterView {
         let (epochs, _) = watch::channel(Epoch(0));
         Arc::new(Self {
             store,
-            metas,
+            metas: Metas::new(metas),
             peers,
             map: RwLock::default(),
             asking: tokio::sync::Mutex::new(()),
@@ -87,12 +88,8 @@ impl ClusterView {
         if known >= epoch {
             return true;
         }
-        for meta in &self.metas {
-            let call = MetaCall { request_id: fresh_request_id(), session: None, request: MetaRequest::GetMap(known) };
-            if let Ok((MetaReply::Map(Some(newer)), _)) = meta.call(call, Bytes::new(), Some(CALL)).await {
-                self.adopt(newer);
-                break;
-            }
+        if let Ok((MetaReply::Map(Some(newer)), _)) = self.metas.ask(MetaRequest::GetMap(known)).await {
+            self.adopt(newer);
         }
         self.map.read().epoch >= epoch
     }
@@ -140,16 +137,11 @@ impl ClusterView {
 
     /// Asks the active metadata service.
     pub(crate) async fn ask_meta(&self, request: ServerRequest) -> Result<MetaReply, Status> {
-        for meta in &self.metas {
-            let request = MetaRequest::Server(request.clone());
-            let call = MetaCall { request_id: fresh_request_id(), session: None, request };
-            match meta.call(call, Bytes::new(), Some(CALL)).await {
-                Ok((MetaReply::Refused(Status::NotActive), _)) | Err(_) => {}
-                Ok((MetaReply::Refused(status), _)) => return Err(status),
-                Ok((reply, _)) => return Ok(reply),
-            }
+        match self.metas.ask(MetaRequest::Server(request)).await {
+            Ok((MetaReply::Refused(status), _)) => Err(status),
+            Ok((reply, _)) => Ok(reply),
+            Err(_) => Err(Status::Unavailable),
         }
-        Err(Status::Unavailable)
     }
 
     /// Where to look for a version, or for a shard: the others in the order of hope.

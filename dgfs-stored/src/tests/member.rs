@@ -1,6 +1,7 @@
 //! The service's answers and the membership, with a metadata service made of a list.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use dgfs_proto::ids::{Epoch, ServerId};
 use dgfs_proto::map::Labels;
 use dgfs_proto::meta::{GarbageItem, MetaCall, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
-use dgfs_runtime::channel::{Channel, ChunkProtocol, Handler, LocalChannel, MetaProtocol, Peer, Role};
+use dgfs_runtime::channel::{CallError, Channel, ChunkProtocol, Handler, LocalChannel, MetaProtocol, Peer, Role};
 use dgfs_runtime::clock::{Clock, ManualClock};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 use super::{TestDir, data_patch, id, options, put, put_of};
 use crate::beat::{Joining, Member};
+use crate::metas::Metas;
 use crate::service::StoreService;
 use crate::store::{Store, StoreOptions};
 
@@ -28,6 +30,8 @@ struct FakeMeta {
     away: Mutex<u32>,
     collected: watch::Sender<Vec<u64>>,
     asked: watch::Sender<Vec<VersionId>>,
+    beats: watch::Sender<u32>,
+    questions: AtomicU32,
 }
 
 impl FakeMeta {
@@ -40,6 +44,7 @@ impl FakeMeta {
         match request {
             ServerRequest::Join { .. } => MetaReply::Joined { id: ServerId(9), chunk_bytes: 4 << 20, epoch: Epoch(1) },
             ServerRequest::Beat { collected, .. } => {
+                self.beats.send_modify(|beats| *beats += 1);
                 self.collected.send_modify(|all| all.extend(collected));
                 MetaReply::Beat { epoch: Epoch(1), garbage: std::mem::take(&mut self.garbage.lock()) }
             }
@@ -58,6 +63,13 @@ impl Handler<MetaProtocol> for FakeMeta {
     fn handle(self: Arc<Self>, _: Arc<Peer>, call: MetaCall, _: Bytes) -> BoxFuture<'static, (MetaReply, Bytes)> {
         Box::pin(async move {
             let MetaRequest::Server(request) = call.request else { panic!("{call:?}") };
+            if matches!(request, ServerRequest::CheckLive(_)) {
+                // Slower than heartbeats, which must go on meanwhile.
+                self.questions.fetch_add(1, Ordering::Relaxed);
+                let mut beats = self.beats.subscribe();
+                let seen = *beats.borrow();
+                beats.wait_for(|beats| *beats >= seen + 2).await.unwrap();
+            }
             (self.answer(request), Bytes::new())
         })
     }
@@ -79,9 +91,12 @@ async fn member_drops_garbage_and_orphans_and_reports_them() {
         away: Mutex::new(5),
         collected: watch::Sender::new(Vec::new()),
         asked: watch::Sender::new(Vec::new()),
+        beats: watch::Sender::new(0),
+        questions: AtomicU32::new(0),
     });
     let (mut collected, mut asked) = (meta.collected.subscribe(), meta.asked.subscribe());
-    let channel: Arc<dyn Channel<MetaProtocol>> = Arc::new(LocalChannel::<MetaProtocol>::new(meta, Role::Stored));
+    let channel: Arc<dyn Channel<MetaProtocol>> =
+        Arc::new(LocalChannel::<MetaProtocol>::new(meta.clone(), Role::Stored));
     let joining = Joining {
         store: Arc::clone(&store),
         metas: vec![channel],
@@ -95,8 +110,71 @@ async fn member_drops_garbage_and_orphans_and_reports_them() {
     collected.wait_for(|all| *all == [77]).await.unwrap();
     assert_eq!(*asked.wait_for(|all| !all.is_empty()).await.unwrap(), [id(1, 2), id(1, 3), id(1, 4)]);
     member.leave().await;
+    assert_eq!(meta.questions.load(Ordering::Relaxed), 1, "beats waited for the answer");
     let held: Vec<VersionId> = store.list(None, 10).unwrap().iter().map(|held| held.held.id).collect();
     assert_eq!(held, [id(1, 2), id(1, 5)]);
+}
+
+/// A metadata service that was stopped: it takes calls and never answers.
+#[derive(Default)]
+struct SilentMeta {
+    calls: AtomicU32,
+}
+
+impl Channel<MetaProtocol> for SilentMeta {
+    fn call(
+        &self,
+        _: MetaCall,
+        _: Bytes,
+        deadline: Option<Duration>,
+    ) -> BoxFuture<'static, Result<(MetaReply, Bytes), CallError>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            let after = deadline.expect("a call to meta has a deadline");
+            tokio::time::sleep(after).await;
+            Err(CallError::TimedOut { peer: "silent".to_owned(), after })
+        })
+    }
+
+    fn peer(&self) -> &'static str {
+        "silent"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_metadata_service_delays_one_heartbeat_and_no_more() {
+    let silent = Arc::new(SilentMeta::default());
+    let meta = Arc::new(FakeMeta {
+        garbage: Mutex::default(),
+        live: Vec::new(),
+        away: Mutex::new(0),
+        collected: watch::Sender::new(Vec::new()),
+        asked: watch::Sender::new(Vec::new()),
+        beats: watch::Sender::new(0),
+        questions: AtomicU32::new(0),
+    });
+    let metas = Metas::new(vec![
+        Arc::clone(&silent) as Arc<dyn Channel<MetaProtocol>>,
+        Arc::new(LocalChannel::<MetaProtocol>::new(meta, Role::Stored)),
+    ]);
+    let beat = || {
+        MetaRequest::Server(ServerRequest::Beat {
+            id: ServerId(9),
+            disk: 1,
+            capacity_bytes: 0,
+            used_bytes: 0,
+            free_bytes: 0,
+            collected: Vec::new(),
+            filled: Vec::new(),
+            upkeep: Default::default(),
+        })
+    };
+    let began = tokio::time::Instant::now();
+    for _ in 0..10 {
+        assert!(matches!(metas.ask(beat()).await.unwrap().0, MetaReply::Beat { .. }));
+    }
+    assert_eq!(silent.calls.load(Ordering::Relaxed), 1);
+    assert!(began.elapsed() < Duration::from_millis(dgfs_proto::limits::SERVER_DOWN_MS));
 }
 
 fn call(request: ChunkRequest) -> ChunkCall {
