@@ -327,6 +327,14 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the directories below a path that have one of their own
+    Ls {
+        /// A directory on a mount
+        path: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Set it for a directory and everything below that has none of its own
     Set {
         /// A directory on a mount

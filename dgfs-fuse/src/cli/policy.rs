@@ -2,6 +2,7 @@
 //!
 //! Never decides: a policy is an extended attribute of the directory, checked by the metadata service.
 
+mod list;
 mod target;
 mod usage;
 
@@ -28,6 +29,7 @@ const AVAILABILITY: &str = "dgfs.policy.availability";
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
     match &args.command {
         PolicyCommand::Get { path, json } => get(path, *json),
+        PolicyCommand::Ls { path, json } => list::run(path, *json),
         PolicyCommand::Set { path, redundancy, availability, apply } => {
             change(path, *redundancy, *availability)?;
             if *apply { set(path, APPLY, "1") } else { Ok(()) }

@@ -23,7 +23,7 @@ use super::{FULL_AGAIN, KNOWN_DOWN, SEED, WRITES_GO_ON, assert_well, cluster, go
 const SERVERS: usize = 5;
 /// Longer than a server may be silent.
 const CUT: Duration = Duration::from_secs(8);
-/// How often the load is asked.
+/// How often the load and the cluster are asked.
 const LOOK: Duration = Duration::from_millis(100);
 /// What is cut, and of how many servers; with three copies two may be away.
 const CUTS: [(Cut, usize); 4] = [(Cut::BothWays, 1), (Cut::BothWays, 2), (Cut::FromIt, 1), (Cut::TowardsIt, 1)];
@@ -110,13 +110,23 @@ impl Spread {
         })
     }
 
+    /// Looks at the list only: `dgfs status` asks those that are away, too, and waits for them.
+    #[track_caller]
+    fn wait_until_down(&self, roles: &[String]) {
+        wait_until("servers whose links are cut are known to be down", KNOWN_DOWN, || {
+            sleep(LOOK);
+            self.cluster.server_list().iter().all(|server| !roles.contains(&server.name) || !server.is_up)
+        });
+    }
+
     /// Cuts some links, under load, until it is known that their servers are away and work goes on; then everything is full again.
     #[track_caller]
     fn survive(&self, cut: Cut, hosts: &[usize], load: &mut Load, working: &mut Working<'_>) {
         let (roles, began): (Vec<String>, _) = (hosts.iter().map(|host| role(*host)).collect(), Instant::now());
         hosts.iter().for_each(|host| self.network.cut(*host, cut));
         let before = load.look();
-        let known = self.cluster.wait_until_down(&roles, KNOWN_DOWN);
+        self.wait_until_down(&roles);
+        let known = began.elapsed();
         wait_until("reads and writes of the load go on", WRITES_GO_ON, || {
             let now = load.look();
             assert_well(&now);

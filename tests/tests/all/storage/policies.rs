@@ -59,6 +59,19 @@ fn new_data_follow_the_policy_of_the_nearest_directory_and_old_data_where_it_is_
     wait_until("what waits as copies is coded", FULL_AGAIN, sealed);
     assert_eq!(read_whole(&path("d/pieces"))[..500_000], bytes[..500_000]);
 
+    fs::create_dir_all(path("other/deep")).unwrap();
+    let _ = policy(&["set", "--redundancy", "r1"], &path("other/deep")).expect_success("policy set");
+    let _ = policy(&["set", "--availability", "99"], &path("other")).expect_success("policy set --availability");
+    let listed = policy(&["ls"], &path("")).expect_success("policy ls");
+    let mut lines = listed.lines();
+    let mut line = || lines.next().unwrap_or_default().to_owned();
+    assert!(line().starts_with("r2 ") && line().starts_with("ec:2+1 "), "{listed}");
+    let target = line();
+    assert!(target.contains("/other (for 99 %)") && line().ends_with("/other/deep"), "{listed}");
+    let listed = policy(&["ls", "--json"], &path("other/deep")).expect_success("policy ls --json");
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["own"][0]["redundancy"], "r1", "{listed}");
+
     let _ = policy(&["set", "--redundancy", "r3", "--apply"], &path("d")).expect_success("policy set --apply");
     let usage = policy(&["usage", "--wait"], &path("d")).expect_success("policy usage --wait");
     assert!(usage.contains("r3") && usage.contains("0 chunks have another class"), "{usage}");
