@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
@@ -24,6 +25,8 @@ use crate::adapter::Inspect;
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(10);
+/// Storage servers asked at once.
+const STORES_AT_ONCE: usize = 32;
 
 /// Channels to a volume's metadata services and storage servers. Cheap to clone.
 #[derive(Clone)]
@@ -143,14 +146,14 @@ impl VolumeLink {
     /// The metadata service does not answer; a silent storage server is told in the answer.
     pub async fn describe(&self) -> Result<Value, String> {
         let status = self.status().await?;
-        let mut stores = Vec::new();
-        for server in &status.map.servers {
-            stores.push(match self.ask_store(server, status.map.epoch, ChunkRequest::Status).await {
-                Ok(ChunkReply::Status(status)) => json!(status),
-                Ok(_) => json!({ "server": server.id, "error": "refused to tell its status" }),
-                Err(error) => json!({ "server": server.id, "error": error }),
-            });
-        }
+        // Together: each that is silently away takes as long as a connection may take to fail.
+        let asked: Vec<BoxFuture<'_, Value>> = status
+            .map
+            .servers
+            .iter()
+            .map(|server| Box::pin(self.describe_store(server, status.map.epoch)) as BoxFuture<'_, Value>)
+            .collect();
+        let stores: Vec<Value> = stream::iter(asked).buffered(STORES_AT_ONCE).collect().await;
         let mut value = json!({ "meta": status, "stores": stores });
         // The tables of 4,096 partitions are for programs that ask for the map itself.
         if let Some(map) = value.pointer_mut("/meta/map").and_then(Value::as_object_mut) {
@@ -160,6 +163,14 @@ impl VolumeLink {
             *uuid = json!(status.volume.uuid.to_string());
         }
         Ok(value)
+    }
+
+    async fn describe_store(&self, server: &ServerInfo, epoch: Epoch) -> Value {
+        match self.ask_store(server, epoch, ChunkRequest::Status).await {
+            Ok(ChunkReply::Status(status)) => json!(status),
+            Ok(_) => json!({ "server": server.id, "error": "refused to tell its status" }),
+            Err(error) => json!({ "server": server.id, "error": error }),
+        }
     }
 
     /// What `dgfs info` shows of one inode, as JSON.

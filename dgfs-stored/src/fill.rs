@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use dgfs_proto::chunk::{ChunkReply, ChunkRequest, HeldVersion, VersionId};
@@ -31,6 +31,8 @@ const PARTITIONS_AT_ONCE: usize = 4;
 const FETCHES_AT_ONCE: usize = 4;
 /// Pause before partitions that could not be filled are tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// After so many passes in which nothing could be filled a person should look.
+const FRUITLESS_MAX: u32 = 30;
 
 /// The task that fills.
 pub(crate) struct Filler {
@@ -40,6 +42,8 @@ pub(crate) struct Filler {
     done: Mutex<BTreeMap<(Class, Partition), Epoch>>,
     /// Something was filled since the last look.
     caught_up: AtomicBool,
+    /// Passes in a row in which nothing could be filled.
+    fruitless: AtomicU32,
 }
 
 /// One partition to fill.
@@ -54,7 +58,13 @@ struct Work {
 
 impl Filler {
     pub(crate) fn new(view: Arc<ClusterView>, pace: Pace) -> Arc<Self> {
-        Arc::new(Self { view, pace, done: Mutex::default(), caught_up: AtomicBool::new(false) })
+        Arc::new(Self {
+            view,
+            pace,
+            done: Mutex::default(),
+            caught_up: AtomicBool::new(false),
+            fruitless: AtomicU32::new(0),
+        })
     }
 
     /// Runs until `stopped`.
@@ -86,6 +96,7 @@ impl Filler {
         upkeep.begin(work.len() as u64, self.view.store().now_ms());
         if work.is_empty() {
             upkeep.bytes_left.store(0, Ordering::Relaxed);
+            self.fruitless.store(0, Ordering::Relaxed);
             return false;
         }
         let count = work.len();
@@ -97,9 +108,23 @@ impl Filler {
             failed += usize::from(!done);
         }
         tracing::info!(partitions = count, failed, "went through the partitions that were not full");
+        self.note_fruitless(failed == count);
         self.caught_up.fetch_or(failed < count, Ordering::AcqRel);
         // What was done is reported with the next heartbeats; more may have come by a newer map.
         failed > 0 || !self.work().is_empty()
+    }
+
+    /// Says once that nothing can be filled; the reasons are in the log of level debug.
+    fn note_fruitless(&self, nothing: bool) {
+        if !nothing {
+            self.fruitless.store(0, Ordering::Relaxed);
+        } else if self.fruitless.fetch_add(1, Ordering::Relaxed) + 1 == FRUITLESS_MAX {
+            tracing::warn!(
+                passes = FRUITLESS_MAX,
+                "nothing of what this server lacks can be fetched; `dgfs status` shows which servers are away, `dgfs fsck` what \
+                 is missing"
+            );
+        }
     }
 
     /// Partitions of which this server is a member and not full, the least redundant first.
