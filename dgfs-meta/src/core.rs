@@ -334,6 +334,11 @@ impl Core {
     pub(crate) fn set_committed(&mut self, ticket: u64) {
         self.committed = ticket;
         self.uncertain_opens.retain(|(carried_by, _, _)| *carried_by > ticket);
+        self.trim();
+    }
+
+    /// Brings memory back within its bound. Only between attempts: each attempt has what was loaded for it.
+    fn trim(&mut self) {
         let oldest_load = self.loads.keys().next().copied().unwrap_or(u64::MAX);
         self.cache.trim(self.committed.min(oldest_load.saturating_sub(1)));
     }
@@ -344,7 +349,7 @@ impl Core {
         self.ticket
     }
 
-    /// A load came to its end, with or without rows.
+    /// A load came to its end, with or without rows. Reading alone must not fill the memory.
     pub(crate) fn end_load(&mut self, began: u64) {
         if let Some(count) = self.loads.get_mut(&began) {
             *count -= 1;
@@ -352,6 +357,7 @@ impl Core {
                 self.loads.remove(&began);
             }
         }
+        self.trim();
     }
 
     /// Rows by key that an engine brought.
@@ -374,6 +380,11 @@ impl Core {
             self.cache.mark_complete(range.partition);
         }
         LoadedRange { range, known_to }
+    }
+
+    /// Is there room for rows that nobody asked for?
+    pub(crate) fn has_room(&self) -> bool {
+        self.cache.has_room()
     }
 
     /// Rows in memory.

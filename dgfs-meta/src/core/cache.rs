@@ -54,6 +54,11 @@ impl RowCache {
         self.weight_max
     }
 
+    /// Is there room for rows that nobody asked for?
+    pub(crate) fn has_room(&self) -> bool {
+        self.weight < self.weight_max / 2
+    }
+
     /// What is known of `key`; `None` when it must be loaded. The number is the batch that last changed it.
     pub(crate) fn get(&mut self, key: RowKey) -> Option<(Option<Arc<Row>>, u64)> {
         let generation = self.generation;
@@ -130,22 +135,27 @@ impl RowCache {
             return;
         }
         let generation = self.generation;
-        self.retain(|touched, ticket| touched == generation || ticket > keep_after);
+        self.retain(
+            |entry| entry.touched == generation || entry.ticket > keep_after,
+            |slot| slot.touched == generation || slot.ticket > keep_after,
+        );
         if self.weight > self.weight_max / 2 {
-            self.retain(|_, ticket| ticket > keep_after);
+            // Of a directory, too, only what must stay: one with a million names is changed in every batch.
+            self.directories.values_mut().for_each(|entry| entry.drop_committed(keep_after));
+            self.retain(|entry| !entry.buckets.is_empty(), |slot| slot.ticket > keep_after);
         }
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn retain(&mut self, keep: impl Fn(u32, u64) -> bool) {
+    fn retain(&mut self, keep_directory: impl Fn(&Directory) -> bool, keep_row: impl Fn(&Slot) -> bool) {
         let mut weight = 0;
         self.rows.retain(|_, slot| {
-            let stays = keep(slot.touched, slot.ticket);
+            let stays = keep_row(slot);
             weight += if stays { weight_of(slot.row.as_ref()) } else { 0 };
             stays
         });
         self.directories.retain(|_, entry| {
-            let stays = keep(entry.touched, entry.ticket);
+            let stays = keep_directory(entry);
             weight += if stays { directory_weight(entry) } else { 0 };
             stays
         });
@@ -153,6 +163,41 @@ impl RowCache {
     }
 }
 
+impl Directory {
+    fn drop_committed(&mut self, keep_after: u64) {
+        let before = self.buckets.len();
+        self.buckets.retain(|_, slot| slot.ticket > keep_after);
+        self.complete &= self.buckets.len() == before;
+    }
+}
+
 fn directory_weight(directory: &Directory) -> usize {
     directory.buckets.values().map(|slot| weight_of(slot.row.as_ref())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowCache;
+    use crate::engine::{RowKey, Table};
+    use crate::rows::Row;
+    use std::sync::Arc;
+
+    fn bucket(sort: u64) -> RowKey {
+        RowKey { table: Table::Dentry, partition: 7, sort }
+    }
+
+    #[test]
+    fn a_large_directory_that_changes_in_every_batch_stays_within_the_bound() {
+        let mut cache = RowCache::new(100_000);
+        cache.mark_complete(7);
+        let row = || Some(Arc::new(Row::Dentries(Vec::new())));
+        for ticket in 1..=10_000 {
+            cache.put(bucket(ticket), row(), ticket);
+            cache.trim(ticket - 1);
+            assert!(cache.weight <= 100_000 + 200 && cache.len() <= 1_000, "{} rows in memory", cache.len());
+            assert!(cache.get(bucket(ticket)).is_some(), "not committed yet, and gone");
+        }
+        assert!(!cache.is_complete(7), "some of its names are not in memory");
+        assert_eq!(cache.get(bucket(1)).map(|(_, ticket)| ticket), None, "it must be loaded");
+    }
 }

@@ -125,9 +125,15 @@ impl Bench {
 
     fn settle(&mut self, mut step: impl FnMut(&mut Core, &[crate::core::LoadedRange]) -> Outcome) -> MetaReply {
         let mut ranges = Vec::new();
+        let mut began = None;
         for _ in 0..10_000 {
-            match step(&mut self.core, &ranges) {
+            let outcome = step(&mut self.core, &ranges);
+            if matches!(outcome, Outcome::Need(_)) {
+                began.get_or_insert_with(|| self.core.begin_load());
+            }
+            match outcome {
                 Outcome::Answer { reply, .. } => {
+                    began.into_iter().for_each(|began| self.core.end_load(began));
                     self.commit();
                     return reply;
                 }

@@ -43,7 +43,8 @@ const DENSE_MIN: usize = 32;
 
 impl Active {
     /// Many keys of an embedded engine: whole partitions are read in order instead of single rows at random. Inodes
-    /// made together lie together, so the rest of the directory comes along.
+    /// made together lie together, so the rest of the directory comes along; not where it would push out what is used,
+    /// or a directory that is larger than the memory would be read many times over.
     async fn load_dense(&self, keys: Vec<RowKey>) -> Result<Loaded, Option<Status>> {
         let mut wanted: BTreeMap<(Table, u64), BTreeSet<u64>> = BTreeMap::new();
         for key in &keys {
@@ -71,6 +72,10 @@ impl Active {
         Ok(Loaded::Rows(rows))
     }
 
+    fn has_room(&self) -> bool {
+        self.core.lock().has_room()
+    }
+
     /// Reads with patience. Damage fails the one operation that meets it: the rest of the volume can be used.
     async fn reading<T>(&self, step: &str, call: impl Fn() -> EngineFuture<T>) -> Result<T, Option<Status>> {
         match call().await {
@@ -86,7 +91,9 @@ impl Active {
     /// Loads what an attempt needs. `Err(None)`: this writer is dead.
     pub(crate) async fn load(&self, need: Need) -> Result<Loaded, Option<Status>> {
         match need {
-            Need::Rows(keys) if self.options.exclusive && keys.len() >= DENSE_MIN => self.load_dense(keys).await,
+            Need::Rows(keys) if self.options.exclusive && keys.len() >= DENSE_MIN && self.has_room() => {
+                self.load_dense(keys).await
+            }
             Need::Rows(keys) => {
                 let bytes = self.reading("load metadata", || self.engine.load(keys.clone())).await?;
                 let mut rows = Vec::with_capacity(keys.len());

@@ -59,13 +59,18 @@ impl Counted {
     }
 }
 
+/// What a mount knows of a directory is asked again when a heartbeat was late, as on a busy machine: not with each operation.
+const RENEWALS_MAX: u64 = 2;
+
 #[track_caller]
 fn assert_costs(what: &str, calls: &BTreeMap<String, u64>, exactly: &[(&str, u64)], at_most: &[(&str, u64)]) {
     for (kind, each) in exactly {
         assert_eq!(calls.get(*kind).copied().unwrap_or(0), each * TIMES, "{what}: {kind} in {calls:?}");
     }
     for (kind, count) in calls {
-        let allowed = exactly.iter().chain(at_most).find(|(name, _)| name == kind).map_or(0, |(_, each)| each * TIMES);
+        let renewed = if kind == "getattr" { RENEWALS_MAX } else { 0 };
+        let each = exactly.iter().chain(at_most).find(|(name, _)| name == kind).map_or(0, |(_, each)| *each);
+        let allowed = each * TIMES + renewed;
         assert!(*count <= allowed, "{what}: {count} {kind} for {TIMES} operations, in {calls:?}");
     }
 }

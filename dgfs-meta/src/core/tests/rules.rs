@@ -28,6 +28,28 @@ fn a_directory_never_moves_into_itself_or_below() {
 }
 
 #[test]
+fn memory_stays_within_its_bound_while_a_large_directory_is_filled_and_read() {
+    const ROWS_MAX: u64 = 1000;
+    // A row weighs at least 160 bytes.
+    let mut bench = Bench::new(160 * ROWS_MAX as usize);
+    for at in 0..3000 {
+        bench.make(Ino::ROOT, &format!("f{at}"), NewNode::File).unwrap();
+        assert!(bench.core.rows_cached() <= ROWS_MAX, "{} rows after {at} files", bench.core.rows_cached());
+    }
+    let mut cookie = 0;
+    let mut seen = 0;
+    // Nothing but reading: no commit comes to the rescue.
+    while let Ok(MetaReply::Entries { entries, end: false }) =
+        bench.query(&Query::ReadDir { ino: Ino::ROOT, cookie, limit: 100 })
+    {
+        cookie = entries.last().unwrap().cookie;
+        seen += entries.len();
+        assert!(bench.core.rows_cached() <= ROWS_MAX + 300, "{} rows", bench.core.rows_cached());
+    }
+    assert!(seen > 2800, "{seen}");
+}
+
+#[test]
 fn rename_replaces_only_what_posix_allows() {
     let cases = [
         ("file", "file2", Ok(())),
