@@ -3,7 +3,7 @@
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
-//! → [`clock`], [`random`], [`disk`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`] (a process).
+//! → [`clock`], [`random`], [`ports`], [`disk`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`] (a process).
 
 pub mod channel;
 pub mod clock;
@@ -12,6 +12,7 @@ pub mod disk;
 pub mod lifecycle;
 pub mod metrics;
 pub mod pki;
+pub mod ports;
 pub mod quic;
 pub mod random;
 pub mod telemetry;

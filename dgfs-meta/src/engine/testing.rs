@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dgfs_runtime::ports::free_ports;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 /// Another server program for all tests, such as a path of `valkey-server`.
@@ -204,8 +205,7 @@ fn spawn_to_die_with_us(mut command: Command) -> Child {
 }
 
 fn free_port() -> u16 {
-    let listener = must(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), "bind to a free port");
-    must(listener.local_addr(), "ask for the free port").port()
+    must(must(free_ports(1), "find a free port").pop().ok_or("none"), "find a free port")
 }
 
 fn ask(port: u16, words: &str) -> std::io::Result<String> {
