@@ -107,7 +107,8 @@ impl ChunkKind {
             | ChunkRequest::Status
             | ChunkRequest::Drop(_)
             | ChunkRequest::Export(_)
-            | ChunkRequest::Repair(_) => Self::Other,
+            | ChunkRequest::Repair(_)
+            | ChunkRequest::Stored(_) => Self::Other,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Never keeps state of a volume and never retries for long: a tool says what failed. Opening a mount's session is the client library's work.
 
+mod stored;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,6 +183,7 @@ impl VolumeLink {
         let page = self.inodes(Ino::new(ino.get() - 1), 1).await?;
         let found = page.into_iter().find(|inode| inode.attr.ino == ino).ok_or("the inode is gone")?;
         let map = self.map().await?;
+        let stored = self.stored(&map, found.chunks.iter().map(|(_, chunk)| *chunk)).await;
         let chunk = |(index, chunk): &(u64, dgfs_proto::chunk::ChunkRef)| {
             let name = |id: ServerId| {
                 map.server(id).map_or_else(|| id.to_string(), |server| format!("{id} ({})", server.label))
@@ -188,7 +191,8 @@ impl VolumeLink {
             let members = map.placement(chunk.chunk).map_or(&[][..], |placement| &placement.members);
             let servers: Vec<_> = members.iter().map(|member| name(member.server)).collect();
             json!({ "index": index, "chunk": chunk.chunk, "version": chunk.version, "len": chunk.len,
-                    "class": chunk.chunk.class(), "allocated": chunk.allocated, "servers": servers })
+                    "class": chunk.chunk.class(), "allocated": chunk.allocated, "servers": servers,
+                    "stored": stored::describe(&stored, *chunk) })
         };
         let chunks: Vec<_> = found.chunks.iter().map(chunk).collect();
         let inline = found.attr.flags.has(dgfs_proto::attr::AttrFlags::INLINE);
@@ -211,10 +215,13 @@ impl Inspect for MountInspector {
         Box::pin(async move {
             let answer = match name.as_slice() {
                 b"dgfs.mount" => return Ok(mount),
-                b"dgfs.policy" => {
+                b"dgfs.policy" | b"dgfs.compression" => {
                     let asked = link.ask(MetaRequest::Query(Query::Policy(ino))).await;
                     return match asked {
-                        Ok(MetaReply::Policy { class }) => Ok(class.to_string().into_bytes()),
+                        Ok(MetaReply::Policy { class, .. }) if name == b"dgfs.policy" => {
+                            Ok(class.to_string().into_bytes())
+                        }
+                        Ok(MetaReply::Policy { compression, .. }) => Ok(compression.to_string().into_bytes()),
                         Ok(_) | Err(_) => Err(Status::Io),
                     };
                 }

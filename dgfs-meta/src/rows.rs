@@ -12,6 +12,7 @@ use thiserror::Error;
 use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::Event;
 use dgfs_proto::map::{ClassMap, Labels, Standing};
@@ -226,6 +227,31 @@ pub struct SettingsRow {
     pub applied: BTreeSet<Ino>,
     /// Directories whose class follows an availability target, in billionths of the time.
     pub targets: BTreeMap<Ino, u32>,
+    /// Directories with a compression of their own, at most [`dgfs_proto::limits::POLICIES_MAX`].
+    pub compressions: BTreeMap<Ino, Compression>,
+    /// Those of them whose old data follow, too.
+    pub recompressed: BTreeSet<Ino>,
+}
+
+/// As volumes have it that were made before data could be compressed.
+#[derive(Deserialize)]
+struct SettingsBeforeCompression {
+    class: Class,
+    policies: u64,
+    classes: BTreeMap<Ino, Class>,
+    applied: BTreeSet<Ino>,
+    targets: BTreeMap<Ino, u32>,
+}
+
+impl From<SettingsBeforeCompression> for SettingsRow {
+    fn from(before: SettingsBeforeCompression) -> Self {
+        let SettingsBeforeCompression { class, policies, classes, applied, targets } = before;
+        Self { class, policies, classes, applied, targets, ..Self::default() }
+    }
+}
+
+fn settings(key: RowKey, bytes: &[u8]) -> Result<SettingsRow, RowError> {
+    decoded(key, bytes).or_else(|_| decoded::<SettingsBeforeCompression>(key, bytes).map(SettingsRow::from))
 }
 
 /// A consumer of the change log.
@@ -339,7 +365,7 @@ impl Row {
                 0 => Self::Volume(decoded(key, bytes)?),
                 1 => Self::Counters(decoded(key, bytes)?),
                 2 => Self::Assignment(decoded(key, bytes)?),
-                3 => Self::Settings(decoded(key, bytes)?),
+                3 => Self::Settings(settings(key, bytes)?),
                 CLASSES_FROM..CLASSES_UNTIL => Self::Class(decoded(key, bytes)?),
                 _ => return Err(RowError::Damaged { key }),
             },
@@ -373,7 +399,7 @@ impl Row {
             Self::Locks(locks) => locks.len() * 64,
             Self::Assignment(all) => all.len() * 40,
             Self::Class(map) => map.placements.len() * 100,
-            Self::Settings(row) => row.classes.len() * 64,
+            Self::Settings(row) => (row.classes.len() + row.compressions.len()) * 64,
             Self::Answer(_) | Self::Event(_) => 400,
             Self::Volume(_)
             | Self::Counters(_)

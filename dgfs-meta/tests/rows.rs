@@ -16,6 +16,7 @@ use dgfs_meta::rows::{
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::map::{ClassMap, Extra, Holder, Labels, Placement, Standing};
@@ -132,7 +133,17 @@ fn settings() -> SettingsRow {
         classes: BTreeMap::from([(ino(300), Class::coded(8, 3).unwrap())]),
         applied: BTreeSet::from([ino(300)]),
         targets: BTreeMap::from([(ino(301), 999_990_000)]),
+        compressions: BTreeMap::from([(ino(300), Compression::Lz4), (ino(302), Compression::Zstd)]),
+        recompressed: BTreeSet::from([ino(302)]),
     }
+}
+
+#[test]
+fn settings_of_a_volume_from_before_there_was_compression_are_read() {
+    let before = [1, 3, 7, 1, 0xac, 2, 0x62, 1, 0xac, 2, 1, 0xad, 2, 0xf0, 0xc5, 0xea, 0xdc, 3];
+    let read = Row::decode(key::SETTINGS, &before).unwrap();
+    let expected = SettingsRow { compressions: BTreeMap::new(), recompressed: BTreeSet::new(), ..settings() };
+    assert_eq!(read, Row::Settings(expected));
 }
 
 fn class() -> ClassMap {

@@ -3,11 +3,13 @@
 //! A (chunk, version) never changes once put, so every answer about it may be
 //! cached for ever. Offsets are inside the chunk, in bytes.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compression::Compression;
 use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, ServerId, SessionId};
 use crate::map::ClusterMap;
 use crate::status::Status;
@@ -92,6 +94,8 @@ pub struct Put {
     pub index: u64,
     /// When to answer.
     pub durability: PutDurability,
+    /// What becomes of the data on the disk.
+    pub compression: Compression,
     /// At most [`crate::limits::PATCHES_MAX`].
     pub patches: Vec<Patch>,
 }
@@ -135,6 +139,8 @@ pub enum ChunkRequest {
     /// Looks for good copies of these at other servers and keeps them, where they are missing or damaged here; in the
     /// background. At most [`crate::limits::LIST_MAX`].
     Repair(Vec<VersionId>),
+    /// How these versions are stored here. At most [`crate::limits::LIST_MAX`].
+    Stored(Vec<VersionId>),
 }
 
 /// A request with what every request carries.
@@ -172,6 +178,17 @@ pub struct HeldVersion {
     pub index: u64,
 }
 
+/// How a version is stored at one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredVersion {
+    /// What its own record was compressed with.
+    pub compression: Compression,
+    /// Bytes of data in its own record; a patched version shows data of others, too.
+    pub data_bytes: u32,
+    /// Bytes that record takes on the disk.
+    pub disk_bytes: u32,
+}
+
 /// Repair and scrub of one storage daemon, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upkeep {
@@ -189,6 +206,8 @@ pub struct Upkeep {
     pub not_found: u64,
     /// Damaged versions replaced by a good copy.
     pub healed: u64,
+    /// Versions written anew with another compression.
+    pub recompressed: u64,
     /// Bytes read by the scrub.
     pub scrubbed_bytes: u64,
     /// Damaged versions that the scrub found.
@@ -212,6 +231,8 @@ pub struct StoreStatus {
     pub free_bytes: u64,
     /// Bytes of data in live versions.
     pub live_bytes: u64,
+    /// Bytes their records take on the disk: less where data are compressed.
+    pub record_bytes: u64,
     /// Live versions.
     pub versions: u64,
     /// Segment files.
@@ -260,6 +281,8 @@ pub enum ChunkReply {
         owner: Ino,
         /// Which chunk of that inode.
         index: u64,
+        /// How it is stored there.
+        compression: Compression,
         /// Data patches only.
         patches: Vec<Patch>,
     },
@@ -272,7 +295,9 @@ pub enum ChunkReply {
     /// A page of held versions; shorter than asked means the end.
     Held(Vec<HeldVersion>),
     /// Numbers.
-    Status(StoreStatus),
+    Status(Box<StoreStatus>),
     /// Refused.
     Refused(Status),
+    /// One answer for each version asked about; none for one that is not held.
+    Stored(Vec<Option<StoredVersion>>),
 }

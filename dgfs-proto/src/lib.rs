@@ -4,7 +4,7 @@
 //! Never opens a socket, a file or a clock: the crate is `no_std`, so the
 //! compiler holds that. Reading order: [`ids`] → [`attr`] → [`status`] →
 //! [`meta`] (client ↔ metadata service) → [`chunk`] (client ↔ storage
-//! daemon) → [`class`] and [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
+//! daemon) → [`class`], [`compression`] and [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
 #![no_std]
 
 extern crate alloc;
@@ -14,6 +14,7 @@ pub mod availability;
 pub mod chunk;
 pub mod class;
 pub mod codec;
+pub mod compression;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -31,7 +31,7 @@ pub struct MetaProtocol;
 impl Protocol for MetaProtocol {
     type Call = MetaCall;
     type Reply = MetaReply;
-    const NAME: &'static str = "dgfs-meta/2";
+    const NAME: &'static str = "dgfs-meta/3";
 }
 
 /// Client ↔ storage daemon.
@@ -40,7 +40,7 @@ pub struct ChunkProtocol;
 impl Protocol for ChunkProtocol {
     type Call = ChunkCall;
     type Reply = ChunkReply;
-    const NAME: &'static str = "dgfs-chunk/2";
+    const NAME: &'static str = "dgfs-chunk/3";
 }
 
 /// What a certificate allows.

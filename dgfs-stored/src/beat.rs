@@ -1,12 +1,8 @@
-//! Membership in the cluster: join, heartbeats, garbage, orphans.
+//! Membership in the cluster: join, heartbeats, garbage.
 //!
 //! Never decides that a version is garbage: meta does. Always: it tries for ever,
 //! with growing pauses, until it is told to stop; what was dropped is reported
 //! until meta has heard it.
-//!
-//! *Orphans* are versions put and never committed, or dropped and brought back by a
-//! crash before the next checkpoint. After the start, and every [`PASS`], the held
-//! versions older than [`AGE_S`] that were not asked about before are shown to meta.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +16,18 @@ use dgfs_proto::class::Shape;
 use dgfs_proto::ids::{Epoch, ServerId};
 use dgfs_proto::limits::SERVER_BEAT_MS;
 use dgfs_proto::map::Labels;
-use dgfs_proto::meta::{Filled, GarbageItem, LiveQuery, MetaReply, MetaRequest, ServerRequest};
+use dgfs_proto::meta::{Filled, GarbageItem, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 
 use crate::fill::Filler;
 use crate::metas::Metas;
 use crate::mover::Mover;
+use crate::orphans::Orphans;
 use crate::pace::Pace;
+use crate::recompress::Recompressor;
 use crate::space::disk_name;
-use crate::store::{Held, Store};
+use crate::store::Store;
 use crate::upkeep;
 use crate::view::ClusterView;
 
@@ -40,17 +38,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause between heartbeats while meta has garbage to hand out.
 const PAUSE_BUSY: Duration = Duration::from_millis(50);
-/// A version is asked about when it is older: a commit follows its put within seconds.
-const AGE_S: u64 = 300;
-/// How often the held versions are gone through.
-const PASS: Duration = Duration::from_secs(3600);
-/// Every so many passes ask about all versions again, also those once called live: a session that lived then may be gone.
-const FULL_PASS: u64 = 24;
-/// Questions in one call.
-const QUESTIONS_MAX: usize = 256;
-/// Entries looked at for the questions of one heartbeat.
-const SCAN_MAX: usize = 16 * 1024;
-const PAGE: usize = 1024;
 
 /// Who joins.
 pub struct Joining {
@@ -123,9 +110,13 @@ impl Member {
             tasks.push(tokio::spawn(Mover::new(view, Pace::new(repair_bytes_per_s)).run(stopped.clone())));
             filler = Some(filling);
         }
+        let (policies, told) = watch::channel(0);
+        let pace = Pace::new(peers.as_ref().and_then(|peers| peers.repair_bytes_per_s));
+        let recompressor = Recompressor::new(Arc::clone(&link), told, pace);
+        tasks.push(tokio::spawn(recompressor.run(stopped.clone())));
         let view = peers.map(|peers| peers.view);
         let chores = Chores::Idle(Orphans::default());
-        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler };
+        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler, policies };
         tasks.push(tokio::spawn(beating.run(stopped)));
         Ok(Self { stop, tasks })
     }
@@ -140,7 +131,7 @@ impl Member {
     }
 }
 
-enum Failure {
+pub(crate) enum Failure {
     /// Trying again may help.
     Later(String),
     /// Meta does not know this server (any more).
@@ -150,7 +141,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Later(reason) | Self::Final(reason) => reason,
             Self::Unknown => "the metadata service does not know this server",
@@ -159,8 +150,8 @@ impl Failure {
 }
 
 /// The way to meta.
-struct Link {
-    store: Arc<Store>,
+pub(crate) struct Link {
+    pub(crate) store: Arc<Store>,
     metas: Metas,
     address: String,
     label: String,
@@ -169,7 +160,7 @@ struct Link {
 }
 
 impl Link {
-    async fn ask(&self, request: ServerRequest) -> Result<MetaReply, Failure> {
+    pub(crate) async fn ask(&self, request: ServerRequest) -> Result<MetaReply, Failure> {
         match self.metas.ask(MetaRequest::Server(request)).await {
             Ok((MetaReply::Refused(Status::Stale), _)) => Err(Failure::Unknown),
             Ok((MetaReply::Refused(Status::Forbidden), peer)) => Err(Failure::Final(format!(
@@ -204,7 +195,7 @@ impl Link {
         }
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -215,7 +206,7 @@ impl Link {
         }
     }
 
-    async fn drop_versions(&self, ids: Vec<VersionId>) -> Result<(), Failure> {
+    pub(crate) async fn drop_versions(&self, ids: Vec<VersionId>) -> Result<(), Failure> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -231,6 +222,8 @@ struct Beating {
     chores: Chores,
     view: Option<Arc<ClusterView>>,
     filler: Option<Arc<Filler>>,
+    /// The change of policies that meta told last.
+    policies: watch::Sender<u64>,
 }
 
 /// What follows from heartbeats and may take its time on the disk: beats go on meanwhile, or a slow disk would look like a dead
@@ -303,7 +296,8 @@ impl Beating {
             upkeep: status.upkeep,
         };
         match self.link.ask(request).await {
-            Ok(MetaReply::Beat { epoch, garbage }) => {
+            Ok(MetaReply::Beat { epoch, policies, garbage }) => {
+                self.policies.send_if_modified(|known| std::mem::replace(known, policies) != policies);
                 self.collected.clear();
                 self.heard(epoch, &filled).await;
                 self.begin_chores(garbage);
@@ -368,104 +362,4 @@ fn held_names(id: VersionId) -> Vec<VersionId> {
         Shape::Coded { data, parity } => data + parity,
     };
     (0..shards).map(|shard| VersionId { chunk: id.chunk.with_shard(shard), version: id.version }).collect()
-}
-
-/// The orphan collector: where its pass stands.
-#[derive(Default)]
-struct Orphans {
-    pass: Option<Pass>,
-    passes: u64,
-    last_begun: Option<Instant>,
-    /// Versions put up to then were asked about.
-    asked_to: u64,
-}
-
-/// One way through the held versions.
-struct Pass {
-    after: Option<VersionId>,
-    /// Seconds since 1970 between which the put must lie.
-    from: u64,
-    to: u64,
-}
-
-impl Orphans {
-    /// Asks about some versions, when it is time.
-    async fn step(&mut self, link: &Link) -> Result<(), Failure> {
-        let Some(pass) = self.current(link.store.now()) else { return Ok(()) };
-        let (after, from, to) = (pass.after, pass.from, pass.to);
-        let found = link.blocking(move |store| questions(store, after, from, to)).await?;
-        if !found.questions.is_empty() {
-            let asked = ServerRequest::CheckLive(found.questions.iter().map(question_of).collect());
-            let MetaReply::Live(live) = link.ask(asked).await? else {
-                return Err(Failure::Later("the metadata service answered a question with something else".to_owned()));
-            };
-            if live.len() != found.questions.len() {
-                return Err(Failure::Later("the metadata service answered another number of questions".to_owned()));
-            }
-            let orphans: Vec<VersionId> =
-                found.questions.iter().zip(live).filter(|(_, live)| !live).map(|(held, _)| held.held.id).collect();
-            if !orphans.is_empty() {
-                tracing::info!(count = orphans.len(), "versions that nothing refers to are dropped");
-            }
-            link.drop_versions(orphans).await?;
-        }
-        match found.next {
-            Some(next) => pass.after = Some(next),
-            None => {
-                self.asked_to = to;
-                self.pass = None;
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything is asked about again from the start: others dropped things while this server was away.
-    fn begin_anew(&mut self) {
-        self.passes = 0;
-        self.last_begun = None;
-        self.pass = None;
-    }
-
-    fn current(&mut self, now: u64) -> Option<&mut Pass> {
-        if self.pass.is_none() && self.last_begun.is_none_or(|begun| begun.elapsed() >= PASS) {
-            let from = if self.passes.is_multiple_of(FULL_PASS) { 0 } else { self.asked_to };
-            self.passes += 1;
-            self.last_begun = Some(Instant::now());
-            self.pass = Some(Pass { after: None, from, to: now.saturating_sub(AGE_S) });
-        }
-        self.pass.as_mut()
-    }
-}
-
-struct Found {
-    questions: Vec<Held>,
-    /// Where to go on; none at the end.
-    next: Option<VersionId>,
-}
-
-fn questions(store: &Store, after: Option<VersionId>, from: u64, to: u64) -> Result<Found, String> {
-    let mut questions = Vec::new();
-    let mut next = after;
-    let mut scanned = 0;
-    while scanned < SCAN_MAX {
-        let page = store.list(next, PAGE).map_err(|status| format!("list the held versions: {status}"))?;
-        for held in &page {
-            next = Some(held.held.id);
-            if held.put_at >= from && held.put_at <= to {
-                questions.push(*held);
-                if questions.len() == QUESTIONS_MAX {
-                    return Ok(Found { questions, next });
-                }
-            }
-        }
-        scanned += page.len();
-        if page.len() < PAGE {
-            return Ok(Found { questions, next: None });
-        }
-    }
-    Ok(Found { questions, next })
-}
-
-fn question_of(held: &Held) -> LiveQuery {
-    LiveQuery { id: held.held.id, owner: held.held.owner, index: held.held.index }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dgfs_proto::chunk::VersionId;
 use parking_lot::Mutex;
 
-use crate::record::{Manifest, Place};
+use crate::frames::frames_of;
+use crate::record::{Manifest, Place, blocks_of};
 
 const SHARDS: usize = 16;
 
@@ -21,20 +22,31 @@ pub(crate) struct Record {
     /// Offset of the data inside the record.
     pub(crate) data_at: u32,
     pub(crate) manifest: Manifest,
-    /// For each run: its first byte in the data, and its first checksum.
-    pub(crate) run_starts: Vec<(u32, u32)>,
+    /// For each run: its first byte in the data, its first checksum, its first frame.
+    pub(crate) run_starts: Vec<(u32, u32, u32)>,
+    /// Where each frame begins on the disk, counted from the data's first byte; and where the last one ends. Only of compressed data.
+    pub(crate) frame_starts: Vec<u32>,
     dropped: AtomicBool,
 }
 
 impl Record {
     pub(crate) fn new(place: Place, data_at: u32, manifest: Manifest, live: bool) -> Self {
         let mut run_starts = Vec::with_capacity(manifest.runs.len());
-        let mut next = (0, 0);
+        let mut next = (0, 0, 0);
         for run in &manifest.runs {
             run_starts.push(next);
-            next = (next.0 + run.len, next.1 + crate::record::blocks_of(run.len));
+            next = (next.0 + run.len, next.1 + blocks_of(run.len), next.2 + frames_of(run.len));
         }
-        Self { place, data_at, manifest, run_starts, dropped: AtomicBool::new(!live) }
+        let mut end = 0;
+        let mut frame_starts: Vec<u32> = Vec::new();
+        if !manifest.frames.is_empty() {
+            frame_starts.push(end);
+            frame_starts.extend(manifest.frames.iter().map(|len| {
+                end += len;
+                end
+            }));
+        }
+        Self { place, data_at, manifest, run_starts, frame_starts, dropped: AtomicBool::new(!live) }
     }
 
     /// Held under its own name (not only as data of others)?
@@ -43,7 +55,7 @@ impl Record {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.manifest.memory_bytes() + self.run_starts.len() * 8 + 128
+        self.manifest.memory_bytes() + self.run_starts.len() * 12 + self.frame_starts.len() * 4 + 128
     }
 }
 

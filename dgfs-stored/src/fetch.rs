@@ -49,11 +49,11 @@ impl ClusterView {
 
     async fn fetch_from(&self, server: &ServerInfo, id: VersionId) -> Result<Whole, Status> {
         let (reply, body) = self.ask(server, ChunkRequest::Export(id)).await?;
-        let ChunkReply::Exported { owner, index, patches } = reply else { return Err(Status::Malformed) };
+        let ChunkReply::Exported { owner, index, compression, patches } = reply else { return Err(Status::Malformed) };
         if !matches_checksums(&patches, &body) {
             return Err(Status::Corrupt);
         }
-        Ok(Whole { owner, index, patches, body })
+        Ok(Whole { owner, index, compression, patches, body })
     }
 
     /// Any `data` other shards give this one.
@@ -69,19 +69,19 @@ impl ClusterView {
             let other = VersionId { chunk: id.chunk.with_shard(shard), version: id.version };
             match self.shard(other, shard).await {
                 Ok(whole) => {
-                    facts = facts.or(Some((whole.owner, whole.index)));
+                    facts = facts.or(Some((whole.owner, whole.index, whole.compression)));
                     have.push((shard, whole.dense()));
                 }
                 Err(status) => outcome = worse(outcome, status),
             }
         }
-        let Some((owner, index)) = facts.filter(|_| have.len() == data) else { return Err(outcome) };
+        let Some((owner, index, compression)) = facts.filter(|_| have.len() == data) else { return Err(outcome) };
         let rebuilt = coding::rebuild(id.chunk.class(), &have, &[wanted]).map_err(|error| {
             tracing::error!(chunk = %id.chunk, version = %id.version, %error, "a shard could not be rebuilt");
             Status::Corrupt
         })?;
         let (_, body) = rebuilt.into_iter().next().ok_or(Status::Corrupt)?;
-        Ok(Whole { owner, index, patches: vec![patch_of(&body)], body })
+        Ok(Whole { owner, index, compression, patches: vec![patch_of(&body)], body })
     }
 
     /// Another shard: from this store, or from another server.

@@ -6,6 +6,7 @@
 mod sled_index;
 
 use dgfs_proto::chunk::VersionId;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion};
 use thiserror::Error;
 
@@ -22,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) data_len: u32,
     /// Bytes of data the version shows.
     pub(crate) allocated: u32,
+    /// What the record's data are compressed with.
+    pub(crate) compression: Compression,
     pub(crate) owner: u64,
     pub(crate) index: u64,
     /// Seconds since 1970 at the put.
@@ -39,7 +42,7 @@ pub(crate) enum State {
     Dead,
 }
 
-const ENTRY_BYTES: usize = 45;
+const ENTRY_BYTES: usize = 46;
 
 impl Entry {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -55,6 +58,12 @@ impl Entry {
         for field in [self.owner, self.index, self.put_at] {
             out.extend_from_slice(&field.to_le_bytes());
         }
+        // Left out where nothing is compressed, as entries were before anything could be.
+        match self.compression {
+            Compression::None => {}
+            Compression::Lz4 => out.push(1),
+            Compression::Zstd => out.push(2),
+        }
         out
     }
 
@@ -67,15 +76,16 @@ impl Entry {
             _ => return None,
         };
         let mut read = Fields(rest);
-        Some(Self {
-            state,
-            place: Place { segment: read.u32()?, offset: read.u32()?, total: read.u32()? },
-            data_len: read.u32()?,
-            allocated: read.u32()?,
-            owner: read.u64()?,
-            index: read.u64()?,
-            put_at: read.u64()?,
-        })
+        let place = Place { segment: read.u32()?, offset: read.u32()?, total: read.u32()? };
+        let (data_len, allocated) = (read.u32()?, read.u32()?);
+        let (owner, index, put_at) = (read.u64()?, read.u64()?, read.u64()?);
+        let compression = match read.0 {
+            [] => Compression::None,
+            [1] => Compression::Lz4,
+            [2] => Compression::Zstd,
+            _ => return None,
+        };
+        Some(Self { state, place, data_len, allocated, compression, owner, index, put_at })
     }
 }
 

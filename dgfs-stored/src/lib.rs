@@ -3,11 +3,11 @@
 //! Never knows paths, and never talks to a mount about meaning: it stores,
 //! checks and gives back (chunk, version) contents, which never change.
 //! A request passes: [`service`] (bounds, when to answer) → [`store`] (put,
-//! get, drop) → `record` and `pieces` (what a version consists of) →
+//! get, drop) → `record`, `pieces` and `frames` (what a version consists of) →
 //! `segment` (bytes) and `table` over `index` (where they lie), with
 //! `recover` at the start and `maintain` in the background.
 //! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
-//! repair, scrub and give away, [`daemon`] is the process.
+//! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process.
 
 pub mod beat;
 pub mod counters;
@@ -22,16 +22,19 @@ mod cache;
 mod damage;
 mod fetch;
 mod fill;
+mod frames;
 mod group_sync;
 mod index;
 mod maintain;
 mod manifest;
 mod metas;
 mod mover;
+mod orphans;
 mod pace;
 mod pieces;
 mod progress;
 mod read;
+mod recompress;
 mod record;
 mod recover;
 mod segment;

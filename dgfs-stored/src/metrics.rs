@@ -20,6 +20,7 @@ struct Numbers {
     used: IntGauge,
     free: IntGauge,
     live: IntGauge,
+    records: IntGauge,
     versions: IntGauge,
     segments: IntGauge,
     puts: IntCounter,
@@ -42,6 +43,7 @@ struct UpkeepNumbers {
     fetched_bytes: IntCounter,
     not_found: IntCounter,
     healed: IntCounter,
+    recompressed: IntCounter,
     scrubbed_bytes: IntCounter,
     scrub_errors: IntCounter,
     scrubbed_at: IntGauge,
@@ -64,6 +66,10 @@ impl UpkeepNumbers {
             not_found: set
                 .counter("dgfs_stored_repair_lost_total", "Versions of which no good copy was found anywhere"),
             healed: set.counter("dgfs_stored_healed_versions_total", "Damaged versions replaced by a good copy"),
+            recompressed: set.counter(
+                "dgfs_stored_recompressed_versions_total",
+                "Versions written anew because another compression is wanted for old data",
+            ),
             scrubbed_bytes: set.counter("dgfs_stored_scrubbed_bytes_total", "Bytes read by the scrub"),
             scrub_errors: set.counter("dgfs_stored_scrub_errors_total", "Damaged versions that the scrub found"),
             scrubbed_at: set.gauge(
@@ -83,6 +89,7 @@ impl UpkeepNumbers {
             (&self.fetched_bytes, upkeep.fetched_bytes),
             (&self.not_found, upkeep.not_found),
             (&self.healed, upkeep.healed),
+            (&self.recompressed, upkeep.recompressed),
             (&self.scrubbed_bytes, upkeep.scrubbed_bytes),
             (&self.scrub_errors, upkeep.scrub_errors),
         ] {
@@ -101,6 +108,10 @@ pub fn register(set: &MetricSet, store: &Arc<Store>) {
         used: set.gauge("dgfs_stored_used_bytes", "Bytes that segments and index take on disk"),
         free: set.gauge("dgfs_stored_free_bytes", "Bytes the store can still take, its reserve subtracted"),
         live: set.gauge("dgfs_stored_live_bytes", "Bytes of data in records that are in use"),
+        records: set.gauge(
+            "dgfs_stored_record_bytes",
+            "Bytes that these records take on disk: less than their data where these are compressed",
+        ),
         versions: set.gauge("dgfs_stored_versions", "Chunk versions held"),
         segments: set.gauge("dgfs_stored_segments", "Segment files"),
         puts: set.counter("dgfs_stored_puts_total", "Versions put since the start"),
@@ -127,6 +138,7 @@ fn refresh(numbers: &Numbers, store: &Weak<Store>) {
         (&numbers.used, status.used_bytes),
         (&numbers.free, status.free_bytes),
         (&numbers.live, status.live_bytes),
+        (&numbers.records, status.record_bytes),
         (&numbers.versions, status.versions),
         (&numbers.segments, status.segments),
         (&numbers.lost, status.lost_versions),

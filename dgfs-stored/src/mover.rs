@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dgfs_client::coding;
 use dgfs_proto::chunk::{ChunkReply, ChunkRequest, Patch, PatchKind, Put, PutDurability, VersionId};
 use dgfs_proto::class::{Class, Shape};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino, ServerId};
 use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 use dgfs_proto::map::ClusterMap;
@@ -45,6 +46,7 @@ struct Moving {
     index: u64,
     from: VersionId,
     to: VersionId,
+    compression: Compression,
     bytes: Bytes,
 }
 
@@ -125,7 +127,7 @@ impl Mover {
 
     async fn move_one(&mut self, held: &Held, class: Class) -> Result<(), Status> {
         let id = held.held.id;
-        let bytes = self.whole(id).await?;
+        let (bytes, compression) = self.whole(id).await?;
         if bytes.is_empty() {
             return Err(Status::Invalid);
         }
@@ -135,7 +137,7 @@ impl Mover {
         let to = VersionId { chunk, version };
         let len = bytes.len() as u64;
         let allocated = u32::try_from(len).map_err(|_| Status::FileTooBig)?;
-        let moving = Moving { owner: held.held.owner, index: held.held.index, from, to, bytes };
+        let moving = Moving { owner: held.held.owner, index: held.held.index, from, to, compression, bytes };
         self.put(&moving).await?;
         let Moving { owner, index, .. } = moving;
         match self.view.ask_meta(ServerRequest::Move { owner, index, from, to, allocated }).await? {
@@ -146,15 +148,15 @@ impl Mover {
         Ok(())
     }
 
-    /// All bytes of a chunk, of which this server holds a copy or a shard.
-    async fn whole(&self, id: VersionId) -> Result<Bytes, Status> {
+    /// All bytes of a chunk, of which this server holds a copy or a shard, and what they are compressed with.
+    async fn whole(&self, id: VersionId) -> Result<(Bytes, Compression), Status> {
         match id.chunk.class().shape() {
             Shape::Replicated(_) => {
                 let whole = self.view.blocking(move |store| store.export(id)).await?;
-                Ok(whole.dense())
+                Ok((whole.dense(), whole.compression))
             }
             Shape::Coded { data, .. } => {
-                let mut bytes = Vec::new();
+                let (mut bytes, mut compression) = (Vec::new(), Compression::None);
                 for shard in 0..data {
                     let id = VersionId { chunk: id.chunk.with_shard(shard), version: id.version };
                     let own = self.view.blocking(move |store| store.export(id)).await;
@@ -163,11 +165,12 @@ impl Mover {
                         Err(_) => self.view.fetch(id).await?,
                     };
                     bytes.extend_from_slice(&shard.dense());
+                    compression = shard.compression;
                 }
                 // The last data shard is filled up with zeros, which are there without being stored.
                 let end = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
                 bytes.truncate(end);
-                Ok(Bytes::from(bytes))
+                Ok((Bytes::from(bytes), compression))
             }
         }
     }
@@ -236,6 +239,7 @@ fn put_of(moving: &Moving, place: u8, body: &Bytes) -> Put {
         owner: moving.owner,
         index: moving.index,
         durability: PutDurability::Synced,
+        compression: moving.compression,
         patches: vec![Patch { offset: 0, len, kind: PatchKind::Data { crcs } }],
     }
 }

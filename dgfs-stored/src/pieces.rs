@@ -4,6 +4,7 @@
 //! and do not overlap, and every one lies inside one run of its source.
 
 use dgfs_proto::chunk::{DataRange, Patch, PatchKind};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::ChunkVersion;
 
 use crate::record::{Manifest, PIECES_MAX, Piece, Run, Source};
@@ -35,7 +36,12 @@ pub(crate) fn overlay(version: ChunkVersion, base: Option<(&Manifest, u32)>, pat
     }
     spans.sort_unstable_by_key(|span| span.offset);
     let (sources, pieces) = number_sources(&spans);
-    Manifest { sources, pieces, runs, crcs }
+    Manifest { sources, pieces, runs, crcs, compression: Compression::None, frames: Vec::new() }
+}
+
+/// The runs of data in a put's body.
+pub(crate) fn runs_of(patches: &[Patch]) -> Vec<Run> {
+    data_of(patches).0
 }
 
 fn data_of(patches: &[Patch]) -> (Vec<Run>, Vec<u32>) {
@@ -148,5 +154,5 @@ pub(crate) fn whole(version: ChunkVersion, runs: Vec<Run>, crcs: Vec<u32>) -> Ma
         at += run.len;
     }
     let sources = if runs.is_empty() { Vec::new() } else { vec![Source { version, data_len }] };
-    Manifest { sources, pieces, runs, crcs }
+    Manifest { sources, pieces, runs, crcs, compression: Compression::None, frames: Vec::new() }
 }

@@ -12,6 +12,7 @@ use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 use dgfs_proto::status::Status;
 
 use crate::cache::{Record, RecordCache};
+use crate::frames::{FRAME_BYTES, frames_of, unpack};
 use crate::index::{IndexError, State};
 use crate::record::{HEADER_BYTES, Header, Kind, Piece, Place, decode_header, decode_tables};
 use crate::segment::Segments;
@@ -176,7 +177,7 @@ impl Shelf {
     fn read_checked(&self, id: VersionId, record: &Record, at: u32, len: u32) -> Result<Bytes, Fault> {
         let span = BlockSpan::around(record, at, len)?;
         let mut bytes = vec![0; (span.end - span.start) as usize];
-        self.read_data(id, record, span.start, &mut bytes)?;
+        self.read_data(id, record, &span, &mut bytes)?;
         span.verify(record, &bytes)?;
         let from = (at - span.start) as usize;
         Ok(Bytes::from(bytes).slice(from..from + len as usize))
@@ -186,7 +187,7 @@ impl Shelf {
         let len = u32::try_from(target.len()).unwrap_or(u32::MAX);
         let span = BlockSpan::around(record, at, len)?;
         if span.start == at && span.end == at + len {
-            self.read_data(id, record, at, target)?;
+            self.read_data(id, record, &span, target)?;
             return span.verify(record, target);
         }
         let bytes = self.read_checked(id, record, at, len)?;
@@ -194,7 +195,31 @@ impl Shelf {
         Ok(())
     }
 
-    fn read_data(&self, id: VersionId, record: &Record, at: u32, out: &mut [u8]) -> Result<(), Fault> {
+    /// The bytes of a span, not checked.
+    fn read_data(&self, id: VersionId, record: &Record, span: &BlockSpan, out: &mut [u8]) -> Result<(), Fault> {
+        if record.frame_starts.is_empty() {
+            return self.read_stored(id, record, span.start, out);
+        }
+        let damaged = || Fault::Corrupt(record.place, "its data do not unpack");
+        let frames = span.first_frame as usize..=(span.first_frame + frames_of(span.end - span.start)) as usize;
+        let starts = record.frame_starts.get(frames).ok_or_else(damaged)?;
+        let (Some(first), Some(last)) = (starts.first(), starts.last()) else { return Err(damaged()) };
+        let mut packed = vec![0; (last - first) as usize];
+        self.read_stored(id, record, *first, &mut packed)?;
+        let mut rest = packed.as_slice();
+        for (ends, out) in starts.windows(2).zip(out.chunks_mut(FRAME_BYTES as usize)) {
+            let [from, to] = ends else { return Err(damaged()) };
+            let (frame, behind) = rest.split_at_checked((to - from) as usize).ok_or_else(damaged)?;
+            rest = behind;
+            if !unpack(record.manifest.compression, frame, out) {
+                return Err(damaged());
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the data as they lie on the disk.
+    fn read_stored(&self, id: VersionId, record: &Record, at: u32, out: &mut [u8]) -> Result<(), Fault> {
         let place = record.place;
         let offset = u64::from(place.offset) + u64::from(record.data_at) + u64::from(at);
         self.segments.read(place.segment, offset, out).map_err(|error| match error.kind() {
@@ -211,10 +236,10 @@ impl Shelf {
         Ok(())
     }
 
-    /// All data in the record itself, not checked.
+    /// All data in the record itself as they lie on the disk, not checked.
     pub(crate) fn raw_data(&self, id: VersionId, record: &Record) -> Result<Vec<u8>, Fault> {
-        let mut data = vec![0; record.manifest.data_len() as usize];
-        self.read_data(id, record, 0, &mut data)?;
+        let mut data = vec![0; record.manifest.stored_len() as usize];
+        self.read_stored(id, record, 0, &mut data)?;
         Ok(data)
     }
 
@@ -230,30 +255,34 @@ fn moved_or_io(id: VersionId, error: io::Error) -> Fault {
     if error.kind() == io::ErrorKind::NotFound { Fault::Moved(id) } else { Fault::Io(error) }
 }
 
-/// The whole checksum blocks around a range of one run.
+/// The whole checksum blocks, and frames of compressed data, around a range of one run.
 struct BlockSpan {
     start: u32,
     end: u32,
     first_crc: u32,
+    first_frame: u32,
 }
 
 impl BlockSpan {
     fn around(record: &Record, at: u32, len: u32) -> Result<Self, Fault> {
         let runs = &record.run_starts;
-        let number = runs.partition_point(|(start, _)| *start <= at).wrapping_sub(1);
-        let (Some((start, first_crc)), Some(run)) = (runs.get(number), record.manifest.runs.get(number)) else {
+        let number = runs.partition_point(|(start, ..)| *start <= at).wrapping_sub(1);
+        let (Some((start, first_crc, first_frame)), Some(run)) = (runs.get(number), record.manifest.runs.get(number))
+        else {
             return Err(Fault::Corrupt(record.place, "a piece lies outside its data"));
         };
         let (from, to) = (at - start, at - start + len);
         if to > run.len || len == 0 {
             return Err(Fault::Corrupt(record.place, "a piece lies outside its run"));
         }
-        let first_block = from / CHECKSUM_BLOCK_BYTES;
-        let end = (to.div_ceil(CHECKSUM_BLOCK_BYTES) * CHECKSUM_BLOCK_BYTES).min(run.len);
+        let unit = if record.frame_starts.is_empty() { CHECKSUM_BLOCK_BYTES } else { FRAME_BYTES };
+        let begin = from / unit * unit;
+        let end = (to.div_ceil(unit) * unit).min(run.len);
         Ok(Self {
-            start: start + first_block * CHECKSUM_BLOCK_BYTES,
+            start: start + begin,
             end: start + end,
-            first_crc: first_crc + first_block,
+            first_crc: first_crc + begin / CHECKSUM_BLOCK_BYTES,
+            first_frame: first_frame + begin / FRAME_BYTES,
         })
     }
 

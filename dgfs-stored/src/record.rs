@@ -5,8 +5,11 @@
 //! offset), so record bytes that lie inside somebody's data are not mistaken for one.
 
 use dgfs_proto::chunk::VersionId;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion};
 use dgfs_proto::limits::{CHECKSUM_BLOCK_BYTES, CHUNK_BYTES_MAX};
+
+use crate::frames::{FRAME_BYTES, frames_of};
 
 /// Bytes of a header, and the alignment of records: one header never spans two disk sectors,
 /// so overwriting it in place is atomic.
@@ -22,13 +25,17 @@ pub(crate) const RUNS_MAX: usize = PIECES_MAX;
 pub(crate) const RECORD_BYTES_MAX: u32 = CHUNK_BYTES_MAX + (64 << 10);
 
 const MAGIC: u32 = u32::from_le_bytes(*b"DGS1");
-const FORMAT: u8 = 1;
+/// Of records whose data lie there as they are.
+const FORMAT_PLAIN: u8 = 1;
+/// Of records whose data are compressed.
+const FORMAT_PACKED: u8 = 2;
 const SOURCE_BYTES: usize = 12;
 const PIECE_BYTES: usize = 16;
 const RUN_BYTES: usize = 8;
 const CRCS_MAX: usize = (CHUNK_BYTES_MAX / CHECKSUM_BLOCK_BYTES) as usize + RUNS_MAX;
+const FRAMES_MAX: usize = (CHUNK_BYTES_MAX / FRAME_BYTES) as usize + RUNS_MAX;
 const TABLES_BYTES_MAX: usize =
-    (PIECES_MAX + 1) * SOURCE_BYTES + PIECES_MAX * PIECE_BYTES + RUNS_MAX * RUN_BYTES + CRCS_MAX * 4;
+    (PIECES_MAX + 1) * SOURCE_BYTES + PIECES_MAX * PIECE_BYTES + RUNS_MAX * RUN_BYTES + (CRCS_MAX + FRAMES_MAX) * 4;
 const _: () = assert!(TABLES_BYTES_MAX + HEADER_BYTES < 64 << 10);
 
 /// Where a record lies.
@@ -110,12 +117,24 @@ pub(crate) struct Manifest {
     pub(crate) runs: Vec<Run>,
     /// One for each block of each run.
     pub(crate) crcs: Vec<u32>,
+    /// What the record's own data are compressed with.
+    pub(crate) compression: Compression,
+    /// Bytes on the disk of each frame of each run; empty where nothing is compressed.
+    pub(crate) frames: Vec<u32>,
 }
 
 impl Manifest {
     /// Bytes of data in the record itself.
     pub(crate) fn data_len(&self) -> u32 {
         self.runs.iter().map(|run| run.len).sum()
+    }
+
+    /// Bytes these data take on the disk.
+    pub(crate) fn stored_len(&self) -> u32 {
+        match self.compression {
+            Compression::None => self.data_len(),
+            Compression::Lz4 | Compression::Zstd => self.frames.iter().sum(),
+        }
     }
 
     /// Bytes of data the version shows.
@@ -127,12 +146,12 @@ impl Manifest {
         self.sources.len() * SOURCE_BYTES
             + self.pieces.len() * PIECE_BYTES
             + self.runs.len() * RUN_BYTES
-            + self.crcs.len() * 4
+            + (self.crcs.len() + self.frames.len()) * 4
     }
 
     /// Bytes of the whole record, aligned.
     pub(crate) fn total(&self) -> u32 {
-        let bytes = HEADER_BYTES + self.tables_len() + self.data_len() as usize;
+        let bytes = HEADER_BYTES + self.tables_len() + self.stored_len() as usize;
         align_up(u32::try_from(bytes).unwrap_or(u32::MAX - ALIGN))
     }
 
@@ -165,15 +184,20 @@ pub(crate) struct Header {
     pub(crate) data_len: u32,
     /// Bytes of data the version shows.
     pub(crate) allocated: u32,
+    /// What the data are compressed with.
+    pub(crate) compression: Compression,
+    /// Bytes the data take in the record.
+    pub(crate) stored_len: u32,
     counts: [u32; 4],
     tables_crc: u32,
+    frames: u32,
 }
 
 impl Header {
     /// Bytes of the tables behind the header.
     pub(crate) fn tables_len(&self) -> usize {
         let [sources, pieces, runs, crcs] = self.counts.map(|count| count as usize);
-        sources * SOURCE_BYTES + pieces * PIECE_BYTES + runs * RUN_BYTES + crcs * 4
+        sources * SOURCE_BYTES + pieces * PIECE_BYTES + runs * RUN_BYTES + (crcs + self.frames as usize) * 4
     }
 
     /// Does the version show data of other records?
@@ -196,9 +220,11 @@ impl Header {
         let [sources, pieces, runs, crcs] = self.counts.map(|count| count as usize);
         let bounded = sources <= PIECES_MAX + 1 && pieces <= PIECES_MAX && runs <= RUNS_MAX && crcs <= CRCS_MAX;
         bounded
+            && self.frames as usize <= FRAMES_MAX
             && self.data_len <= CHUNK_BYTES_MAX
+            && self.stored_len <= self.data_len
             && self.total.is_multiple_of(ALIGN)
-            && self.total as usize >= HEADER_BYTES + self.tables_len() + self.data_len as usize
+            && self.total as usize >= HEADER_BYTES + self.tables_len() + self.stored_len as usize
             && self.total <= RECORD_BYTES_MAX
     }
 }
@@ -220,8 +246,8 @@ pub(crate) fn encode_head(facts: &Facts, manifest: &Manifest, place: Place, salt
         head.extend_from_slice(&run.offset.to_le_bytes());
         head.extend_from_slice(&run.len.to_le_bytes());
     }
-    for crc in &manifest.crcs {
-        head.extend_from_slice(&crc.to_le_bytes());
+    for number in manifest.crcs.iter().chain(&manifest.frames) {
+        head.extend_from_slice(&number.to_le_bytes());
     }
     let tables_crc = head.get(HEADER_BYTES..).map_or(0, crc32c::crc32c);
     let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
@@ -231,6 +257,8 @@ pub(crate) fn encode_head(facts: &Facts, manifest: &Manifest, place: Place, salt
         total: place.total,
         data_len: manifest.data_len(),
         allocated: manifest.allocated(),
+        compression: manifest.compression,
+        stored_len: manifest.stored_len(),
         counts: [
             count(manifest.sources.len()),
             count(manifest.pieces.len()),
@@ -238,6 +266,7 @@ pub(crate) fn encode_head(facts: &Facts, manifest: &Manifest, place: Place, salt
             count(manifest.crcs.len()),
         ],
         tables_crc,
+        frames: count(manifest.frames.len()),
     };
     if let Some(front) = head.get_mut(..HEADER_BYTES) {
         front.copy_from_slice(&encode_header(&header, place, salt));
@@ -248,13 +277,18 @@ pub(crate) fn encode_head(facts: &Facts, manifest: &Manifest, place: Place, salt
 fn encode_header(header: &Header, place: Place, salt: u32) -> [u8; HEADER_BYTES] {
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(&MAGIC.to_le_bytes());
-    out.push(FORMAT);
+    let (format, compression) = match header.compression {
+        Compression::None => (FORMAT_PLAIN, 0),
+        Compression::Lz4 => (FORMAT_PACKED, 1),
+        Compression::Zstd => (FORMAT_PACKED, 2),
+    };
+    out.push(format);
     out.push(match header.kind {
         Kind::Version => 1,
         Kind::Dead => 2,
         Kind::Needed => 3,
     });
-    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&[compression, 0]);
     for field in [place.segment, place.offset] {
         out.extend_from_slice(&field.to_le_bytes());
     }
@@ -269,6 +303,11 @@ fn encode_header(header: &Header, place: Place, salt: u32) -> [u8; HEADER_BYTES]
         out.extend_from_slice(&field.to_le_bytes());
     }
     out.extend_from_slice(&header.tables_crc.to_le_bytes());
+    if format == FORMAT_PACKED {
+        for field in [header.stored_len, header.frames] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+    }
     out.resize(HEADER_BYTES - 4, 0);
     let crc = crc32c::crc32c_append(salt, &out);
     out.extend_from_slice(&crc.to_le_bytes());
@@ -285,11 +324,17 @@ pub(crate) fn decode_header(bytes: &[u8], segment: u32, offset: u32, salt: u32) 
     if read.u32()? != MAGIC || crc != crc32c::crc32c_append(salt, fields).to_le_bytes() {
         return None;
     }
-    let [format, kind, _, _] = read.u32()?.to_le_bytes();
-    let kind = match (format, kind) {
-        (FORMAT, 1) => Kind::Version,
-        (FORMAT, 2) => Kind::Dead,
-        (FORMAT, 3) => Kind::Needed,
+    let [format, kind, compression, _] = read.u32()?.to_le_bytes();
+    let kind = match kind {
+        1 => Kind::Version,
+        2 => Kind::Dead,
+        3 => Kind::Needed,
+        _ => return None,
+    };
+    let compression = match (format, compression) {
+        (FORMAT_PLAIN, _) => Compression::None,
+        (FORMAT_PACKED, 1) => Compression::Lz4,
+        (FORMAT_PACKED, 2) => Compression::Zstd,
         _ => return None,
     };
     if read.u32()? != segment || read.u32()? != offset {
@@ -298,15 +343,16 @@ pub(crate) fn decode_header(bytes: &[u8], segment: u32, offset: u32, salt: u32) 
     let id = VersionId { chunk: ChunkId::new(read.u64()?)?, version: ChunkVersion::new(read.u64()?)? };
     let (base, owner, index, put_at) = (read.u64()?, read.u64()?, read.u64()?, read.u64()?);
     let base = (base, read.u32()?);
-    let header = Header {
-        kind,
-        facts: Facts { id, base, owner, index, put_at },
-        total: read.u32()?,
-        data_len: read.u32()?,
-        allocated: read.u32()?,
-        counts: [read.u32()?, read.u32()?, read.u32()?, read.u32()?],
-        tables_crc: read.u32()?,
+    let (total, data_len, allocated) = (read.u32()?, read.u32()?, read.u32()?);
+    let counts = [read.u32()?, read.u32()?, read.u32()?, read.u32()?];
+    let tables_crc = read.u32()?;
+    let (stored_len, frames) = match compression {
+        Compression::None => (data_len, 0),
+        Compression::Lz4 | Compression::Zstd => (read.u32()?, read.u32()?),
     };
+    let facts = Facts { id, base, owner, index, put_at };
+    let header =
+        Header { kind, facts, total, data_len, allocated, compression, stored_len, counts, tables_crc, frames };
     header.is_sound().then_some(header)
 }
 
@@ -328,6 +374,8 @@ pub(crate) fn decode_tables(header: &Header, bytes: &[u8]) -> Option<Manifest> {
         pieces: (0..pieces).map(|_| read.piece()).collect::<Option<_>>()?,
         runs: (0..runs).map(|_| Some(Run { offset: read.u32()?, len: read.u32()? })).collect::<Option<_>>()?,
         crcs: (0..crcs).map(|_| read.u32()).collect::<Option<_>>()?,
+        compression: header.compression,
+        frames: (0..header.frames).map(|_| read.u32()).collect::<Option<_>>()?,
     };
     is_consistent(header, &manifest).then_some(manifest)
 }
@@ -349,6 +397,18 @@ fn is_consistent(header: &Header, manifest: &Manifest) -> bool {
         && end <= u64::from(CHUNK_BYTES_MAX)
         && data_len == u64::from(header.data_len)
         && blocks == manifest.crcs.len() as u64
+        && are_frames_consistent(header, manifest)
+}
+
+/// Each frame takes at most what it holds, and all of them what the header says.
+fn are_frames_consistent(header: &Header, manifest: &Manifest) -> bool {
+    if manifest.compression == Compression::None {
+        return manifest.frames.is_empty();
+    }
+    let wanted: u64 = manifest.runs.iter().map(|run| u64::from(frames_of(run.len))).sum();
+    let stored: u64 = manifest.frames.iter().map(|len| u64::from(*len)).sum();
+    let small = manifest.frames.iter().all(|len| (1..=FRAME_BYTES).contains(len));
+    small && wanted == manifest.frames.len() as u64 && stored == u64::from(header.stored_len)
 }
 
 /// Reads little-endian fields off the front.

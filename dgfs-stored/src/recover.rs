@@ -267,7 +267,7 @@ impl<'a> Recovery<'a> {
         let reaches = |len: u64| {
             let head = self.shelf.read_head(id, place);
             head.is_ok_and(|(header, _)| {
-                u64::from(place.offset) + u64::from(header.data_at()) + u64::from(header.data_len) <= len
+                u64::from(place.offset) + u64::from(header.data_at()) + u64::from(header.stored_len) <= len
             })
         };
         if let (Ruin::CutAt(len), false) = (ruin, is_sure)
@@ -358,6 +358,7 @@ impl<'a> Recovery<'a> {
             place,
             data_len: header.data_len,
             allocated: header.allocated,
+            compression: header.compression,
             owner: header.facts.owner,
             index: header.facts.index,
             put_at: header.facts.put_at,

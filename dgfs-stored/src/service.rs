@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, Put, PutDurability, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::Epoch;
 use dgfs_proto::limits::LIST_MAX;
 use dgfs_proto::map::{ClusterMap, Placement};
@@ -15,7 +16,8 @@ use dgfs_runtime::channel::{ChunkProtocol, Handler, Peer, Role};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use crate::store::{Store, Whole};
+use crate::frames::{FRAME_BYTES, Packed};
+use crate::store::{Store, Whole, pack_body};
 use crate::view::ClusterView;
 
 /// The storage daemon's handler.
@@ -39,8 +41,8 @@ impl StoreService {
     }
 
     /// Puts, if the caller's map is not older than the last change of where the chunk lies.
-    fn admit(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
-        let Some(view) = &self.view else { return Ok(self.store.put(put, body)?) };
+    fn admit(&self, epoch: Epoch, put: &Put, body: &Bytes, packed: Option<Packed>) -> Result<u32, Refusal> {
+        let Some(view) = &self.view else { return Ok(self.store.put_packed(put, body, packed)?) };
         // Held until the version is in the table: whoever lists by a newer map finds it.
         let map = view.hold();
         let placement = map.placement(put.chunk);
@@ -51,19 +53,29 @@ impl StoreService {
         if epoch <= map.epoch && !placement.is_some_and(is_current) {
             return Err(Refusal::OldMap);
         }
-        Ok(self.store.put(put, body)?)
+        Ok(self.store.put_packed(put, body, packed)?)
     }
 
     /// As [`Self::admit`]; a base that is not here is fetched from another server first.
     async fn put_admitted(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
-        let first = self.admit(epoch, put, body);
+        let packed = self.pack(put, body).await?;
+        let first = self.admit(epoch, put, body, packed);
         let (Err(Refusal::Status(Status::NoVersion)), Some(view), Some(base)) = (&first, &self.view, put.base) else {
             return first;
         };
         let id = VersionId { chunk: put.chunk, version: base.version };
         let whole = view.fetch(id).await?;
         view.blocking(move |store| store.import(id, &whole).map(drop)).await?;
-        self.admit(epoch, put, body)
+        self.admit(epoch, put, body, None)
+    }
+
+    /// Compresses a large body where it keeps nobody waiting; what is small is done with the put.
+    async fn pack(&self, put: &Put, body: &Bytes) -> Result<Option<Packed>, Status> {
+        if put.compression == Compression::None || body.len() <= FRAME_BYTES as usize {
+            return Ok(None);
+        }
+        let (put, body) = (put.clone(), body.clone());
+        self.blocking(move |_| Ok(pack_body(&put, &body))).await
     }
 
     async fn put(&self, epoch: Epoch, put: Put, body: Bytes) -> Result<ChunkReply, Refusal> {
@@ -103,8 +115,8 @@ impl StoreService {
             }
             ChunkRequest::Export(id) => {
                 let whole = self.blocking(move |store| store.export(id)).await?;
-                let Whole { owner, index, patches, body } = whole;
-                return Ok((ChunkReply::Exported { owner, index, patches }, body));
+                let Whole { owner, index, compression, patches, body } = whole;
+                return Ok((ChunkReply::Exported { owner, index, compression, patches }, body));
             }
             ChunkRequest::List { after, until, limit } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -114,7 +126,13 @@ impl StoreService {
                 let page = self.blocking(move |store| store.list_until(after, until, limit)).await?;
                 ChunkReply::Held(page.into_iter().map(|held| held.held).collect())
             }
-            ChunkRequest::Status => ChunkReply::Status(self.store.status()),
+            ChunkRequest::Status => ChunkReply::Status(Box::new(self.store.status())),
+            ChunkRequest::Stored(ids) => {
+                if ids.len() > LIST_MAX {
+                    return Err(Status::Malformed.into());
+                }
+                ChunkReply::Stored(ids.into_iter().map(|id| self.store.stored(id)).collect::<Result<_, _>>()?)
+            }
             ChunkRequest::Repair(ids) => {
                 if ids.len() > LIST_MAX || self.view.is_none() {
                     return Err(Status::Malformed.into());

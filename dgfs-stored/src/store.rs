@@ -7,6 +7,7 @@
 mod copy;
 mod list;
 mod put;
+mod recompress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,6 +42,8 @@ use crate::space::{Space, Usage};
 
 pub use self::copy::Whole;
 pub use self::list::Held;
+pub(crate) use self::put::pack_body;
+pub(crate) use self::recompress::Recompressed;
 
 /// Locks that order the changes of one chunk.
 const STRIPES: usize = 64;
@@ -258,7 +261,7 @@ impl Store {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > CHUNK_BYTES_MAX) {
             return Err(Status::Malformed);
         }
-        let answer = self.live_record(id).and_then(|record| self.shelf.read_range(id, &record, offset, len));
+        let answer = self.with_live(id, |record| self.shelf.read_range(id, record, offset, len));
         let answer = answer.map_err(|fault| self.refuse(id, &fault));
         self.numbers.gets.fetch_add(1, Ordering::Relaxed);
         if answer.is_ok() {
@@ -276,14 +279,13 @@ impl Store {
     /// # Errors
     /// `NoVersion`, `Corrupt`, `Io`.
     pub fn verify(&self, id: VersionId) -> Result<(), Status> {
-        let check = || {
-            let record = self.live_record(id)?;
+        let check = |record: &Record| {
             for piece in &record.manifest.pieces {
-                self.shelf.read_range(id, &record, piece.offset, piece.len)?;
+                self.shelf.read_range(id, record, piece.offset, piece.len)?;
             }
             Ok(())
         };
-        check().map_err(|fault| self.refuse(id, &fault))
+        self.with_live(id, check).map_err(|fault| self.refuse(id, &fault))
     }
 
     /// The ranges of a version with data, sorted.
@@ -297,6 +299,23 @@ impl Store {
 
     pub(crate) fn live_record(&self, id: VersionId) -> Result<Arc<Record>, Fault> {
         self.shelf.record(id).and_then(|record| if record.is_live() { Ok(record) } else { Err(Fault::NoVersion) })
+    }
+
+    /// Runs `read` on the record of a live version; again when the version was written anew meanwhile, for what an old record shows
+    /// of others may be gone.
+    pub(crate) fn with_live<T>(&self, id: VersionId, read: impl Fn(&Record) -> Result<T, Fault>) -> Result<T, Fault> {
+        let record = self.live_record(id)?;
+        match read(&record) {
+            Err(Fault::Corrupt(..) | Fault::NoSource(_)) if self.is_elsewhere(id, record.place) => {
+                self.shelf.cache.remove(id);
+                read(&*self.live_record(id)?)
+            }
+            answer => answer,
+        }
+    }
+
+    fn is_elsewhere(&self, id: VersionId, place: Place) -> bool {
+        matches!(self.shelf.table.get(id), Ok(Some(entry)) if entry.place != place)
     }
 
     /// Logs and counts a fault, and says what the caller is told.
@@ -396,6 +415,7 @@ impl Store {
             used_bytes: self.maintenance.used_bytes(),
             free_bytes: room.map_or(0, |room| room.free_bytes),
             live_bytes: usage.live_bytes,
+            record_bytes: usage.segments.values().sum(),
             versions: usage.versions,
             segments: self.maintenance.segment_count(),
             puts: count(&self.numbers.puts),

@@ -2,6 +2,7 @@
 //!
 //! Random tests print their seed; `DGFS_TEST_SEED` repeats one.
 
+mod compression;
 mod copies;
 mod crash;
 mod damage;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dgfs_proto::chunk::{Patch, PatchKind, Put, PutBase, PutDurability, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 
@@ -114,6 +116,7 @@ fn put_of(id: VersionId, base: Option<(u64, u32)>, patches: Vec<Patch>) -> Put {
         owner: Ino::new(7).unwrap(),
         index: 3,
         durability: PutDurability::Handed,
+        compression: Compression::None,
         patches,
     }
 }

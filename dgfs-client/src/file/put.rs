@@ -11,6 +11,7 @@ use futures_util::stream;
 
 use dgfs_proto::chunk::{ChunkRef, Patch, PatchKind, Put, PutBase, VersionId};
 use dgfs_proto::class::{Class, Shape};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::limits::{CHECKSUM_BLOCK_BYTES, CODED_BYTES_MIN};
 use dgfs_proto::meta::SlotEdit;
@@ -18,6 +19,7 @@ use dgfs_proto::status::Status;
 
 use crate::core::Core;
 use crate::operation::Op;
+use crate::policy::Policy;
 
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
@@ -103,20 +105,20 @@ impl Core {
         let change = self.as_copies(op, change).await?;
         let version = self.new_version(op).await?;
         let (index, base, len, was) = (change.index, change.base(), change.new_len(), change.slot());
+        let Policy { class, compression } = self.policy_of_new(op, ino).await?;
         let chunk = match change.old.filter(|_| base.is_some()) {
             Some(old) => old.chunk,
             // Nothing of what was there is left: the policy of today decides.
             None => {
-                let class = self.class_of_new(op, ino).await?;
                 let is_coded = matches!(class.shape(), Shape::Coded { .. });
                 if is_coded && change.is_dense() && len >= CODED_BYTES_MIN {
-                    return self.put_as_shards(op, (ino, version), class, change).await;
+                    return self.put_as_shards(op, (ino, version), (class, compression), change).await;
                 }
                 self.new_chunk_like(op, change.old, class.as_copies()).await?
             }
         };
         let durability = self.config.durability;
-        let put = Put { chunk, base, version, owner: ino, index, durability, patches: change.patches };
+        let put = Put { chunk, base, version, owner: ino, index, durability, compression, patches: change.patches };
         let allocated = self.put_chunk(op, put, change.body).await?;
         Ok(SlotEdit { index, base: was, new: Some(ChunkRef { chunk, version, len, allocated }) })
     }
@@ -133,12 +135,12 @@ impl Core {
         self: &Arc<Self>,
         op: &Op,
         (ino, version): (Ino, ChunkVersion),
-        class: Class,
+        (class, compression): (Class, Compression),
         change: ChunkChange,
     ) -> Result<SlotEdit, Status> {
         let (index, len) = (change.index, change.new_len());
         let chunk = self.new_chunk(op, class).await?;
-        self.put_coded(op, VersionId { chunk, version }, (ino, index), &change.body).await?;
+        self.put_coded(op, VersionId { chunk, version }, (ino, index), compression, &change.body).await?;
         let new = ChunkRef { chunk, version, len, allocated: len };
         Ok(SlotEdit { index, base: change.slot(), new: Some(new) })
     }

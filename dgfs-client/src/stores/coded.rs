@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 
 use dgfs_proto::chunk::{ChunkRef, Put, PutDurability, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::status::Status;
 
@@ -25,6 +26,7 @@ struct Shards {
     owner: Ino,
     index: u64,
     durability: PutDurability,
+    compression: Compression,
     shards: Vec<Bytes>,
 }
 
@@ -38,6 +40,7 @@ impl ForPlace for Shards {
             owner: self.owner,
             index: self.index,
             durability: self.durability,
+            compression: self.compression,
             patches: vec![data_patch(0, &body)],
         };
         (put, body)
@@ -51,6 +54,7 @@ impl Core {
         op: &Op,
         id: VersionId,
         (owner, index): (Ino, u64),
+        compression: Compression,
         bytes: &Bytes,
     ) -> Result<(), Status> {
         let shards = coding::encode(id.chunk.class(), bytes).map_err(|error| {
@@ -58,7 +62,7 @@ impl Core {
             Status::Io
         })?;
         let durability = self.config.durability;
-        let what = Shards { chunk: id.chunk, version: id.version, owner, index, durability, shards };
+        let what = Shards { chunk: id.chunk, version: id.version, owner, index, durability, compression, shards };
         self.put_everywhere(op, id.chunk, &what).await.map(drop)
     }
 

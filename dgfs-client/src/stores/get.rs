@@ -23,7 +23,6 @@ use crate::stores::Miss;
 const HEDGE: Duration = Duration::from_millis(80);
 
 /// How one round over all servers ended.
-#[expect(clippy::large_enum_variant, reason = "nearly all are answers, and each moves once")]
 enum Round {
     Answer(ChunkReply, Bytes),
     /// Everybody who is meant to have it said no.

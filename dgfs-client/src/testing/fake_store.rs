@@ -110,7 +110,8 @@ impl FakeStore {
             | ChunkRequest::Status
             | ChunkRequest::Drop(_)
             | ChunkRequest::Export(_)
-            | ChunkRequest::Repair(_) => (ChunkReply::Refused(Status::NotSupported), Bytes::new()),
+            | ChunkRequest::Repair(_)
+            | ChunkRequest::Stored(_) => (ChunkReply::Refused(Status::NotSupported), Bytes::new()),
         }
     }
 }

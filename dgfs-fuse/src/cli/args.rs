@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use dgfs_proto::class::Class;
+use dgfs_proto::compression::Compression;
 
 use crate::cli::args::join::{JoinArgs, TokenArgs};
 
@@ -206,6 +207,9 @@ pub(crate) struct UpArgs {
     /// The volume's name
     #[arg(long, default_value = "main")]
     pub(crate) name: String,
+    /// Bytes of a chunk, a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = dgfs_proto::limits::CHUNK_BYTES_DEFAULT)]
+    pub(crate) chunk_bytes: u32,
 }
 
 #[derive(Debug, Args)]
@@ -340,31 +344,40 @@ pub(crate) enum PolicyCommand {
         /// A directory on a mount
         path: PathBuf,
         /// r1 to r5 (copies), or ec:K+M (K data and M parity shards)
-        #[arg(long, value_name = "CLASS", required_unless_present = "availability")]
+        #[arg(long, value_name = "CLASS", required_unless_present_any = ["availability", "compression"])]
         redundancy: Option<Class>,
         /// Percent of the time that the data are to be readable: the cheapest class that reaches it is chosen, from what is known
         /// of the servers, and chosen anew when they change
         #[arg(long, value_name = "PERCENT", conflicts_with = "redundancy")]
         availability: Option<f64>,
-        /// Also move what is stored already, in the background
+        /// none, lz4 (little work) or zstd (smaller): how storage servers keep the bytes
+        #[arg(long, value_name = "HOW")]
+        compression: Option<Compression>,
+        /// Also for what is stored already: it is moved or compressed in the background
         #[arg(long)]
         apply: bool,
     },
-    /// Count the chunks below a path by class: how far a change has come
+    /// Count the chunks below a path by class and compression: how far a change has come
     Usage {
         /// A path on a mount
         path: PathBuf,
-        /// Return only once every chunk has the class that its directory wants
+        /// Return only once every chunk has the class and the compression that its directory wants
         #[arg(long)]
         wait: bool,
         /// For programs
         #[arg(long)]
         json: bool,
     },
-    /// Let a directory follow the one above again
+    /// Let a directory follow the one above again: in everything, or in what is named
     Unset {
         /// A directory on a mount
         path: PathBuf,
+        /// In its redundancy
+        #[arg(long)]
+        redundancy: bool,
+        /// In its compression
+        #[arg(long)]
+        compression: bool,
     },
 }
 

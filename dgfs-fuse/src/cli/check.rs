@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
+
 use crate::cli::Failure;
 
 /// Bytes of a volume's name: it is shown in the mount table.
@@ -74,6 +76,15 @@ fn resolved(path: &Path) -> PathBuf {
     path.ancestors()
         .find_map(|ancestor| Some((ancestor.canonicalize().ok()?, path.strip_prefix(ancestor).ok()?)))
         .map_or_else(|| path.clone(), |(real, rest)| real.join(rest))
+}
+
+/// A size that chunks may have.
+pub(crate) fn chunk_bytes(bytes: u32) -> Result<(), Failure> {
+    let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
+    if bytes.is_power_of_two() && sizes.contains(&bytes) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("--chunk-bytes must be a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
 use dgfs_proto::class::Class;
-use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::Role;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically};
@@ -39,12 +38,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes a volume.
 pub(crate) fn format(args: &FormatArgs) -> Result<(), Failure> {
-    let sizes = CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX;
-    if !args.chunk_bytes.is_power_of_two() || !sizes.contains(&args.chunk_bytes) {
-        return Err(Failure::new(format!(
-            "--chunk-bytes must be a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
-        )));
-    }
+    check::chunk_bytes(args.chunk_bytes)?;
     check::volume_name(&args.name)?;
     if args.servers != 1 && (args.redis.is_none() || args.servers == 0) {
         return Err(Failure::new("--servers must be 1 for an embedded volume (--data-dir), and at least 1 in Redis"));
@@ -139,6 +133,7 @@ fn init(dir: &Path, host: &[String], days: u32) -> Result<(), Failure> {
 /// Starts a cluster, made first when the directory holds none.
 pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
     check::volume_name(&args.name)?;
+    check::chunk_bytes(args.chunk_bytes)?;
     create_dir_durably(&args.dir).map_err(|error| Failure::new(format!("make {}: {error}", args.dir.display())))?;
     let directory = args.dir.canonicalize().map_err(Failure::new)?;
     match (directory.join("client.toml").exists(), args.add) {
@@ -222,7 +217,7 @@ fn roles(directory: &Path) -> Result<Vec<String>, Failure> {
 fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
     let class = class_for(args.replicas, args.servers)?;
-    let volume = NewVolume { name: args.name.clone(), servers: args.servers, class, ..NewVolume::default() };
+    let volume = NewVolume { name: args.name.clone(), servers: args.servers, class, chunk_bytes: args.chunk_bytes };
     let rows = match &args.redis {
         Some(url) => {
             let rows = redis_rows(url, &args.name, &args.durability);

@@ -1,4 +1,4 @@
-//! `dgfs policy`: how redundantly the files of a directory are stored.
+//! `dgfs policy`: how redundantly the files of a directory are stored, and what they are compressed with.
 //!
 //! Never decides: a policy is an extended attribute of the directory, checked by the metadata service.
 
@@ -24,44 +24,97 @@ use crate::mount::table::mounts;
 const REDUNDANCY: &str = "dgfs.policy.redundancy";
 const APPLY: &str = "dgfs.policy.apply";
 const AVAILABILITY: &str = "dgfs.policy.availability";
+const COMPRESSION: &str = "dgfs.policy.compression";
+const APPLY_COMPRESSION: &str = "dgfs.policy.apply.compression";
 
 /// Runs the command.
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
     match &args.command {
         PolicyCommand::Get { path, json } => get(path, *json),
         PolicyCommand::Ls { path, json } => list::run(path, *json),
-        PolicyCommand::Set { path, redundancy, availability, apply } => {
-            change(path, *redundancy, *availability)?;
-            if *apply { set(path, APPLY, "1") } else { Ok(()) }
+        PolicyCommand::Set { path, redundancy, availability, compression, apply } => {
+            if redundancy.is_some() || availability.is_some() {
+                change_class(path, *redundancy, *availability)?;
+                if *apply {
+                    set(path, APPLY, "1")?;
+                }
+            }
+            if let Some(compression) = compression {
+                // What was asked of old data before does not hold for the new one.
+                remove(path, APPLY_COMPRESSION)?;
+                set(path, COMPRESSION, compression.name())?;
+                if *apply {
+                    set(path, APPLY_COMPRESSION, "1")?;
+                }
+            }
+            Ok(())
         }
         PolicyCommand::Usage { path, wait, json } => usage::run(path, *wait, *json),
-        PolicyCommand::Unset { path } => {
-            remove(path, APPLY)?;
-            if own(path, AVAILABILITY).is_some() { remove(path, AVAILABILITY) } else { unset(path) }
-        }
+        PolicyCommand::Unset { path, redundancy, compression } => unset(path, *redundancy, *compression),
     }
 }
 
+/// Takes away what was named, or everything.
+fn unset(path: &Path, redundancy: bool, compression: bool) -> Result<(), Failure> {
+    let (has_class, has_compression) = (has_class(path), own(path, COMPRESSION).is_some());
+    let all = !redundancy && !compression;
+    if redundancy && !has_class || compression && !has_compression || all && !has_class && !has_compression {
+        return Err(explained(path, "none", &io::Error::from_raw_os_error(libc::ENODATA)));
+    }
+    if all || redundancy {
+        [APPLY, AVAILABILITY, REDUNDANCY].into_iter().try_for_each(|name| remove(path, name))?;
+    }
+    if all || compression {
+        [APPLY_COMPRESSION, COMPRESSION].into_iter().try_for_each(|name| remove(path, name))?;
+    }
+    Ok(())
+}
+
+fn has_class(path: &Path) -> bool {
+    own(path, REDUNDANCY).or_else(|| own(path, AVAILABILITY)).is_some()
+}
+
+/// A word of a policy, and where it is set.
+struct Followed {
+    word: String,
+    from: String,
+}
+
+impl Followed {
+    fn of(path: &Path, answer: &str, has_one: impl Fn(&Path) -> bool) -> Result<Self, Failure> {
+        let root = mount_of(path)?;
+        let from = path.ancestors().take_while(|at| at.starts_with(&root)).find(|at| has_one(at));
+        let word = own(path, answer).ok_or_else(|| Failure::new("the mount does not tell its policies"))?;
+        Ok(Self { word, from: from.map_or_else(|| "the volume".to_owned(), |at| at.display().to_string()) })
+    }
+}
+
+/// The compression of what lies at `path`, and where it is set.
+fn compression_of(path: &Path) -> Result<Followed, Failure> {
+    Followed::of(path, "dgfs.compression", |at| own(at, COMPRESSION).is_some())
+}
+
 /// The class of what lies at `path`, and where it is set.
-fn followed_by(path: &Path) -> Result<(String, String), Failure> {
-    let root = mount_of(path)?;
-    let has_one = |at: &Path| own(at, REDUNDANCY).or_else(|| own(at, AVAILABILITY)).is_some();
-    let from = path.ancestors().take_while(|at| at.starts_with(&root)).find(|at| has_one(at));
-    let class = own(path, "dgfs.policy").ok_or_else(|| Failure::new("the mount does not tell its policies"))?;
-    Ok((class, from.map_or_else(|| "the volume".to_owned(), |at| at.display().to_string())))
+fn class_of(path: &Path) -> Result<Followed, Failure> {
+    Followed::of(path, "dgfs.policy", has_class)
 }
 
 fn get(path: &Path, json: bool) -> Result<(), Failure> {
     let path = canonical(path)?;
-    let (class, from) = followed_by(&path)?;
+    let (class, compression) = (class_of(&path)?, compression_of(&path)?);
     if json {
-        println!("{}", json!({ "path": path, "redundancy": class, "from": from }));
-    } else {
-        println!("redundancy {class} (set for {from})");
-        if let Some(target) = own(Path::new(&from), AVAILABILITY) {
-            println!("which follows from the availability target of {target} %");
-        }
+        println!(
+            "{}",
+            json!({ "path": path, "redundancy": class.word, "from": class.from,
+                    "compression": compression.word, "compression_from": compression.from })
+        );
+        return Ok(());
     }
+    println!("redundancy {} (set for {})", class.word, class.from);
+    if let Some(target) = own(Path::new(&class.from), AVAILABILITY) {
+        println!("which follows from the availability target of {target} %");
+    }
+    println!("compression {} (set for {})", compression.word, compression.from);
     Ok(())
 }
 
@@ -86,7 +139,7 @@ fn own(path: &Path, name: &str) -> Option<String> {
 }
 
 /// What was asked of old data before does not hold for the new class.
-fn change(path: &Path, class: Option<Class>, target: Option<f64>) -> Result<(), Failure> {
+fn change_class(path: &Path, class: Option<Class>, target: Option<f64>) -> Result<(), Failure> {
     if let Some(percent) = target {
         print!("{}", target::explain(&mount_of(&canonical(path)?)?, percent)?);
         set(path, AVAILABILITY, &percent.to_string())?;
@@ -113,13 +166,6 @@ fn remove(path: &Path, name: &str) -> Result<(), Failure> {
     let code = unsafe { libc::removexattr(at.as_ptr(), name.as_ptr()) };
     let error = io::Error::last_os_error();
     if code == 0 || error.raw_os_error() == Some(libc::ENODATA) { Ok(()) } else { Err(explained(path, "none", &error)) }
-}
-
-fn unset(path: &Path) -> Result<(), Failure> {
-    let (at, name) = words(path, REDUNDANCY)?;
-    // SAFETY: both strings end with a NUL.
-    let code = unsafe { libc::removexattr(at.as_ptr(), name.as_ptr()) };
-    if code == 0 { Ok(()) } else { Err(explained(path, "none", &io::Error::last_os_error())) }
 }
 
 fn words(path: &Path, name: &str) -> Result<(CString, CString), Failure> {

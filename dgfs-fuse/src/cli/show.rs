@@ -235,16 +235,25 @@ fn info_text(value: &Value) -> String {
     for chunk in items(value, "/chunks") {
         let servers: Vec<_> = items(chunk, "/servers").iter().map(|server| text(server, "")).collect();
         lines.push(format!(
-            "chunk      [{}] {} {} version {}, {} bytes on {}",
+            "chunk      [{}] {} {} version {}, {} bytes on {}{}",
             text(chunk, "/index"),
             text(chunk, "/chunk"),
             text(chunk, "/class"),
             text(chunk, "/version"),
             text(chunk, "/len"),
-            servers.join(", ")
+            servers.join(", "),
+            stored_text(chunk)
         ));
     }
     lines.join("\n") + "\n"
+}
+
+/// What the copies or shards of a chunk take, where they are compressed.
+fn stored_text(chunk: &Value) -> String {
+    let copies = items(chunk, "/stored");
+    let Some(first) = copies.iter().find(|copy| text(copy, "/compression") != "none") else { return String::new() };
+    let bytes: u64 = copies.iter().filter_map(|copy| copy.pointer("/disk_bytes")?.as_u64()).sum();
+    format!("; {}: {bytes} bytes on their disks", text(first, "/compression"))
 }
 
 #[cfg(test)]
@@ -257,7 +266,11 @@ mod tests {
     fn a_file_is_shown_with_its_chunks_and_servers() {
         let value = json!({ "ino": 5, "size": 9, "allocated": 9, "data_version": 2, "inline": false,
             "chunks": [{ "index": 0, "chunk": 7, "class": "r2", "version": 8, "len": 9, "servers": ["1 (a)", "2 (b)"] }] });
-        assert!(info_text(&value).contains("[0] 7 r2 version 8, 9 bytes on 1 (a), 2 (b)"), "{}", info_text(&value));
+        assert!(info_text(&value).contains("[0] 7 r2 version 8, 9 bytes on 1 (a), 2 (b)\n"), "{}", info_text(&value));
+        let copy = |bytes: u32| json!({ "server": 1, "compression": "lz4", "data_bytes": 9, "disk_bytes": bytes });
+        let mut packed = value;
+        packed["chunks"][0]["stored"] = json!([copy(100), copy(28)]);
+        assert!(info_text(&packed).contains("2 (b); lz4: 128 bytes on their disks\n"), "{}", info_text(&packed));
     }
 
     #[test]

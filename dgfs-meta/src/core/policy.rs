@@ -1,9 +1,10 @@
-//! Policies: which class the data of a directory have.
+//! Policies: which class the data of a directory have, and what they are compressed with.
 //!
 //! Kept as extended attributes of directories, inherited by everything below that has none of its own; a second copy in the
 //! settings row makes them known without looking. `dgfs.policy.redundancy` names the class of new data,
 //! `dgfs.policy.availability` a target in percent from which the class follows; while `dgfs.policy.apply` is set beside one of
-//! them, old data are moved to it. Never moves data itself: storage daemons ask and do.
+//! them, old data are moved to it. `dgfs.policy.compression` and `dgfs.policy.apply.compression` are independent of them.
+//! Never moves data itself: storage daemons ask and do.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use dgfs_proto::attr::FileKind;
 use dgfs_proto::availability::{self, Choice};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::{Class, Shape};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::{CLASSES_MAX, CODED_BYTES_MIN, POLICIES_MAX};
 use dgfs_proto::meta::{Commit, LiveQuery, Mutation, NewContent};
@@ -24,6 +26,8 @@ use crate::rows::{SettingsRow, key};
 
 const REDUNDANCY: &[u8] = b"dgfs.policy.redundancy";
 const APPLY: &[u8] = b"dgfs.policy.apply";
+const COMPRESSION: &[u8] = b"dgfs.policy.compression";
+const APPLY_COMPRESSION: &[u8] = b"dgfs.policy.apply.compression";
 const AVAILABILITY: &[u8] = b"dgfs.policy.availability";
 /// Targets are kept in billionths.
 const BILLION: u32 = 1_000_000_000;
@@ -32,27 +36,34 @@ const TARGETS_MS: u64 = 60_000;
 /// Names of our own begin so; no others of them can be set.
 const PREFIX: &[u8] = b"dgfs.";
 
-/// A policy and where it comes from.
+/// What holds for the data of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) class: Class,
     /// Old data follow it, too.
     pub(crate) applied: bool,
+    pub(crate) compression: Compression,
+    /// Old data are compressed so, too.
+    pub(crate) recompress: bool,
 }
 
-/// The policy of an inode: its own, or of the nearest directory above that has one, or the volume's.
+/// The policy of an inode, for the class and for the compression each: its own, or of the nearest directory above that has one,
+/// or the volume's.
 pub(crate) fn policy_of(tx: &mut Tx<'_>, settings: &SettingsRow, ino: Ino) -> Step<Policy> {
-    let of_volume = Policy { class: settings.class, applied: false };
-    if settings.classes.is_empty() {
-        return Ok(of_volume);
-    }
+    let mut policy =
+        Policy { class: settings.class, applied: false, compression: Compression::None, recompress: false };
+    let (mut class_known, mut compression_known) = (settings.classes.is_empty(), settings.compressions.is_empty());
     let mut at = ino;
     loop {
-        if let Some(class) = settings.classes.get(&at) {
-            return Ok(Policy { class: *class, applied: settings.applied.contains(&at) });
+        if let Some(class) = settings.classes.get(&at).filter(|_| !class_known) {
+            (policy.class, policy.applied, class_known) = (*class, settings.applied.contains(&at), true);
         }
-        if at == Ino::ROOT {
-            return Ok(of_volume);
+        if let Some(compression) = settings.compressions.get(&at).filter(|_| !compression_known) {
+            policy.compression = *compression;
+            (policy.recompress, compression_known) = (settings.recompressed.contains(&at), true);
+        }
+        if at == Ino::ROOT || (class_known && compression_known) {
+            return Ok(policy);
         }
         let row = tx.live_inode(at)?;
         at = match row.attr.kind {
@@ -67,22 +78,44 @@ pub(crate) fn policy_of(tx: &mut Tx<'_>, settings: &SettingsRow, ino: Ino) -> St
     }
 }
 
-/// The class that a stored version should be moved to, if any.
-pub(crate) fn wanted_class(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQuery) -> Step<Option<Class>> {
+/// What the file that a held version was written for has there, if it is this version still.
+fn slot_of(tx: &mut Tx<'_>, held: &LiveQuery) -> Step<Option<ChunkRef>> {
     let slot = match tx.slot(held.owner, held.index) {
         Err(Stop::Refused(_)) => return Ok(None),
         other => other?,
     };
-    let is_held = |slot: &ChunkRef| slot.chunk == held.id.chunk.whole() && slot.version == held.id.version;
-    let Some(slot) = slot.filter(is_held) else { return Ok(None) };
+    Ok(slot.filter(|slot| slot.chunk == held.id.chunk.whole() && slot.version == held.id.version))
+}
+
+/// As [`policy_of`]; none when the inode is gone.
+fn policy_of_held(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQuery) -> Step<Option<Policy>> {
+    match policy_of(tx, settings, held.owner) {
+        Err(Stop::Refused(_)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// What a stored version is to be compressed with, where that was asked for.
+pub(crate) fn wanted_compression(
+    tx: &mut Tx<'_>,
+    settings: &SettingsRow,
+    held: &LiveQuery,
+) -> Step<Option<Compression>> {
+    if slot_of(tx, held)?.is_none() {
+        return Ok(None);
+    }
+    let policy = policy_of_held(tx, settings, held)?;
+    Ok(policy.filter(|policy| policy.recompress).map(|policy| policy.compression))
+}
+
+/// The class that a stored version should be moved to, if any.
+pub(crate) fn wanted_class(tx: &mut Tx<'_>, settings: &SettingsRow, held: &LiveQuery) -> Step<Option<Class>> {
+    let Some(slot) = slot_of(tx, held)? else { return Ok(None) };
     // A version that several slots refer to would be stored once for each.
     if tx.shared_count(slot.version)?.is_some() {
         return Ok(None);
     }
-    let policy = match policy_of(tx, settings, held.owner) {
-        Err(Stop::Refused(_)) => return Ok(None),
-        other => other?,
-    };
+    let Some(policy) = policy_of_held(tx, settings, held)? else { return Ok(None) };
     let has = slot.chunk.class();
     let is_coded = matches!(policy.class.shape(), Shape::Coded { .. });
     let wanted = if is_coded && slot.len < CODED_BYTES_MIN { policy.class.as_copies() } else { policy.class };
@@ -144,6 +177,11 @@ fn target_in(value: &[u8]) -> Result<u32, Status> {
     if plausible { Ok((percent * f64::from(BILLION / 100)).round() as u32) } else { Err(Status::Invalid) }
 }
 
+fn compression_in(value: &[u8]) -> Result<Compression, Status> {
+    let text = std::str::from_utf8(value).map_err(|_| Status::Invalid)?;
+    text.trim_end().parse().map_err(|_| Status::Invalid)
+}
+
 fn class_in(value: &[u8]) -> Result<Class, Status> {
     let text = std::str::from_utf8(value).map_err(|_| Status::Invalid)?;
     text.trim_end().parse().map_err(|_| Status::Invalid)
@@ -158,7 +196,14 @@ impl Core {
         }
         let class = match name.as_slice() {
             APPLY if self.settings.classes.contains_key(ino) => return Ok(()),
-            APPLY => return Err(Status::Invalid),
+            APPLY_COMPRESSION if self.settings.compressions.contains_key(ino) => return Ok(()),
+            APPLY | APPLY_COMPRESSION => return Err(Status::Invalid),
+            COMPRESSION => {
+                let _compression = compression_in(value)?;
+                let is_new = !self.settings.compressions.contains_key(ino);
+                let is_full = is_new && self.settings.compressions.len() >= POLICIES_MAX;
+                return if is_full { Err(Status::NoSpace) } else { Ok(()) };
+            }
             REDUNDANCY => class_in(value)?,
             AVAILABILITY => self.class_for_target(target_in(value)?).map_err(|_| Status::Range)?.class,
             _ => return Err(Status::NotSupported),
@@ -197,6 +242,16 @@ impl Core {
                     self.settings_mut().applied.insert(*ino);
                     self.store_settings();
                 }
+                COMPRESSION => {
+                    if let Ok(compression) = compression_in(value) {
+                        self.settings_mut().compressions.insert(*ino, compression);
+                        self.store_settings();
+                    }
+                }
+                APPLY_COMPRESSION => {
+                    self.settings_mut().recompressed.insert(*ino);
+                    self.store_settings();
+                }
                 _ => {}
             }
         }
@@ -209,6 +264,8 @@ impl Core {
                     settings.targets.remove(ino).is_some() && settings.classes.remove(ino).is_some()
                 }
                 APPLY => self.settings_mut().applied.remove(ino),
+                COMPRESSION => self.settings_mut().compressions.remove(ino).is_some(),
+                APPLY_COMPRESSION => self.settings_mut().recompressed.remove(ino),
                 _ => false,
             };
             if removed {
@@ -271,10 +328,17 @@ impl Core {
 
     /// An inode is gone, and its policy with it.
     pub(crate) fn forget_policy(&mut self, ino: Ino) {
-        if !self.settings.classes.contains_key(&ino) && !self.settings.applied.contains(&ino) {
+        let had = &self.settings;
+        let had_any = had.classes.contains_key(&ino)
+            || had.applied.contains(&ino)
+            || had.compressions.contains_key(&ino)
+            || had.recompressed.contains(&ino);
+        if !had_any {
             return;
         }
         let settings = self.settings_mut();
+        settings.compressions.remove(&ino);
+        settings.recompressed.remove(&ino);
         settings.applied.remove(&ino);
         settings.targets.remove(&ino);
         settings.classes.remove(&ino);

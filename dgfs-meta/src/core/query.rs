@@ -12,7 +12,7 @@ use dgfs_proto::status::Status;
 use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
 use crate::core::ops::xattr;
-use crate::core::policy;
+use crate::core::policy::{self, Policy};
 use crate::core::tx::{LoadedRange, Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome};
 use crate::engine::{RowRange, Table};
@@ -42,7 +42,7 @@ impl Core {
         let answer = match query {
             Query::Policy(ino) => {
                 let policy = policy::policy_of(&mut tx, settings, *ino);
-                policy.map(|policy| MetaReply::Policy { class: policy.class })
+                policy.map(|Policy { class, compression, .. }| MetaReply::Policy { class, compression })
             }
             _ => ask(&mut tx, query),
         };

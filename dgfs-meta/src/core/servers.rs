@@ -62,6 +62,7 @@ impl Core {
             ServerRequest::Beat { .. } => self.server_beat(now, request, durable),
             ServerRequest::CheckLive(questions) => self.check_live(now, questions),
             ServerRequest::CheckMoves(questions) => self.check_moves(now, questions),
+            ServerRequest::CheckCompression(questions) => self.check_compression(now, questions),
             ServerRequest::Numbers { count } => self.numbers_for_moves(*count),
             ServerRequest::Move { owner, index, from, to, allocated } => {
                 let moved = self.run(now, None, |tx| policy::move_slot(tx, (*owner, *index), *from, (*to, *allocated)));
@@ -107,7 +108,8 @@ impl Core {
         let ticket = self.store_cluster();
         self.garbage_collected(*id, collected);
         let garbage = self.hand_out_garbage(*id, durable);
-        Outcome::Answer { reply: MetaReply::Beat { epoch: self.cluster.epoch(), garbage }, ticket }
+        let (epoch, policies) = (self.cluster.epoch(), self.settings.policies);
+        Outcome::Answer { reply: MetaReply::Beat { epoch, policies, garbage }, ticket }
     }
 
     /// Time passes for the cluster.
@@ -176,6 +178,21 @@ impl Core {
     }
 
     fn check_moves(&mut self, now: Timestamp, questions: &[LiveQuery]) -> Outcome {
+        self.check_held(now, questions, policy::wanted_class, MetaReply::Moves)
+    }
+
+    fn check_compression(&mut self, now: Timestamp, questions: &[LiveQuery]) -> Outcome {
+        self.check_held(now, questions, policy::wanted_compression, MetaReply::Compressions)
+    }
+
+    /// Asks the policies about each of these versions.
+    fn check_held<T>(
+        &mut self,
+        now: Timestamp,
+        questions: &[LiveQuery],
+        ask: fn(&mut Tx<'_>, &SettingsRow, &LiveQuery) -> Step<Option<T>>,
+        answer: fn(Vec<Option<T>>) -> MetaReply,
+    ) -> Outcome {
         if questions.len() > LIST_MAX {
             return refused(Status::Malformed);
         }
@@ -183,10 +200,10 @@ impl Core {
         let asked = self.run(now, None, |tx| {
             let keys: Vec<_> = questions.iter().map(|question| key::slots(question.owner, question.index)).collect();
             tx.want(&keys)?;
-            questions.iter().map(|question| policy::wanted_class(tx, &settings, question)).collect()
+            questions.iter().map(|question| ask(tx, &settings, question)).collect()
         });
         match asked {
-            Ok((classes, ticket, _)) => Outcome::Answer { reply: MetaReply::Moves(classes), ticket },
+            Ok((answers, ticket, _)) => Outcome::Answer { reply: answer(answers), ticket },
             Err(Stop::Need(need)) => Outcome::Need(need),
             Err(Stop::Refused(status)) => refused(status),
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::attr::{Attr, TreeStat};
 use crate::chunk::{ChunkRef, Upkeep};
 use crate::class::Class;
+use crate::compression::Compression;
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
@@ -238,6 +239,8 @@ pub enum MetaReply {
     Beat {
         /// The map now.
         epoch: Epoch,
+        /// The change of policies now.
+        policies: u64,
         /// Versions to drop.
         garbage: Vec<GarbageItem>,
     },
@@ -262,10 +265,12 @@ pub enum MetaReply {
         /// The map now.
         epoch: Epoch,
     },
-    /// The class that new chunks get.
+    /// What new data of an inode follow.
     Policy {
-        /// The class.
+        /// The class of new chunks.
         class: Class,
+        /// What becomes of what is written.
+        compression: Compression,
     },
     /// Storage servers.
     Servers(Vec<ServerStatus>),
@@ -273,4 +278,6 @@ pub enum MetaReply {
     Denied(String),
     /// One answer for each question: the class that the version should be moved to.
     Moves(Vec<Option<Class>>),
+    /// One answer for each question: what the version should be compressed with; none: it stays as it is.
+    Compressions(Vec<Option<Compression>>),
 }

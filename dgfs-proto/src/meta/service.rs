@@ -96,6 +96,9 @@ pub enum ServerRequest {
     /// Which of these versions should be stored in another class, by the policy of today? At most
     /// [`crate::limits::LIST_MAX`].
     CheckMoves(Vec<LiveQuery>),
+    /// What are these versions to be compressed with, where old data are to follow the policy of today? At most
+    /// [`crate::limits::LIST_MAX`].
+    CheckCompression(Vec<LiveQuery>),
     /// Numbers for chunks and versions that this server makes in the course of such moves.
     Numbers {
         /// How many of each, at most 4,096.

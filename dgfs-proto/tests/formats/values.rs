@@ -1,14 +1,15 @@
 //! One value of every message, with numbers of every size.
 //!
 //! The names are found by exhaustive matches: a new variant does not compile before it has a name here; give it a value in
-//! the list below it, too, and a line in `golden/v2.txt`.
+//! the list below it, too, and a line in `golden/v3.txt`.
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
     ChunkCall, ChunkRef, ChunkReply, ChunkRequest, DataRange, HeldVersion, Patch, PatchKind, Put, PutBase,
-    PutDurability, StoreStatus, Upkeep, VersionId,
+    PutDurability, StoreStatus, StoredVersion, Upkeep, VersionId,
 };
 use dgfs_proto::class::Class;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Partition, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
@@ -100,6 +101,7 @@ fn upkeep() -> Upkeep {
         fetched_bytes: 3,
         not_found: 4,
         healed: 5,
+        recompressed: 12,
         scrubbed_bytes: 6,
         scrub_errors: 7,
         scrubbed_at: 1_700_000_000,
@@ -291,6 +293,7 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Server(ServerRequest::Beat { .. }) => "server-beat".to_owned(),
         MetaRequest::Server(ServerRequest::CheckLive(_)) => "server-check-live".to_owned(),
         MetaRequest::Server(ServerRequest::CheckMoves(_)) => "server-check-moves".to_owned(),
+        MetaRequest::Server(ServerRequest::CheckCompression(_)) => "server-check-compression".to_owned(),
         MetaRequest::Server(ServerRequest::Numbers { .. }) => "server-numbers".to_owned(),
         MetaRequest::Server(ServerRequest::Move { .. }) => "server-move".to_owned(),
         MetaRequest::Admin(AdminRequest::Status) => "admin-status".to_owned(),
@@ -370,6 +373,7 @@ fn requests() -> Vec<MetaRequest> {
         MetaRequest::Server(beat),
         MetaRequest::Server(ServerRequest::CheckLive(vec![live])),
         MetaRequest::Server(ServerRequest::CheckMoves(vec![live, live])),
+        MetaRequest::Server(ServerRequest::CheckCompression(vec![live])),
         MetaRequest::Server(ServerRequest::Numbers { count: 4096 }),
         MetaRequest::Server(ServerRequest::Move {
             owner: ino(2),
@@ -438,6 +442,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Denied(_) => "denied".to_owned(),
         MetaReply::Live(_) => "live".to_owned(),
         MetaReply::Moves(_) => "moves".to_owned(),
+        MetaReply::Compressions(_) => "compressions".to_owned(),
         MetaReply::Status(_) => "status".to_owned(),
         MetaReply::Inodes(_) => "inodes".to_owned(),
         MetaReply::Log { .. } => "log".to_owned(),
@@ -552,13 +557,18 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Map(Some(map())),
         MetaReply::Volume(volume()),
         MetaReply::Joined { id: ServerId(2), chunk_bytes: 4 << 20, epoch: Epoch(9) },
-        MetaReply::Beat { epoch: Epoch(9), garbage: vec![GarbageItem { number: 4, id: version_id() }] },
+        MetaReply::Beat {
+            epoch: Epoch(9),
+            policies: 70_000,
+            garbage: vec![GarbageItem { number: 4, id: version_id() }],
+        },
         MetaReply::Alive { epoch: Epoch(9) },
-        MetaReply::Policy { class: Class::coded(8, 3).unwrap() },
+        MetaReply::Policy { class: Class::coded(8, 3).unwrap(), compression: Compression::Zstd },
         MetaReply::Servers(vec![server_status()]),
         MetaReply::Denied("no".to_owned()),
         MetaReply::Live(vec![true, false]),
         MetaReply::Moves(vec![None, Some(Class::SINGLE)]),
+        MetaReply::Compressions(vec![None, Some(Compression::None), Some(Compression::Lz4)]),
         MetaReply::Status(meta_status()),
         MetaReply::Inodes(vec![InodeChunks { attr: attr(), chunks: vec![(7, chunk_ref())] }]),
         MetaReply::Log { events: changes().into_iter().map(event).collect(), head: Seq(99) },
@@ -583,6 +593,7 @@ fn chunk_request_name(request: &ChunkRequest) -> &'static str {
         ChunkRequest::Drop(_) => "drop",
         ChunkRequest::Export(_) => "export",
         ChunkRequest::Repair(_) => "repair",
+        ChunkRequest::Stored(_) => "stored",
     }
 }
 
@@ -597,6 +608,7 @@ pub(crate) fn chunk_calls() -> Vec<(String, ChunkCall)> {
             owner: ino(2),
             index: 1 << 33,
             durability,
+            compression: Compression::Lz4,
             patches: vec![
                 Patch { offset: 0, len: 16_385, kind: PatchKind::Data { crcs: vec![1, u32::MAX] } },
                 Patch { offset: 70_000, len: 5, kind: PatchKind::Zero },
@@ -615,6 +627,7 @@ pub(crate) fn chunk_calls() -> Vec<(String, ChunkCall)> {
         ChunkRequest::Drop(vec![id]),
         ChunkRequest::Export(id),
         ChunkRequest::Repair(vec![id]),
+        ChunkRequest::Stored(vec![id]),
     ];
     let call = |request| ChunkCall { request_id: u64::MAX, map_epoch: Epoch(9), session: SessionId::new(5), request };
     numbered(requests.into_iter().map(|request| (chunk_request_name(&request).to_owned(), call(request))).collect())
@@ -631,6 +644,7 @@ fn chunk_reply_name(reply: &ChunkReply) -> &'static str {
         ChunkReply::Held(_) => "held",
         ChunkReply::Status(_) => "status",
         ChunkReply::Refused(_) => "refused",
+        ChunkReply::Stored(_) => "stored",
     }
 }
 
@@ -643,6 +657,7 @@ pub(crate) fn chunk_replies() -> Vec<(String, ChunkReply)> {
         used_bytes: 1 << 30,
         free_bytes: 1 << 40,
         live_bytes: 5,
+        record_bytes: 1 << 20,
         versions: 6,
         segments: 7,
         puts: 8,
@@ -664,13 +679,18 @@ pub(crate) fn chunk_replies() -> Vec<(String, ChunkReply)> {
         ChunkReply::Exported {
             owner: ino(2),
             index: 6,
+            compression: Compression::Zstd,
             patches: vec![Patch { offset: 1, len: 2, kind: PatchKind::Data { crcs: vec![u32::MAX] } }],
         },
         ChunkReply::OldMap(map()),
         ChunkReply::Done,
         ChunkReply::Held(vec![HeldVersion { id: version_id(), allocated: 5, owner: ino(2), index: 6 }]),
-        ChunkReply::Status(status),
+        ChunkReply::Status(Box::new(status)),
         ChunkReply::Refused(Status::Corrupt),
+        ChunkReply::Stored(vec![
+            None,
+            Some(StoredVersion { compression: Compression::Zstd, data_bytes: 70_000, disk_bytes: 12_800 }),
+        ]),
     ];
     numbered(replies.into_iter().map(|reply| (chunk_reply_name(&reply).to_owned(), reply)).collect())
 }

@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dgfs_proto::chunk::{Patch, PatchKind, Put, PutDurability, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ChunkId, Ino};
 use dgfs_proto::status::Status;
 
 use super::Store;
 use super::put::checksums;
+use crate::cache::Record;
 use crate::index::{Entry, State};
 use crate::pieces;
 use crate::read::Fault;
@@ -27,6 +29,8 @@ pub struct Whole {
     pub owner: Ino,
     /// Which chunk of that inode.
     pub index: u64,
+    /// What it is compressed with where it lies.
+    pub compression: Compression,
     /// Data patches, in order.
     pub patches: Vec<Patch>,
     /// Their bytes, joined.
@@ -55,7 +59,7 @@ impl Whole {
         Bytes::from(bytes)
     }
 
-    fn as_put(&self, id: VersionId) -> Put {
+    pub(super) fn as_put(&self, id: VersionId) -> Put {
         Put {
             chunk: id.chunk,
             base: None,
@@ -63,6 +67,7 @@ impl Whole {
             owner: self.owner,
             index: self.index,
             durability: PutDurability::Handed,
+            compression: self.compression,
             patches: self.patches.clone(),
         }
     }
@@ -78,12 +83,15 @@ impl Store {
     }
 
     fn try_export(&self, id: VersionId) -> Result<Whole, Fault> {
-        let record = self.live_record(id)?;
+        self.with_live(id, |record| self.export_record(id, record))
+    }
+
+    fn export_record(&self, id: VersionId, record: &Record) -> Result<Whole, Fault> {
         let entry = self.shelf.table.get(id)?.ok_or(Fault::NoVersion)?;
         let runs = pieces::consolidated_runs(&record.manifest.pieces);
         let mut body = Vec::with_capacity(runs.iter().map(|run| run.len as usize).sum());
         for run in &runs {
-            body.extend_from_slice(&self.shelf.read_range(id, &record, run.offset, run.len)?);
+            body.extend_from_slice(&self.shelf.read_range(id, record, run.offset, run.len)?);
         }
         let mut crcs = checksums(&runs, &body).into_iter();
         let patch = |run: &crate::record::Run| {
@@ -96,7 +104,8 @@ impl Store {
         };
         let patches = runs.iter().map(patch).collect();
         let owner = Ino::new(entry.owner).ok_or(Fault::NoVersion)?;
-        Ok(Whole { owner, index: entry.index, patches, body: Bytes::from(body) })
+        let compression = record.manifest.compression;
+        Ok(Whole { owner, index: entry.index, compression, patches, body: Bytes::from(body) })
     }
 
     /// Keeps a version that another server exported; handed to the operating system. Bytes of data in it.
@@ -104,7 +113,7 @@ impl Store {
     /// # Errors
     /// As [`Self::put`]; `Stale` for a version that was dropped here a moment ago.
     pub fn import(&self, id: VersionId, whole: &Whole) -> Result<u32, Status> {
-        self.make(&whole.as_put(id), &whole.body).map(|(allocated, _)| allocated)
+        self.make(&whole.as_put(id), &whole.body, None).map(|(allocated, _)| allocated)
     }
 
     /// Was it dropped while versions that show its data stay? What moves away goes with all versions of its chunk.
@@ -147,7 +156,7 @@ impl Store {
         };
         let manifest = pieces::overlay(id.version, None, &put.patches);
         self.shelf.cache.remove(id);
-        let _allocated = self.append(&put, manifest, &whole.body, Some(&old))?;
+        let _allocated = self.append(&put, manifest, &whole.body, None, Some(&old))?;
         Ok(true)
     }
 

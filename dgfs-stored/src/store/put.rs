@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dgfs_proto::chunk::{Patch, PatchKind, Put, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::limits::{CHECKSUM_BLOCK_BYTES, CHUNK_BYTES_MAX, PATCHES_MAX};
 use dgfs_proto::status::Status;
 
 use super::Store;
 use crate::cache::Record;
+use crate::frames::{Packed, pack};
 use crate::index::{Entry, State};
 use crate::pieces;
 use crate::read::Fault;
@@ -28,10 +30,15 @@ impl Store {
     /// `Malformed` (a bound or the order of patches), `Corrupt` (the body does not match its
     /// checksums), `NoVersion` (no such base), `NoSpace`, `Busy`, `Stale` (the version was dropped), `Io`.
     pub fn put(&self, put: &Put, body: &Bytes) -> Result<u32, Status> {
+        self.put_packed(put, body, None)
+    }
+
+    /// As [`Self::put`], with what [`pack_body`] made of the body before.
+    pub(crate) fn put_packed(&self, put: &Put, body: &Bytes, packed: Option<Packed>) -> Result<u32, Status> {
         if put.patches.len() > PATCHES_MAX {
             return Err(Status::Malformed);
         }
-        let (allocated, made) = self.make(put, body)?;
+        let (allocated, made) = self.make(put, body, packed)?;
         if !made {
             return Ok(allocated);
         }
@@ -46,7 +53,7 @@ impl Store {
 
     /// As [`Self::put`], uncounted and of as many patches as a record has runs: a copy of what another server holds. False when
     /// it was held already.
-    pub(super) fn make(&self, put: &Put, body: &Bytes) -> Result<(u32, bool), Status> {
+    pub(super) fn make(&self, put: &Put, body: &Bytes, packed: Option<Packed>) -> Result<(u32, bool), Status> {
         check_shape(put, body)?;
         if !matches_checksums(&put.patches, body) {
             tracing::warn!(chunk = %put.chunk, version = %put.version, "a put was refused: its bytes do not match its checksums");
@@ -70,9 +77,9 @@ impl Store {
         let manifest = self.overlay_base(id, put)?;
         let allocated = if pieces::wants_consolidation(&manifest) {
             let (manifest, data) = self.consolidate(id, &manifest, body)?;
-            self.append(put, manifest, &data, None)?
+            self.append(put, manifest, &data, None, None)?
         } else {
-            self.append(put, manifest, body, None)?
+            self.append(put, manifest, body, packed, None)?
         };
         Ok((allocated, true))
     }
@@ -118,15 +125,22 @@ impl Store {
         Ok((pieces::whole(id.version, runs, crcs), data))
     }
 
-    /// Writes a version's record; `old` is the entry that it replaces.
+    /// Writes a version's record; `old` is the entry that it replaces. Data that are to be compressed and are not yet, are here.
     pub(super) fn append(
         &self,
         put: &Put,
         manifest: Manifest,
         data: &[u8],
+        packed: Option<Packed>,
         old: Option<&Entry>,
     ) -> Result<u32, Status> {
         let id = VersionId { chunk: put.chunk, version: put.version };
+        let packed = packed.or_else(|| pack_runs(put.compression, &manifest.runs, data));
+        let (manifest, packed) = match packed {
+            None => (manifest, None),
+            Some(Packed { compression, frames, data }) => (Manifest { compression, frames, ..manifest }, Some(data)),
+        };
+        let data = packed.as_deref().unwrap_or(data);
         let facts = Facts {
             id,
             base: put.base.map_or((0, 0), |base| (base.version.get(), base.len)),
@@ -148,6 +162,7 @@ impl Store {
             place,
             data_len: manifest.data_len(),
             allocated: manifest.allocated(),
+            compression: manifest.compression,
             owner: facts.owner,
             index: facts.index,
             put_at: facts.put_at,
@@ -158,6 +173,18 @@ impl Store {
         self.shelf.cache.insert(id, &Arc::new(Record::new(place, data_at, manifest, true)));
         self.maintenance.wrote(total);
         Ok(entry.allocated)
+    }
+}
+
+/// The body of a put as it is to lie on the disk; none when it lies there as it is.
+pub(crate) fn pack_body(put: &Put, body: &[u8]) -> Option<Packed> {
+    pack_runs(put.compression, &pieces::runs_of(&put.patches), body)
+}
+
+fn pack_runs(compression: Compression, runs: &[Run], data: &[u8]) -> Option<Packed> {
+    match compression {
+        Compression::None => None,
+        Compression::Lz4 | Compression::Zstd => Some(pack(compression, runs, data)),
     }
 }
 

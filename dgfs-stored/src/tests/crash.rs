@@ -65,7 +65,28 @@ fn write_for_ever(store: &Store, round: u64, thread: u64, synced: bool) {
     }
 }
 
-fn say(line: &str) {
+/// Of a child process.
+pub(super) fn child_directory() -> Option<PathBuf> {
+    std::env::var_os(DIRECTORY).map(PathBuf::from)
+}
+
+/// Starts a child process and kills it when it has said so much.
+pub(super) fn killed_child(test: &str, directory: &Path, lines: u64) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    let mut child = command.env(DIRECTORY, directory).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        said += u64::from(line.ends_with(';'));
+        if said == lines {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(said >= lines, "{test} ended early");
+}
+
+pub(super) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("\n{line};\n").as_bytes()).unwrap();
     out.flush().unwrap();
@@ -158,15 +179,15 @@ fn kill_and_a_lost_index_lose_no_acknowledged_put() {
 }
 
 /// An ext4 file system over a loop device.
-struct LoopDisk {
+pub(super) struct LoopDisk {
     image: PathBuf,
-    mount: PathBuf,
+    pub(super) mount: PathBuf,
     _directory: TestDir,
 }
 
 impl LoopDisk {
     /// None where this process may not mount.
-    fn new(megabytes: u64) -> Option<Self> {
+    pub(super) fn new(megabytes: u64) -> Option<Self> {
         let directory = TestDir::new();
         let (image, mount) = (directory.path().join("image"), directory.path().join("mount"));
         std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
@@ -186,7 +207,7 @@ impl LoopDisk {
     }
 
     /// What is neither written nor journalled is gone.
-    fn lose_power(&self) {
+    pub(super) fn lose_power(&self) {
         use std::os::fd::AsRawFd;
         const FS_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
         const NO_LOG_FLUSH: u32 = 2;

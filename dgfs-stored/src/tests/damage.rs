@@ -12,7 +12,7 @@ use super::{Random, TestDir, id, open, put, read, reopen};
 use crate::identity::Identity;
 use crate::store::Store;
 
-fn flip(path: &Path, offset: u64) {
+pub(super) fn flip(path: &Path, offset: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ServerId, Uuid};
 
 use super::{Random, TestDir, id};
@@ -44,12 +45,23 @@ fn tables() -> Manifest {
         ],
         runs: vec![Run { offset: 5000, len: 18_000 }, Run { offset: 100_000, len: 1000 }],
         crcs: vec![1, u32::MAX, 3],
+        compression: Compression::None,
+        frames: Vec::new(),
     }
+}
+
+fn packed_tables() -> Manifest {
+    Manifest { compression: Compression::Zstd, frames: vec![2000, 900], ..tables() }
 }
 
 fn entry(state: State) -> Entry {
     let (data_len, allocated) = (19_000, 24_000);
-    Entry { state, place: PLACE, data_len, allocated, owner: 2, index: 1 << 33, put_at: 1_700_000_000 }
+    let compression = Compression::None;
+    Entry { state, place: PLACE, data_len, allocated, compression, owner: 2, index: 1 << 33, put_at: 1_700_000_000 }
+}
+
+fn packed_entry() -> Entry {
+    Entry { compression: Compression::Lz4, ..entry(State::Live) }
 }
 
 fn identity() -> Identity {
@@ -74,6 +86,7 @@ fn written() -> BTreeMap<String, Vec<u8>> {
     counters.save(directory.path()).unwrap();
     let named = [
         ("record-head", head),
+        ("record-head-packed", encode_head(&facts(), &packed_tables(), PLACE, SALT)),
         ("header-needed", header.turned(Kind::Needed, PLACE, SALT).to_vec()),
         ("header-dead", header.turned(Kind::Dead, PLACE, SALT).to_vec()),
         ("mark", file("checkpoint")),
@@ -84,6 +97,7 @@ fn written() -> BTreeMap<String, Vec<u8>> {
         ("index-live", entry(State::Live).encode()),
         ("index-needed", entry(State::Needed).encode()),
         ("index-dead", entry(State::Dead).encode()),
+        ("index-packed", packed_entry().encode()),
     ];
     named.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
@@ -128,6 +142,10 @@ fn the_bytes_of_version_1_are_read_as_what_was_written() {
     let header = head_of(&kept["record-head"]).expect(REMEDY);
     assert_eq!((header.kind, header.facts, header.total), (Kind::Version, facts(), PLACE.total), "{REMEDY}");
     assert_eq!(decode_tables(&header, &kept["record-head"][HEADER_BYTES..]), Some(tables()), "{REMEDY}");
+    let packed = head_of(&kept["record-head-packed"]).expect(REMEDY);
+    assert_eq!((packed.stored_len, packed.compression), (2900, Compression::Zstd), "{REMEDY}");
+    assert_eq!(decode_tables(&packed, &kept["record-head-packed"][HEADER_BYTES..]), Some(packed_tables()), "{REMEDY}");
+    assert_eq!(Entry::decode(&kept["index-packed"]), Some(packed_entry()), "{REMEDY}");
     for (name, kind) in [("header-needed", Kind::Needed), ("header-dead", Kind::Dead)] {
         let mut turned = header;
         turned.kind = kind;
@@ -188,7 +206,8 @@ fn damaged_bytes_are_refused_or_read_within_their_bounds() {
     let (mut tried, mut heads, mut manifests) = (0_u64, 0_u64, 0_u64);
     while Instant::now() < until {
         tried += 1;
-        let head = damaged_head(&kept["record-head"], &mut random);
+        let golden = ["record-head", "record-head-packed"][random.below(2) as usize];
+        let head = damaged_head(&kept[golden], &mut random);
         if let Some(header) = head_of(&head) {
             heads += 1;
             assert!(header.data_at() as usize <= 64 << 10, "{header:?}");
@@ -203,7 +222,8 @@ fn damaged_bytes_are_refused_or_read_within_their_bounds() {
             damage(&mut bytes, &mut random);
             bytes
         };
-        let _ = (Entry::decode(&some("index-live")), decode_key(&some("index-key")));
+        let _ = (Entry::decode(&some("index-live")), Entry::decode(&some("index-packed")));
+        let _ = decode_key(&some("index-key"));
         let _ = manifest::decode(&with_checksum(some("segment-list"), SALT), SALT);
         if tried % 64 == 0 {
             std::fs::write(directory.path().join("checkpoint"), with_checksum(some("mark"), SALT)).unwrap();

@@ -46,13 +46,16 @@ impl FakeMeta {
             ServerRequest::Beat { collected, .. } => {
                 self.beats.send_modify(|beats| *beats += 1);
                 self.collected.send_modify(|all| all.extend(collected));
-                MetaReply::Beat { epoch: Epoch(1), garbage: std::mem::take(&mut self.garbage.lock()) }
+                MetaReply::Beat { epoch: Epoch(1), policies: 0, garbage: std::mem::take(&mut self.garbage.lock()) }
             }
             ServerRequest::CheckLive(questions) => {
                 self.asked.send_modify(|all| all.extend(questions.iter().map(|question| question.id)));
                 MetaReply::Live(questions.iter().map(|question| self.live.contains(&question.id)).collect())
             }
-            ServerRequest::CheckMoves(_) | ServerRequest::Numbers { .. } | ServerRequest::Move { .. } => {
+            ServerRequest::CheckMoves(_)
+            | ServerRequest::CheckCompression(_)
+            | ServerRequest::Numbers { .. }
+            | ServerRequest::Move { .. } => {
                 panic!("a store without a cluster moves nothing: {request:?}")
             }
         }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dgfs_proto::chunk::{Patch, PatchKind, VersionId};
+use dgfs_proto::compression::Compression;
 use dgfs_proto::status::Status;
 
+use super::compression::text;
 use super::{Random, TestDir, data_patch, id, open, put, put_of, read, reopen};
 use crate::record::PIECES_MAX;
 use crate::store::Store;
@@ -36,7 +38,8 @@ fn random_puts_gets_and_drops_read_as_plain_vectors_do() {
                     assert_eq!(store.get(id, 0, 1), Err(Status::NoVersion));
                 }
             }
-            94..97 => store.checkpoint().unwrap(),
+            94..95 => recompress_all(&store, &model, &mut random),
+            95..97 => store.checkpoint().unwrap(),
             97..99 => store.compact().unwrap(),
             _ => store = reopen(store),
         }
@@ -93,17 +96,31 @@ fn random_put(store: &Store, model: &mut Model, random: &mut Random, version: u6
             bytes[from..from + len].fill(0);
             patches.push(Patch { offset, len: u32::try_from(len).unwrap(), kind: PatchKind::Zero });
         } else {
-            let data = random.bytes(len);
+            let data = if random.below(2) == 0 { random.bytes(len) } else { text(random, len) };
             bytes[from..from + len].copy_from_slice(&data);
             patches.push(data_patch(offset, &data));
             body.extend_from_slice(&data);
         }
         at = from + len;
     }
-    let allocated = store.put(&put_of(id, base, patches), &Bytes::from(body)).unwrap();
+    let mut put = put_of(id, base, patches);
+    put.compression = Compression::ALL[random.below(3) as usize];
+    let allocated = store.put(&put, &Bytes::from(body)).unwrap();
     let extents: u32 = store.extents(id).unwrap().iter().map(|range| range.len).sum();
     assert_eq!(allocated, extents);
     model.insert(id, bytes);
+}
+
+/// Gives everything that may have another compression one.
+fn recompress_all(store: &Store, model: &Model, random: &mut Random) {
+    let compression = Compression::ALL[random.below(3) as usize];
+    for id in model.keys() {
+        store.recompress(*id, compression).unwrap();
+    }
+    store.sync_blocking().unwrap();
+    for id in model.keys() {
+        store.settle_chunk(id.chunk).unwrap();
+    }
 }
 
 fn random_get(store: &Store, model: &Model, random: &mut Random) {

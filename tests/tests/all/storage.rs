@@ -5,6 +5,7 @@
 
 mod added;
 mod coded;
+mod compressed;
 mod damaged;
 mod joined;
 mod links;

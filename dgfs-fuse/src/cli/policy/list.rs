@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{AVAILABILITY, REDUNDANCY, canonical, followed_by, own};
+use super::{AVAILABILITY, COMPRESSION, REDUNDANCY, canonical, class_of, compression_of, own};
 use crate::cli::Failure;
 
 /// One directory.
 struct Found {
     path: PathBuf,
-    class: String,
+    class: Option<String>,
+    compression: Option<String>,
     /// Per cent, when the class follows from a target.
     availability: Option<String>,
 }
@@ -21,17 +22,30 @@ struct Found {
 /// Runs the command.
 pub(super) fn run(path: &Path, json: bool) -> Result<(), Failure> {
     let path = canonical(path)?;
-    let (class, from) = followed_by(&path)?;
+    let (class, compression) = (class_of(&path)?, compression_of(&path)?);
     let (found, unread) = below(&path)?;
     if json {
-        let line = |found: &Found| json!({ "path": found.path, "redundancy": found.class, "availability": found.availability });
+        let line = |found: &Found| {
+            json!({ "path": found.path, "redundancy": found.class, "availability": found.availability,
+                    "compression": found.compression })
+        };
         let own: Vec<_> = found.iter().map(line).collect();
-        println!("{}", json!({ "path": path, "redundancy": class, "from": from, "own": own }));
+        println!(
+            "{}",
+            json!({ "path": path, "redundancy": class.word, "from": class.from, "compression": compression.word,
+                    "compression_from": compression.from, "own": own })
+        );
     } else {
-        println!("{class:<10} {} (set for {from})", path.display());
-        for Found { path, class, availability } in found.iter().filter(|found| found.path != path) {
+        let from = if class.from == compression.from {
+            format!("set for {}", class.from)
+        } else {
+            format!("set for {} and {}", class.from, compression.from)
+        };
+        println!("{:<10} {:<5} {} ({from})", class.word, compression.word, path.display());
+        for Found { path, class, compression, availability } in found.iter().filter(|found| found.path != path) {
+            let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
             let why = availability.as_ref().map(|percent| format!(" (for {percent} %)")).unwrap_or_default();
-            println!("{class:<10} {}{why}", path.display());
+            println!("{:<10} {:<5} {}{why}", word(class), word(compression), path.display());
         }
     }
     match unread.as_slice() {
@@ -50,8 +64,10 @@ fn below(top: &Path) -> Result<(Vec<Found>, Vec<String>), Failure> {
     let mut waiting = vec![top.to_owned()];
     while let Some(path) = waiting.pop() {
         let (class, availability) = (own(&path, REDUNDANCY), own(&path, AVAILABILITY));
-        if let Some(class) = class.or_else(|| availability.as_ref().and_then(|_| own(&path, "dgfs.policy"))) {
-            found.push(Found { path: path.clone(), class, availability });
+        let class = class.or_else(|| availability.as_ref().and_then(|_| own(&path, "dgfs.policy")));
+        let compression = own(&path, COMPRESSION);
+        if class.is_some() || compression.is_some() {
+            found.push(Found { path: path.clone(), class, compression, availability });
         }
         match directories(&path, device) {
             Ok(directories) => waiting.extend(directories),

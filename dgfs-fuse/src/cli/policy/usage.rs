@@ -1,4 +1,4 @@
-//! `dgfs policy usage`: the chunks below a path by class.
+//! `dgfs policy usage`: the chunks below a path by class and compression.
 //!
 //! Never follows symlinks, never leaves the mount. What it counts is what each file's `dgfs.info` says.
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use dgfs_proto::class::{Class, Shape};
 use dgfs_proto::limits::CODED_BYTES_MIN;
 
-use super::followed_by;
+use super::{class_of, compression_of};
 use crate::cli::Failure;
 use crate::cli::files::read_attribute;
 
@@ -22,31 +22,47 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What was found.
 #[derive(Default)]
 struct Usage {
-    /// Chunks and their bytes by class.
-    by_class: BTreeMap<String, (u64, u64)>,
-    /// Chunks that have another class than their directory wants.
+    /// By class, and what their records are compressed with ("-": no server told).
+    kinds: BTreeMap<(String, String), Kind>,
+    /// Chunks that have another class or compression than their directory wants.
     left: u64,
+}
+
+/// Chunks of one kind.
+#[derive(Default)]
+struct Kind {
+    chunks: u64,
+    bytes: u64,
+    /// Bytes their copies and shards take on the disks of the servers that told.
+    disk_bytes: u64,
+}
+
+/// What a directory wants.
+#[derive(Clone)]
+struct Wanted {
+    class: String,
+    compression: String,
 }
 
 /// Runs the command.
 pub(super) fn run(path: &Path, wait: bool, json: bool) -> Result<(), Failure> {
     let path = super::canonical(path)?;
     loop {
-        let (class, _) = followed_by(&path)?;
+        let wanted = Wanted { class: class_of(&path)?.word, compression: compression_of(&path)?.word };
         let mut usage = Usage::default();
         let device = std::fs::symlink_metadata(&path).map_err(Failure::new)?.dev();
-        walk(&path, device, &class, &mut usage)?;
+        walk(&path, device, &wanted, &mut usage)?;
         if !wait || usage.left == 0 {
             show(&usage, json);
             return Ok(());
         }
-        eprintln!("dgfs: {} chunks have another class yet", usage.left);
+        eprintln!("dgfs: {} chunks have another class or compression yet", usage.left);
         // Storage daemons move them by themselves; nothing tells when the last one is through.
         std::thread::sleep(LOOK);
     }
 }
 
-fn walk(path: &Path, device: u64, wanted: &str, usage: &mut Usage) -> Result<(), Failure> {
+fn walk(path: &Path, device: u64, wanted: &Wanted, usage: &mut Usage) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", path.display()));
     let facts = match std::fs::symlink_metadata(path) {
         // Gone since its directory was read.
@@ -62,24 +78,33 @@ fn walk(path: &Path, device: u64, wanted: &str, usage: &mut Usage) -> Result<(),
     if !facts.is_dir() {
         return Ok(());
     }
-    let own = super::own(path, "dgfs.policy");
-    let wanted = own.as_deref().unwrap_or(wanted);
+    let (class, compression) = (super::own(path, "dgfs.policy"), super::own(path, "dgfs.compression"));
+    let wanted = Wanted {
+        class: class.unwrap_or_else(|| wanted.class.clone()),
+        compression: compression.unwrap_or_else(|| wanted.compression.clone()),
+    };
     for entry in std::fs::read_dir(path).map_err(failed)? {
-        walk(&entry.map_err(failed)?.path(), device, wanted, usage)?;
+        walk(&entry.map_err(failed)?.path(), device, &wanted, usage)?;
     }
     Ok(())
 }
 
-fn count(path: &Path, wanted: &str, usage: &mut Usage) -> Result<(), Failure> {
+fn count(path: &Path, wanted: &Wanted, usage: &mut Usage) -> Result<(), Failure> {
     let Ok(bytes) = read_attribute(path, "dgfs.info") else { return Ok(()) };
     let value: Value = serde_json::from_slice(&bytes).map_err(Failure::new)?;
     for chunk in value.pointer("/chunks").and_then(Value::as_array).into_iter().flatten() {
         let class = chunk.pointer("/class").and_then(Value::as_str).unwrap_or("r1");
         let len = chunk.pointer("/len").and_then(Value::as_u64).unwrap_or(0);
-        let entry = usage.by_class.entry(class.to_owned()).or_default();
-        entry.0 += 1;
-        entry.1 += len;
-        usage.left += u64::from(!is_wanted(class, wanted, len));
+        let copies = chunk.pointer("/stored").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let how = |copy: &Value| copy.pointer("/compression").and_then(Value::as_str).unwrap_or("-").to_owned();
+        let other = copies.iter().map(how).find(|how| *how != wanted.compression);
+        usage.left += u64::from(other.is_some() || !is_wanted(class, &wanted.class, len));
+        let compression = other.or_else(|| copies.first().map(how)).unwrap_or_else(|| "-".to_owned());
+        let kind = usage.kinds.entry((class.to_owned(), compression)).or_default();
+        kind.chunks += 1;
+        kind.bytes += len;
+        let on_disk = |copy: &Value| copy.pointer("/disk_bytes").and_then(Value::as_u64).unwrap_or(0);
+        kind.disk_bytes += copies.iter().map(on_disk).sum::<u64>();
     }
     Ok(())
 }
@@ -93,18 +118,21 @@ fn is_wanted(class: &str, wanted: &str, len: u64) -> bool {
 
 fn show(usage: &Usage, json: bool) {
     if json {
-        let classes: BTreeMap<_, _> = usage
-            .by_class
+        let kinds: Vec<Value> = usage
+            .kinds
             .iter()
-            .map(|(class, (chunks, bytes))| (class, json!({ "chunks": chunks, "bytes": bytes })))
+            .map(|((class, compression), Kind { chunks, bytes, disk_bytes })| {
+                json!({ "class": class, "compression": compression, "chunks": chunks, "bytes": bytes,
+                        "disk_bytes": disk_bytes })
+            })
             .collect();
-        println!("{}", json!({ "classes": classes, "left": usage.left }));
+        println!("{}", json!({ "kinds": kinds, "left": usage.left }));
         return;
     }
-    for (class, (chunks, bytes)) in &usage.by_class {
-        println!("{class:<10} {chunks} chunks, {bytes} bytes");
+    for ((class, compression), Kind { chunks, bytes, disk_bytes }) in &usage.kinds {
+        println!("{class:<10} {compression:<5} {chunks} chunks, {bytes} bytes, {disk_bytes} on disk");
     }
-    println!("{} chunks have another class than their directory wants", usage.left);
+    println!("{} chunks have another class or compression than their directory wants", usage.left);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{
     RenameMode, Row, SlotEdit, Status, Timestamp, VersionId, XattrMode,
 };
 use dgfs_proto::class::Class;
+use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::Uuid;
 use dgfs_proto::map::Labels;
 use dgfs_proto::meta::{LiveQuery, ServerRequest};
@@ -52,7 +53,8 @@ fn unset(bench: &mut Bench, ino: Ino, name: &str) -> Result<(), Status> {
 
 fn followed(bench: &mut Bench, ino: Ino) -> String {
     match bench.query(&Query::Policy(ino)) {
-        Ok(MetaReply::Policy { class }) => class.to_string(),
+        Ok(MetaReply::Policy { class, compression: Compression::None }) => class.to_string(),
+        Ok(MetaReply::Policy { class, compression }) => format!("{class} {compression}"),
         other => panic!("a policy answered {other:?}"),
     }
 }
@@ -186,4 +188,48 @@ fn old_data_move_where_that_is_applied_and_copies_that_wait_to_be_coded_in_any_c
     let policies = bench.core.settings.policies;
     write(&mut bench, file, chunk("r2", 9), Some(new), policies).unwrap();
     assert_eq!(wanted(&mut bench, chunk("r2", 9)).as_deref(), Some("ec:2+1"));
+}
+
+#[test]
+fn the_compression_is_inherited_beside_the_class_and_old_data_follow_where_that_is_applied() {
+    let mut bench = bench();
+    let a = directory(&mut bench, Ino::ROOT, "a");
+    let b = directory(&mut bench, a, "b");
+    let file = bench.make(b, "f", NewNode::File).unwrap().ino;
+    let held = chunk("r1", 5);
+    write(&mut bench, file, held, None, 0).unwrap();
+    let wanted = |bench: &mut Bench, held: ChunkRef| {
+        let question = LiveQuery { id: name_of(held), owner: file, index: 0 };
+        match ask(bench, &ServerRequest::CheckCompression(vec![question])) {
+            MetaReply::Compressions(answers) => answers[0],
+            other => panic!("compressions answered {other:?}"),
+        }
+    };
+    assert_eq!(set(&mut bench, a, "compression", "gzip"), Err(Status::Invalid));
+    assert_eq!(set(&mut bench, a, "apply.compression", "1"), Err(Status::Invalid), "there is none to apply");
+    set(&mut bench, a, "compression", "lz4").unwrap();
+    set(&mut bench, b, "redundancy", "r3").unwrap();
+    assert_eq!((followed(&mut bench, a), followed(&mut bench, file)), ("r1 lz4".to_owned(), "r3 lz4".to_owned()));
+    assert_eq!(wanted(&mut bench, held), None, "old data stay");
+    set(&mut bench, a, "apply.compression", "1").unwrap();
+    assert_eq!(wanted(&mut bench, held), Some(Compression::Lz4));
+    assert_eq!(wanted(&mut bench, chunk("r1", 99)), None, "not what the file holds");
+    set(&mut bench, b, "compression", "none").unwrap();
+    assert_eq!(
+        (followed(&mut bench, file), wanted(&mut bench, held)),
+        ("r3".to_owned(), None),
+        "the nearest one holds"
+    );
+    unset(&mut bench, b, "compression").unwrap();
+    assert_eq!(wanted(&mut bench, held), Some(Compression::Lz4));
+    unset(&mut bench, a, "apply.compression").unwrap();
+    unset(&mut bench, a, "compression").unwrap();
+    assert_eq!((followed(&mut bench, file), wanted(&mut bench, held)), ("r3".to_owned(), None));
+
+    set(&mut bench, b, "compression", "zstd").unwrap();
+    set(&mut bench, b, "apply.compression", "1").unwrap();
+    bench.remove(b, "f", RemoveKind::Unlink).unwrap();
+    bench.remove(a, "b", RemoveKind::Rmdir).unwrap();
+    let settings = &bench.core.settings;
+    assert!(settings.compressions.is_empty() && settings.recompressed.is_empty(), "gone with the directory");
 }

@@ -10,9 +10,9 @@ use dgfs_tests::program::dgfs;
 
 use super::{FULL_AGAIN, read_whole};
 
-const COMMAND: Duration = Duration::from_secs(120);
+pub(super) const COMMAND: Duration = Duration::from_secs(120);
 
-fn policy(words: &[&str], path: &Path) -> Outcome {
+pub(super) fn policy(words: &[&str], path: &Path) -> Outcome {
     let path = path.display().to_string();
     let mut all = vec!["policy", words[0], &path];
     all.extend(&words[1..]);
@@ -20,7 +20,7 @@ fn policy(words: &[&str], path: &Path) -> Outcome {
 }
 
 /// Classes of a file's chunks.
-fn classes(file: &Path) -> Vec<String> {
+pub(super) fn classes(file: &Path) -> Vec<String> {
     let info = run(dgfs(), &["info", "--json", &file.display().to_string()], COMMAND).expect_success("dgfs info");
     let value: serde_json::Value = serde_json::from_str(&info).unwrap();
     let chunks = value["chunks"].as_array().unwrap();
