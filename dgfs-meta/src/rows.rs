@@ -3,6 +3,8 @@
 //! Never reads or writes an engine. A stored row is one format byte and the
 //! postcard encoding of its type; the table of its key says which type.
 
+pub mod key;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
@@ -13,7 +15,7 @@ use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
-use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
 use dgfs_proto::log::Event;
 use dgfs_proto::map::{ClassMap, Labels, Standing};
 use dgfs_proto::meta::{ClientInfo, LockSpec, MetaReply, VolumeInfo};
@@ -411,108 +413,5 @@ impl Row {
             | Self::Member(_)
             | Self::Consumer(_) => 100,
         }
-    }
-}
-
-/// Keys of rows.
-pub mod key {
-    use super::{
-        CLASSES_FROM, ChunkVersion, Class, INODES_PER_PARTITION, Ino, OpId, RowKey, SLOTS_PER_ROW, Seq, ServerId,
-        SessionId, Table,
-    };
-
-    const fn of(table: Table, partition: u64, sort: u64) -> RowKey {
-        RowKey { table, partition, sort }
-    }
-
-    /// The volume's description.
-    pub const VOLUME: RowKey = of(Table::Volume, 0, 0);
-    /// Its counters.
-    pub const COUNTERS: RowKey = of(Table::Volume, 0, 1);
-    /// Its partitions' replicas.
-    pub const ASSIGNMENT: RowKey = of(Table::Volume, 0, 2);
-    /// What may be changed of it.
-    pub const SETTINGS: RowKey = of(Table::Volume, 0, 3);
-
-    /// The placements of a class.
-    #[must_use]
-    pub const fn class(class: Class) -> RowKey {
-        of(Table::Volume, 0, CLASSES_FROM + class.to_byte() as u64)
-    }
-
-    /// An inode.
-    #[must_use]
-    pub const fn inode(ino: Ino) -> RowKey {
-        of(Table::Inode, ino.get() / INODES_PER_PARTITION, ino.get())
-    }
-    /// A file's inline bytes.
-    #[must_use]
-    pub const fn inline(ino: Ino) -> RowKey {
-        of(Table::Inline, ino.get() / INODES_PER_PARTITION, ino.get())
-    }
-    /// An inode's extended attributes.
-    #[must_use]
-    pub const fn xattr(ino: Ino) -> RowKey {
-        of(Table::Xattr, ino.get() / INODES_PER_PARTITION, ino.get())
-    }
-    /// An inode's locks.
-    #[must_use]
-    pub const fn lock(ino: Ino) -> RowKey {
-        of(Table::Lock, ino.get() / INODES_PER_PARTITION, ino.get())
-    }
-    /// The bucket of a name hash.
-    #[must_use]
-    pub const fn dentry(parent: Ino, hash: u64) -> RowKey {
-        of(Table::Dentry, parent.get(), hash)
-    }
-    /// The row that holds a chunk slot.
-    #[must_use]
-    pub const fn slots(ino: Ino, index: u64) -> RowKey {
-        of(Table::Chunks, ino.get(), index / SLOTS_PER_ROW)
-    }
-    /// An event.
-    #[must_use]
-    pub const fn event(seq: Seq) -> RowKey {
-        of(Table::Log, 0, seq.0)
-    }
-    /// A session.
-    #[must_use]
-    pub const fn session(id: SessionId) -> RowKey {
-        of(Table::Session, 0, id.get())
-    }
-    /// The answer of an operation.
-    #[must_use]
-    pub const fn answer(id: SessionId, op: OpId) -> RowKey {
-        of(Table::Answer, id.get(), op.0)
-    }
-    /// A garbage item.
-    #[must_use]
-    pub const fn garbage(number: u64) -> RowKey {
-        of(Table::Garbage, 0, number)
-    }
-    /// A shared version.
-    #[must_use]
-    pub const fn shared(version: ChunkVersion) -> RowKey {
-        of(Table::Shared, version.get() / INODES_PER_PARTITION, version.get())
-    }
-    /// An orphan.
-    #[must_use]
-    pub const fn orphan(ino: Ino) -> RowKey {
-        of(Table::Orphan, 0, ino.get())
-    }
-    /// A server.
-    #[must_use]
-    pub const fn server(id: ServerId) -> RowKey {
-        of(Table::Server, 0, id.0 as u64)
-    }
-    /// What is known of a server.
-    #[must_use]
-    pub const fn member(id: ServerId) -> RowKey {
-        of(Table::Server, 1, id.0 as u64)
-    }
-    /// A consumer, by the hash of its name.
-    #[must_use]
-    pub const fn consumer(hash: u64) -> RowKey {
-        of(Table::Consumer, 0, hash)
     }
 }
