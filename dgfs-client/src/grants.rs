@@ -19,6 +19,9 @@ use crate::operation::Op;
 const CHUNKS: u32 = 1024;
 const VERSIONS: u32 = 4096;
 
+/// Ids looked at for one whose servers have room. With two of five full, one of ten does with three copies.
+const ELSEWHERE_MAX: usize = 256;
+
 /// The ranges held.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
@@ -61,8 +64,19 @@ impl Range {
 }
 
 impl Core {
-    /// A fresh chunk id of a class.
+    /// A fresh chunk id of a class, of those whose servers have room, if there are such.
     pub(crate) async fn new_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {
+        let mut chunk = self.next_chunk(op, class).await?;
+        for _ in 0..ELSEWHERE_MAX {
+            if !self.stores.full.would_meet(&self.stores.map(), chunk) {
+                break;
+            }
+            chunk = self.next_chunk(op, class).await?;
+        }
+        Ok(chunk)
+    }
+
+    async fn next_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {
         loop {
             let taken = {
                 let mut held = self.grants.held.lock();

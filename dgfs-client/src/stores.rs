@@ -1,7 +1,8 @@
 //! The storage servers: where a chunk lies, and calls to them.
 //!
 //! Never reads a chunk map (that is metadata). Always: a put has reached every server that its map says a write goes to; a read
-//! is verified unless it never left this process. `put` and `get` are about copies, `coded` about shards.
+//! is verified unless it never left this process. `put` and `get` are about copies, `coded` about shards,
+//! `room` about servers that are full.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use dgfs_runtime::channel::{CallError, Channel, ChunkProtocol};
 use crate::core::Core;
 use crate::metrics::ChunkKind;
 use crate::operation::{Backoff, Op};
+use crate::stores::room::FullServers;
 
 const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
 /// A server that takes longer may be down: meta knows.
@@ -30,6 +32,7 @@ const LOOK: Duration = Duration::from_millis(500);
 mod coded;
 mod get;
 mod put;
+pub(crate) mod room;
 
 /// Reaches storage servers.
 pub trait ChunkDirectory: Send + Sync + 'static {
@@ -112,6 +115,8 @@ pub(crate) struct Stores {
     map: RwLock<Arc<ClusterMap>>,
     /// Puts answered and puts synced, by server.
     puts: Mutex<BTreeMap<ServerId, PutClock>>,
+    /// Who had no room.
+    pub(crate) full: FullServers,
     /// When meta was last asked for its map because a server was slow.
     looked: Mutex<Option<Instant>>,
 }
@@ -147,6 +152,7 @@ impl Stores {
             map: RwLock::new(Arc::default()),
             puts: Mutex::new(BTreeMap::new()),
             looked: Mutex::new(None),
+            full: FullServers::default(),
         }
     }
 

@@ -76,6 +76,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             };
         }
     };
+    if matches!(cli.command, Command::Status(_) | Command::Info(_) | Command::Server(_) | Command::Policy(_)) {
+        end_with_the_reader();
+    }
     let outcome = match cli.command {
         Command::Mount(args) => mount::run(args, &arguments).map_err(|failure| failure.with_code(CODE_MOUNT)),
         Command::Umount(args) => umount::run(&args),
@@ -102,6 +105,12 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
+}
+
+/// What only shows ends in silence when nobody reads it any more (`dgfs info FILE | head`), as other tools do.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, only the default one put back, before any thread is started.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 fn report(failure: &Failure) -> ExitCode {

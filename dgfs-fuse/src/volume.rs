@@ -2,7 +2,7 @@
 //!
 //! Never keeps state of a volume and never retries for long: a tool says what failed. Opening a mount's session is the client library's work.
 
-mod stored;
+mod inode;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
-use dgfs_proto::ids::{Epoch, Ino, ServerId};
+use dgfs_proto::ids::{Epoch, Ino};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
 use dgfs_proto::status::Status;
@@ -29,6 +29,9 @@ use crate::adapter::Inspect;
 const QUESTION: Duration = Duration::from_secs(10);
 /// Storage servers asked at once.
 const STORES_AT_ONCE: usize = 32;
+
+/// Before the slot from which `dgfs.info` goes on.
+const INFO_FROM: &[u8] = b"dgfs.info.";
 
 /// Channels to a volume's metadata services and storage servers. Cheap to clone.
 #[derive(Clone)]
@@ -174,31 +177,11 @@ impl VolumeLink {
             Err(error) => json!({ "server": server.id, "error": error }),
         }
     }
+}
 
-    /// What `dgfs info` shows of one inode, as JSON.
-    ///
-    /// # Errors
-    /// As [`Self::ask`]; the inode is gone.
-    pub async fn describe_inode(&self, ino: Ino) -> Result<Value, String> {
-        let page = self.inodes(Ino::new(ino.get() - 1), 1).await?;
-        let found = page.into_iter().find(|inode| inode.attr.ino == ino).ok_or("the inode is gone")?;
-        let map = self.map().await?;
-        let stored = self.stored(&map, found.chunks.iter().map(|(_, chunk)| *chunk)).await;
-        let chunk = |(index, chunk): &(u64, dgfs_proto::chunk::ChunkRef)| {
-            let name = |id: ServerId| {
-                map.server(id).map_or_else(|| id.to_string(), |server| format!("{id} ({})", server.label))
-            };
-            let members = map.placement(chunk.chunk).map_or(&[][..], |placement| &placement.members);
-            let servers: Vec<_> = members.iter().map(|member| name(member.server)).collect();
-            json!({ "index": index, "chunk": chunk.chunk, "version": chunk.version, "len": chunk.len,
-                    "class": chunk.chunk.class(), "allocated": chunk.allocated, "servers": servers,
-                    "stored": stored::describe(&stored, *chunk) })
-        };
-        let chunks: Vec<_> = found.chunks.iter().map(chunk).collect();
-        let inline = found.attr.flags.has(dgfs_proto::attr::AttrFlags::INLINE);
-        Ok(json!({ "ino": ino, "size": found.attr.size, "allocated": found.attr.allocated, "nlink": found.attr.nlink,
-                   "data_version": found.attr.data_version, "inline": inline, "chunks": chunks }))
-    }
+/// The slot in `dgfs.info.SLOT`.
+fn first_slot(name: &[u8]) -> Option<u64> {
+    std::str::from_utf8(name.strip_prefix(INFO_FROM)?).ok()?.parse().ok()
 }
 
 /// Answers `dgfs.*` attributes of a mount.
@@ -225,7 +208,11 @@ impl Inspect for MountInspector {
                         Ok(_) | Err(_) => Err(Status::Io),
                     };
                 }
-                b"dgfs.info" => link.describe_inode(ino).await,
+                b"dgfs.info" => link.describe_inode(ino, 0).await,
+                name if name.starts_with(INFO_FROM) => match first_slot(name) {
+                    Some(first) => link.describe_inode(ino, first).await,
+                    None => return Err(Status::NoXattr),
+                },
                 b"dgfs.status" => link.describe().await,
                 b"dgfs.servers" => link.servers().await.map(|servers| json!(servers)),
                 _ => return Err(Status::NoXattr),

@@ -29,10 +29,12 @@ use crate::view::ClusterView;
 const PARTITIONS_AT_ONCE: usize = 4;
 /// Versions of one partition fetched at once.
 const FETCHES_AT_ONCE: usize = 4;
-/// Pause before partitions that could not be filled are tried again.
+/// Pause before partitions that could not be filled are tried again: so much more after each pass that filled none.
 const RETRY: Duration = Duration::from_secs(1);
-/// After so many passes in which nothing could be filled a person should look.
-const FRUITLESS_MAX: u32 = 30;
+/// It grows no longer than this; a newer map ends it, as when a server comes back.
+const RETRY_MAX: Duration = Duration::from_secs(15);
+/// After so many passes in which nothing could be filled, a minute, a person should look.
+const FRUITLESS_MAX: u32 = 10;
 
 /// The task that fills.
 pub(crate) struct Filler {
@@ -75,15 +77,10 @@ impl Filler {
                 left = self.pass() => left,
                 _ = stopped.changed() => return,
             };
-            let pause = async {
-                if left {
-                    tokio::time::sleep(RETRY).await;
-                } else {
-                    let _ = epochs.changed().await;
-                }
-            };
+            let fruitless = self.fruitless.load(Ordering::Relaxed);
             tokio::select! {
-                () = pause => {}
+                () = tokio::time::sleep((RETRY * fruitless.max(1)).min(RETRY_MAX)), if left => {}
+                _ = epochs.changed() => {}
                 _ = stopped.changed() => return,
             }
         }
@@ -100,14 +97,20 @@ impl Filler {
             return false;
         }
         let count = work.len();
-        tracing::info!(partitions = count, "fetching what this server lacks");
+        // What was in vain once is said again when it is not.
+        let in_vain = self.fruitless.load(Ordering::Relaxed) > 0;
+        if !in_vain {
+            tracing::info!(partitions = count, "fetching what this server lacks");
+        }
         let fills: Vec<BoxFuture<'_, bool>> = work.into_iter().map(|work| self.fill(work).boxed()).collect();
         let mut under_way = stream::iter(fills).buffer_unordered(PARTITIONS_AT_ONCE);
         let mut failed = 0;
         while let Some(done) = under_way.next().await {
             failed += usize::from(!done);
         }
-        tracing::info!(partitions = count, failed, "went through the partitions that were not full");
+        if !in_vain || failed < count {
+            tracing::info!(partitions = count, failed, "went through the partitions that were not full");
+        }
         self.note_fruitless(failed == count);
         self.caught_up.fetch_or(failed < count, Ordering::AcqRel);
         // What was done is reported with the next heartbeats; more may have come by a newer map.

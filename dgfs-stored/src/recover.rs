@@ -29,6 +29,8 @@ const WINDOW_BYTES: usize = 32 << 10;
 const PAGE: usize = 1024;
 /// Changes gathered by a rebuild before they are written to the index.
 const REBUILD_BATCH: usize = 32 << 10;
+/// With less room than this the index of a store is not replaced: that could not be finished.
+const REBUILD_BYTES_MIN: u64 = 8 << 20;
 const MARK_FILE: &str = "checkpoint";
 const MARK_MAGIC: &[u8; 8] = b"DGFSCKP1";
 
@@ -123,6 +125,11 @@ pub(crate) fn recover(
         }
         Err(error) => (segments, error.0),
     };
+    // On a full disk no index can be opened, however good it is.
+    let free_bytes = disk::disk_space(directory).map_or(u64::MAX, |space| space.free_bytes);
+    if free_bytes < REBUILD_BYTES_MIN {
+        return Err(unusable(format!("{free_bytes} bytes are free, nothing was changed ({reason})")));
+    }
     tracing::warn!(reason, "the chunk index is thrown away and rebuilt from the segments");
     let first = Position { segment: 1, offset: 0 };
     if listed.is_empty() && mark.is_none_or(|mark| mark.position > first) {

@@ -24,6 +24,9 @@ use crate::policy::Policy;
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
 
+/// Times that a change is tried elsewhere when servers have no room: each time they are others.
+const ELSEWHERE_MAX: usize = 4;
+
 /// A change of one chunk of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkChange {
@@ -101,7 +104,27 @@ impl Core {
         Ok(edits)
     }
 
+    /// Stores a change; as a chunk of its own at other servers, when those that hold the old one have no room.
     async fn put_change(self: &Arc<Self>, op: &Op, ino: Ino, change: ChunkChange) -> Result<SlotEdit, Status> {
+        if self.config.local {
+            return self.put_at_once(op, ino, change).await;
+        }
+        let mut change = change;
+        for _ in 0..ELSEWHERE_MAX {
+            let refused = match self.put_at_once(op, ino, change.clone()).await {
+                Err(status @ Status::NoSpace) => status,
+                outcome => return outcome,
+            };
+            let Policy { class, .. } = self.policy_of_new(op, ino).await?;
+            if !self.stores.full.leave_enough(&self.stores.map(), class) {
+                return Err(refused);
+            }
+            change = self.as_new(op, change).await?;
+        }
+        Err(Status::NoSpace)
+    }
+
+    async fn put_at_once(self: &Arc<Self>, op: &Op, ino: Ino, change: ChunkChange) -> Result<SlotEdit, Status> {
         let change = self.as_copies(op, change).await?;
         let version = self.new_version(op).await?;
         let (index, base, len, was) = (change.index, change.base(), change.new_len(), change.slot());
@@ -145,12 +168,20 @@ impl Core {
         Ok(SlotEdit { index, base: change.slot(), new: Some(new) })
     }
 
-    /// A change of a coded chunk that keeps some of it becomes a change of nothing: what is kept is read and goes with it.
+    /// A change of a coded chunk that keeps some of it becomes a change of nothing.
     async fn as_copies(self: &Arc<Self>, op: &Op, change: ChunkChange) -> Result<ChunkChange, Status> {
-        let (Some(old), Some(_)) = (change.old, change.base()) else { return Ok(change) };
-        if !matches!(old.chunk.class().shape(), Shape::Coded { .. }) {
-            return Ok(change);
+        let is_coded = |old: &ChunkRef| matches!(old.chunk.class().shape(), Shape::Coded { .. });
+        if change.base().is_some() && change.old.as_ref().is_some_and(is_coded) {
+            return self.as_new(op, change).await;
         }
+        Ok(change)
+    }
+
+    /// The same content as a chunk of its own: what is kept of the old one is read and goes with it.
+    async fn as_new(self: &Arc<Self>, op: &Op, change: ChunkChange) -> Result<ChunkChange, Status> {
+        let (Some(old), Some(_)) = (change.old, change.base()) else {
+            return Ok(ChunkChange { old: None, was: change.slot(), ..change });
+        };
         let kept = self.get_chunk(op, old, 0, old.len).await?;
         let mut bytes = BytesMut::zeroed(change.new_len() as usize);
         lay(&mut bytes, 0, &kept);

@@ -92,12 +92,19 @@ impl Core {
     ) -> Result<u32, Miss> {
         let Some(info) = map.server(server) else { return Err(Miss::Away) };
         let (put, body) = what.at(place);
-        match self.ask_while_up(op, map, info, ChunkRequest::Put(put), body).await? {
-            (ChunkReply::Put { allocated }, _) => {
+        match self.ask_while_up(op, map, info, ChunkRequest::Put(put), body).await {
+            Ok((ChunkReply::Put { allocated }, _)) => {
                 self.count_put(server);
+                self.stores.full.has_room(server);
                 Ok(allocated)
             }
-            _ => Err(Miss::Refused(Status::Malformed)),
+            Ok(_) => Err(Miss::Refused(Status::Malformed)),
+            Err(miss) => {
+                if miss == Miss::Refused(Status::NoSpace) {
+                    self.stores.full.note(server);
+                }
+                Err(miss)
+            }
         }
     }
 }

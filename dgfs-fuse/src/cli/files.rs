@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use dgfs_runtime::config::load;
 use dgfs_runtime::disk::write_atomically_with_mode;
@@ -86,6 +87,31 @@ pub(crate) fn read_attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
             Ok(bytes)
         }
         Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Pages of what a mount tells of a file (`dgfs.info`): the first has its attributes, each has some of its chunks.
+pub(crate) struct InfoPages<'a> {
+    path: &'a Path,
+    next: Option<String>,
+}
+
+impl<'a> InfoPages<'a> {
+    pub(crate) fn of(path: &'a Path) -> Self {
+        Self { path, next: Some("dgfs.info".to_owned()) }
+    }
+}
+
+impl Iterator for InfoPages<'_> {
+    type Item = io::Result<Value>;
+
+    fn next(&mut self) -> Option<io::Result<Value>> {
+        let name = self.next.take()?;
+        let page = read_attribute(self.path, &name).and_then(|bytes| Ok(serde_json::from_slice::<Value>(&bytes)?));
+        if let Ok(page) = &page {
+            self.next = page.pointer("/next").and_then(Value::as_u64).map(|slot| format!("dgfs.info.{slot}"));
+        }
+        Some(page)
     }
 }
 

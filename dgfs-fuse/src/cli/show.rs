@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::cli::args::{InfoArgs, StatusArgs};
 use crate::cli::check::followed;
 use crate::cli::daemon::link_to;
-use crate::cli::files::read_attribute;
+use crate::cli::files::{InfoPages, read_attribute};
 use crate::mount::table::{Mounted, mounts};
 
 /// Shows a mount, all mounts of this machine, or the cluster of a file.
@@ -68,7 +68,16 @@ fn print_status(value: &Value, json: bool) {
 
 /// Shows where a file's bytes are.
 pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
-    let value = ask(&args.path, "dgfs.info")?;
+    let failed = |error| explained(&args.path, &error);
+    let mut pages = InfoPages::of(&args.path);
+    let mut value = pages.next().unwrap_or(Ok(Value::Null)).map_err(failed)?;
+    for page in pages {
+        let more = items(&page.map_err(failed)?, "/chunks").to_vec();
+        value.pointer_mut("/chunks").and_then(Value::as_array_mut).into_iter().for_each(|all| all.extend(more.clone()));
+    }
+    if let Some(whole) = value.as_object_mut() {
+        whole.remove("next");
+    }
     if args.json {
         println!("{value}");
     } else {
@@ -78,15 +87,21 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
 }
 
 fn ask(path: &Path, name: &str) -> Result<Value, Failure> {
+    let bytes = read_attribute(path, name).map_err(|error| explained(path, &error))?;
     let at = path.display();
-    let bytes = read_attribute(path, name).map_err(|error| match error.raw_os_error() {
+    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("{at} answered something odd: {error}")))
+}
+
+/// Why a mount did not tell.
+fn explained(path: &Path, error: &std::io::Error) -> Failure {
+    let at = path.display();
+    match error.raw_os_error() {
         Some(libc::ENODATA | libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),
         Some(libc::ENOTCONN) => {
             Failure::new(format!("the mount at {at} is dead, its process is gone: mount again, or dgfs umount {at}"))
         }
         _ => Failure::new(format!("{at}: {error}")),
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("{at} answered something odd: {error}")))
+    }
 }
 
 fn text(value: &Value, pointer: &str) -> String {

@@ -194,6 +194,31 @@ fn info_tells_where_the_bytes_are() {
 }
 
 #[test]
+fn info_and_policy_usage_tell_of_every_chunk_of_a_large_file() {
+    const CHUNK: u64 = 64 << 10;
+    let mount = Mount::embedded_with_chunks(CHUNK as u32);
+    let path = mount.join("large");
+    let expected: Vec<u64> = (0..1100).chain([5000, 5030, 1_000_000]).collect();
+    {
+        let file = std::fs::File::create_new(&path).unwrap();
+        for index in &expected {
+            file.write_all_at(&vec![1; CHUNK as usize], index * CHUNK).unwrap();
+        }
+    }
+    let text = call(&[&"info", &"--json", &path]).expect_success("dgfs info");
+    let info: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let shown: Vec<u64> =
+        info["chunks"].as_array().unwrap().iter().map(|chunk| chunk["index"].as_u64().unwrap()).collect();
+    assert!(info.get("next").is_none(), "pages are put together");
+    assert_eq!(shown, expected);
+    let usage = call(&[&"policy", &"usage", &mount.path()]).expect_success("dgfs policy usage");
+    assert!(usage.contains(&format!("{} chunks, {} bytes", expected.len(), expected.len() as u64 * CHUNK)), "{usage}");
+    let words = ["-c", "\"$0\" info \"$1\" | head -n 1", &dgfs().display().to_string(), &path.display().to_string()];
+    let cut = run("sh", &words, COMMAND);
+    assert!(cut.output.starts_with("inode") && cut.errors.is_empty(), "{cut:?}");
+}
+
+#[test]
 fn up_names_its_daemons_and_down_ends_them() {
     let mut cluster = Cluster::start(ClusterPlan { servers: 2, ..ClusterPlan::default() });
     let daemons = cluster.daemons();

@@ -7,6 +7,7 @@ mod added;
 mod coded;
 mod compressed;
 mod damaged;
+mod filled;
 mod joined;
 mod links;
 mod lost;

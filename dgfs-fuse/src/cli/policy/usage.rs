@@ -14,7 +14,7 @@ use dgfs_proto::limits::CODED_BYTES_MIN;
 
 use super::{class_of, compression_of};
 use crate::cli::Failure;
-use crate::cli::files::read_attribute;
+use crate::cli::files::InfoPages;
 
 /// How often `--wait` looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,23 +90,32 @@ fn walk(path: &Path, device: u64, wanted: &Wanted, usage: &mut Usage) -> Result<
 }
 
 fn count(path: &Path, wanted: &Wanted, usage: &mut Usage) -> Result<(), Failure> {
-    let Ok(bytes) = read_attribute(path, "dgfs.info") else { return Ok(()) };
-    let value: Value = serde_json::from_slice(&bytes).map_err(Failure::new)?;
-    for chunk in value.pointer("/chunks").and_then(Value::as_array).into_iter().flatten() {
-        let class = chunk.pointer("/class").and_then(Value::as_str).unwrap_or("r1");
-        let len = chunk.pointer("/len").and_then(Value::as_u64).unwrap_or(0);
-        let copies = chunk.pointer("/stored").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let how = |copy: &Value| copy.pointer("/compression").and_then(Value::as_str).unwrap_or("-").to_owned();
-        let other = copies.iter().map(how).find(|how| *how != wanted.compression);
-        usage.left += u64::from(other.is_some() || !is_wanted(class, &wanted.class, len));
-        let compression = other.or_else(|| copies.first().map(how)).unwrap_or_else(|| "-".to_owned());
-        let kind = usage.kinds.entry((class.to_owned(), compression)).or_default();
-        kind.chunks += 1;
-        kind.bytes += len;
-        let on_disk = |copy: &Value| copy.pointer("/disk_bytes").and_then(Value::as_u64).unwrap_or(0);
-        kind.disk_bytes += copies.iter().map(on_disk).sum::<u64>();
+    for page in InfoPages::of(path) {
+        let page = match page {
+            // Gone since its directory was read.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => return Ok(()),
+            page => page.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?,
+        };
+        for chunk in page.pointer("/chunks").and_then(Value::as_array).into_iter().flatten() {
+            count_chunk(chunk, wanted, usage);
+        }
     }
     Ok(())
+}
+
+fn count_chunk(chunk: &Value, wanted: &Wanted, usage: &mut Usage) {
+    let class = chunk.pointer("/class").and_then(Value::as_str).unwrap_or("r1");
+    let len = chunk.pointer("/len").and_then(Value::as_u64).unwrap_or(0);
+    let copies = chunk.pointer("/stored").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let how = |copy: &Value| copy.pointer("/compression").and_then(Value::as_str).unwrap_or("-").to_owned();
+    let other = copies.iter().map(how).find(|how| *how != wanted.compression);
+    usage.left += u64::from(other.is_some() || !is_wanted(class, &wanted.class, len));
+    let compression = other.or_else(|| copies.first().map(how)).unwrap_or_else(|| "-".to_owned());
+    let kind = usage.kinds.entry((class.to_owned(), compression)).or_default();
+    kind.chunks += 1;
+    kind.bytes += len;
+    let on_disk = |copy: &Value| copy.pointer("/disk_bytes").and_then(Value::as_u64).unwrap_or(0);
+    kind.disk_bytes += copies.iter().map(on_disk).sum::<u64>();
 }
 
 /// Small chunks stay copies where the policy says coded.
