@@ -1,8 +1,7 @@
 //! Directory handles and pages of entries.
 //!
 //! Cookies are meta's and stay good whatever happens to the directory. What the kernel had no room for is kept for its next
-//! request, and the page behind is fetched while the kernel takes this one, but only by a sole mount, and only until something
-//! in the page changes: what is told is true when it is told.
+//! request, but only by a sole mount, and only until something in the page changes: what is told is true when it is told.
 
 use std::sync::Arc;
 
@@ -10,11 +9,9 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::READDIR_PAGE_MAX;
 use dgfs_proto::meta::{DirEntry, MetaReply, Query};
 use dgfs_proto::status::Status;
-use tokio::task::JoinHandle;
 
 use crate::cache::shards::Asked;
 use crate::core::Core;
-use crate::handles::OpenDirectory;
 use crate::names::AskedNames;
 use crate::operation::Op;
 use crate::vfs::Handle;
@@ -35,35 +32,6 @@ pub(crate) struct Page {
     entries: Vec<DirEntry>,
     /// The cookie behind which nothing follows, if the end was reached.
     end: Option<u64>,
-}
-
-/// A page as meta told it.
-struct Fetched {
-    /// Before it was asked for.
-    asked: AskedNames,
-    entries: Vec<DirEntry>,
-    /// Nothing follows.
-    end: bool,
-}
-
-impl Fetched {
-    fn is_true(&self, core: &Core, ino: Ino) -> bool {
-        core.may_cache()
-            && core.entries.unchanged(self.asked.entries, ino)
-            && self.entries.iter().all(|entry| core.attrs.unchanged(self.asked.attrs, entry.attr.ino))
-    }
-}
-
-/// A page that is fetched before the kernel asks for it.
-pub(crate) struct Ahead {
-    cookie: u64,
-    fetching: JoinHandle<Result<Fetched, Status>>,
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.fetching.abort();
-    }
 }
 
 /// A reading from the first entry on, without a gap.
@@ -90,10 +58,11 @@ impl Page {
 }
 
 impl Core {
-    pub(crate) async fn readdir(self: &Arc<Self>, handle: Handle, cookie: u64) -> Result<Vec<DirEntry>, Status> {
+    pub(crate) async fn readdir(&self, handle: Handle, cookie: u64) -> Result<Vec<DirEntry>, Status> {
         let directory = self.handles.directory(handle)?;
         let ino = directory.ino;
         let op = self.op();
+        let limit = if self.config.local { PAGE_LOCAL } else { PAGE_REMOTE };
         let kept = if self.may_cache() {
             directory.page.lock().as_ref().and_then(|page| page.rest(self, ino, cookie))
         } else {
@@ -102,19 +71,15 @@ impl Core {
         if let Some(rest) = kept {
             return Ok(self.told(rest));
         }
-        let fetched = match self.take_ahead(&directory, cookie).await {
-            Some(fetched) => Ok(fetched),
-            None => self.fetch_and_keep(&op, ino, cookie).await,
-        };
-        let Fetched { asked, mut entries, end } = match fetched {
+        let asked = self.asking();
+        let fetched = match self.fetch_page(&op, ino, cookie, limit).await {
             // The directory was removed while it was open: it has no entries.
             Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => return Ok(Vec::new()),
             fetched => fetched?,
         };
+        let (mut entries, end) = fetched;
         if self.may_cache() {
-            if let Some(last) = entries.last().filter(|_| !end) {
-                *directory.ahead.lock() = Some(self.fetch_page_ahead(ino, last.cookie));
-            }
+            self.keep_page(asked, ino, &entries);
             let mut reading = directory.reading.lock();
             let since = match *reading {
                 _ if cookie == 0 => Some(asked.entries),
@@ -131,29 +96,6 @@ impl Core {
             *directory.page.lock() = Some(Page { asked, entries: std::mem::replace(&mut entries, told), end });
         }
         Ok(self.told(entries))
-    }
-
-    /// The page behind `cookie`, if it was fetched ahead and is still true.
-    async fn take_ahead(&self, directory: &OpenDirectory, cookie: u64) -> Option<Fetched> {
-        let mut ahead = directory.ahead.lock().take().filter(|ahead| ahead.cookie == cookie)?;
-        let fetched = (&mut ahead.fetching).await.ok()?.ok()?;
-        fetched.is_true(self, directory.ino).then_some(fetched)
-    }
-
-    fn fetch_page_ahead(self: &Arc<Self>, ino: Ino, cookie: u64) -> Ahead {
-        let core = Arc::clone(self);
-        let fetch = async move { core.fetch_and_keep(&core.background_op(), ino, cookie).await };
-        Ahead { cookie, fetching: self.runtime.spawn(fetch) }
-    }
-
-    async fn fetch_and_keep(&self, op: &Op, ino: Ino, cookie: u64) -> Result<Fetched, Status> {
-        let limit = if self.config.local { PAGE_LOCAL } else { PAGE_REMOTE };
-        let asked = self.asking();
-        let (entries, end) = self.fetch_page(op, ino, cookie, limit).await?;
-        if self.may_cache() {
-            self.keep_page(asked, ino, &entries);
-        }
-        Ok(Fetched { asked, entries, end })
     }
 
     async fn fetch_page(&self, op: &Op, ino: Ino, cookie: u64, limit: u32) -> Result<(Vec<DirEntry>, bool), Status> {

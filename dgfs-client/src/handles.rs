@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 
-use crate::dirs::{Ahead, Page, Reading};
+use crate::dirs::{Page, Reading};
 use crate::file::read_ahead::ReadAhead;
 use crate::file::state::FileState;
 use crate::vfs::{Handle, OpenFlags};
@@ -51,17 +51,16 @@ impl OpenFile {
     }
 }
 
-/// An open directory, what is left of the last page that was fetched for it, and the one behind.
+/// An open directory, and what is left of the last page that was fetched for it.
 pub(crate) struct OpenDirectory {
     pub(crate) ino: Ino,
     pub(crate) page: Mutex<Option<Page>>,
-    pub(crate) ahead: Mutex<Option<Ahead>>,
     pub(crate) reading: Mutex<Option<Reading>>,
 }
 
 impl OpenDirectory {
     fn new(ino: Ino) -> Self {
-        Self { ino, page: Mutex::new(None), ahead: Mutex::new(None), reading: Mutex::new(None) }
+        Self { ino, page: Mutex::new(None), reading: Mutex::new(None) }
     }
 }
 

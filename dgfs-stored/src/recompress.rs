@@ -118,7 +118,7 @@ impl Recompressor {
             let one = |(id, compression): (VersionId, Compression)| (id, store.recompress(id, compression));
             Ok(batch.into_iter().map(one).collect::<Vec<_>>())
         });
-        let (mut chunks, mut bytes) = (Vec::<ChunkId>::new(), 0);
+        let (mut chunks, mut bytes, mut full) = (Vec::<ChunkId>::new(), 0, false);
         for (id, outcome) in outcomes.await? {
             match outcome {
                 Ok(Recompressed::Settled) => {}
@@ -128,15 +128,23 @@ impl Recompressor {
                     bytes += u64::from(len);
                 }
                 Err(Status::NoVersion) => {}
+                // A new record takes room before the old one gives its own back.
+                Err(Status::NoSpace) => full = true,
+                // Damage was named where it was found, and is healed from other copies.
                 Err(status) => {
-                    tracing::warn!(chunk = %id.chunk, version = %id.version, %status, "a version could not be compressed anew");
+                    tracing::debug!(chunk = %id.chunk, version = %id.version, %status, "a version could not be compressed anew");
                     passed.left += 1;
                 }
             }
         }
-        if chunks.is_empty() {
-            return Ok(());
+        if !chunks.is_empty() {
+            self.settle(chunks, bytes, passed).await?;
         }
+        if full { Err(Failure::Later("there is no room to write old data anew".to_owned())) } else { Ok(()) }
+    }
+
+    /// Syncs what was written anew and gives up what was there before.
+    async fn settle(&self, chunks: Vec<ChunkId>, bytes: u64, passed: &mut Passed) -> Result<(), Failure> {
         let store = &self.link.store;
         store.sync().await.map_err(|status| Failure::Later(told(status)))?;
         store.upkeep.recompressed.fetch_add(chunks.len() as u64, Ordering::Relaxed);
