@@ -19,8 +19,9 @@ use crate::operation::Op;
 const CHUNKS: u32 = 1024;
 const VERSIONS: u32 = 4096;
 
-/// Ids looked at for one whose servers have room. With two of five full, one of ten does with three copies.
-const ELSEWHERE_MAX: usize = 256;
+/// Ids looked at for one whose servers have room: each is of another partition. With two of five full, one of ten does with
+/// three copies.
+const ELSEWHERE_MAX: usize = 1024;
 
 /// The ranges held.
 #[derive(Debug, Default)]
@@ -66,14 +67,18 @@ impl Range {
 impl Core {
     /// A fresh chunk id of a class, of those whose servers have room, if there are such.
     pub(crate) async fn new_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {
-        let mut chunk = self.next_chunk(op, class).await?;
-        for _ in 0..ELSEWHERE_MAX {
-            if !self.stores.full.would_meet(&self.stores.map(), chunk) {
-                break;
-            }
-            chunk = self.next_chunk(op, class).await?;
+        let chunk = self.next_chunk(op, class).await?;
+        let (full, map) = (&self.stores.full, self.stores.map());
+        if !full.would_meet(&map, chunk) || !full.leave_enough(&map, class) {
+            return Ok(chunk);
         }
-        Ok(chunk)
+        for _ in 0..ELSEWHERE_MAX {
+            let chunk = self.next_chunk(op, class).await?;
+            if !full.would_meet(&map, chunk) {
+                return Ok(chunk);
+            }
+        }
+        Err(Status::NoSpace)
     }
 
     async fn next_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {

@@ -181,11 +181,11 @@ pub struct HeldVersion {
 /// How a version is stored at one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredVersion {
-    /// What its own record was compressed with.
+    /// What its data are compressed with; of a version in pieces, where they differ, what those are that are not its own.
     pub compression: Compression,
-    /// Bytes of data in its own record; a patched version shows data of others, too.
+    /// Bytes of data in its record and in those of older versions that are kept because it may show some of them.
     pub data_bytes: u32,
-    /// Bytes that record takes on the disk.
+    /// Bytes that these records take on the disk.
     pub disk_bytes: u32,
 }
 

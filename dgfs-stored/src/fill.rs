@@ -32,9 +32,9 @@ const FETCHES_AT_ONCE: usize = 4;
 /// Pause before partitions that could not be filled are tried again: so much more after each pass that filled none.
 const RETRY: Duration = Duration::from_secs(1);
 /// It grows no longer than this; a newer map ends it, as when a server comes back.
-const RETRY_MAX: Duration = Duration::from_secs(15);
-/// After so many passes in which nothing could be filled, a minute, a person should look.
-const FRUITLESS_MAX: u32 = 10;
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// After so many passes in which nothing could be filled, most of a minute, a person should look.
+const FRUITLESS_MAX: u32 = 12;
 
 /// The task that fills.
 pub(crate) struct Filler {
@@ -80,7 +80,7 @@ impl Filler {
             let fruitless = self.fruitless.load(Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep((RETRY * fruitless.max(1)).min(RETRY_MAX)), if left => {}
-                _ = epochs.changed() => {}
+                _ = epochs.changed() => self.fruitless.store(fruitless.min(1), Ordering::Relaxed),
                 _ = stopped.changed() => return,
             }
         }

@@ -205,10 +205,11 @@ impl Store {
         if self.maintenance.index_has_failed() {
             return Err("the chunk index failed; restart the daemon, it will rebuild it".to_owned());
         }
-        let (position, dropped) = {
+        let (position, dropped, replaced) = {
             let _gate = self.gate.write();
             self.shelf.table.freeze();
-            (self.shelf.segments.position(), std::mem::take(&mut *self.dropped.lock()))
+            let (dropped, replaced) = (&mut *self.dropped.lock(), &mut *self.replaced.lock());
+            (self.shelf.segments.position(), std::mem::take(dropped), std::mem::take(replaced))
         };
         self.maintenance.written.store(0, Ordering::Relaxed);
         let generation = self.maintenance.mark.lock().generation + 1;
@@ -225,6 +226,7 @@ impl Store {
             });
         if let Err(reason) = done {
             self.dropped.lock().extend(dropped);
+            self.replaced.lock().extend(replaced);
             return Err(reason);
         }
         *self.maintenance.mark.lock() = mark;
@@ -232,6 +234,12 @@ impl Store {
             if let Err(fault) = self.bury(id, state) {
                 self.refuse(id, &fault);
                 self.dropped.lock().push((id, state));
+            }
+        }
+        for (id, place) in replaced {
+            // One that stays so only takes room until its segment is compacted.
+            if let Err(fault) = self.bury_replaced(id, place) {
+                self.refuse(id, &fault);
             }
         }
         Ok(())
@@ -290,6 +298,24 @@ impl Store {
             self.shelf.table.set(id, None);
         }
         Ok(())
+    }
+
+    /// Marks a record dead whose version lies elsewhere, as the checkpointed index says.
+    fn bury_replaced(&self, id: VersionId, place: Place) -> Result<(), Fault> {
+        let _stripe = self.stripe(id.chunk).lock();
+        if self.shelf.table.get(id)?.is_some_and(|entry| entry.place == place) {
+            return Ok(());
+        }
+        match self.shelf.read_head(id, place) {
+            Ok((header, _)) if header.facts.id == id && header.kind != Kind::Dead => {
+                let turned = header.turned(Kind::Dead, place, self.shelf.salt);
+                self.shelf.segments.write_header(place, &turned).map_err(Fault::Io)?;
+                self.punch(place);
+                Ok(())
+            }
+            Ok(_) | Err(Fault::Corrupt(..) | Fault::Moved(_)) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Gives the room of a dead record back, if it is worth a hole.

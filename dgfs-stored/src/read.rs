@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dgfs_proto::chunk::VersionId;
+use dgfs_proto::ids::ChunkId;
 use dgfs_proto::limits::CHECKSUM_BLOCK_BYTES;
 use dgfs_proto::status::Status;
 
 use crate::cache::{Record, RecordCache};
 use crate::frames::{FRAME_BYTES, frames_of, unpack};
 use crate::index::{IndexError, State};
-use crate::record::{HEADER_BYTES, Header, Kind, Piece, Place, decode_header, decode_tables};
+use crate::record::{HEADER_BYTES, Header, Kind, Piece, Place, Source, decode_header, decode_tables};
 use crate::segment::Segments;
 use crate::table::Table;
 
@@ -76,6 +77,10 @@ impl Shelf {
                 Ok(record) => {
                     let record = Arc::new(record);
                     self.cache.insert(id, &record);
+                    // Written anew meanwhile: the record is right for this reader, and must not stay for later ones.
+                    if self.table.get(id)?.is_none_or(|now| now.place != entry.place) {
+                        self.cache.remove(id);
+                    }
                     return Ok(record);
                 }
             }
@@ -141,7 +146,7 @@ impl Shelf {
             return Err(Fault::Corrupt(record.place, "a piece has no source"));
         };
         let source_id = VersionId { chunk: id.chunk, version: source.version };
-        self.with_record(source_id, (source_id == id).then_some(record), read)
+        self.with_record(source_id, (source_id == id).then_some(record), as_shown(*source, read))
     }
 
     /// Runs `read` on the record of `id`, first as `known`; finds it again when it was moved.
@@ -169,9 +174,10 @@ impl Shelf {
         Err(Fault::Moved(id))
     }
 
-    /// `len` checked bytes from `at` in the data of the record of `id`.
-    pub(crate) fn read_source(&self, id: VersionId, at: u32, len: u32) -> Result<Bytes, Fault> {
-        self.with_record(id, None, |record| self.read_checked(id, record, at, len))
+    /// `len` checked bytes from `at` in the data of a source of a version of this chunk.
+    pub(crate) fn read_source(&self, chunk: ChunkId, source: Source, at: u32, len: u32) -> Result<Bytes, Fault> {
+        let id = VersionId { chunk, version: source.version };
+        self.with_record(id, None, as_shown(source, |record| self.read_checked(id, record, at, len)))
     }
 
     fn read_checked(&self, id: VersionId, record: &Record, at: u32, len: u32) -> Result<Bytes, Fault> {
@@ -248,6 +254,20 @@ impl Shelf {
         let record = self.load(id, place, true)?;
         self.check_own_data(id, &record)?;
         Ok(record)
+    }
+}
+
+/// Reads of a record whose data are laid out as when it became a source. One that was written anew meanwhile is so only if it
+/// has as many bytes: then all of it was its own before, in the same order.
+fn as_shown<T>(
+    source: Source,
+    mut read: impl FnMut(&Record) -> Result<T, Fault>,
+) -> impl FnMut(&Record) -> Result<T, Fault> {
+    move |record| {
+        if record.manifest.data_len() != source.data_len {
+            return Err(Fault::Corrupt(record.place, "it was written anew, and is shown as it was before"));
+        }
+        read(record)
     }
 }
 

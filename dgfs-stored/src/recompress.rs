@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dgfs_proto::chunk::VersionId;
 use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::ChunkId;
 use dgfs_proto::meta::{MetaReply, ServerRequest};
@@ -21,8 +20,14 @@ use crate::store::{Held, Recompressed};
 
 /// Versions asked about in one call.
 const PAGE: usize = 256;
-/// Pause before a pass that left something out is made again.
+/// Pause before what was left out is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Pause before a pass that ended early begins anew.
+const ANEW: Duration = Duration::from_secs(60);
+/// Versions left out that are remembered; with more a whole pass is made again.
+const LEFT_MAX: usize = 4096;
+/// Old data are left alone while less is free: a new record takes room before the old one gives its own back.
+const FREE_BYTES_MIN: u64 = 2 * BATCH as u64 * (4 << 20);
 /// How often everything is asked about although no policy changed: a directory may have been moved to where another one holds.
 const REPASS: Duration = Duration::from_secs(600);
 /// Versions written anew between two syncs.
@@ -40,8 +45,8 @@ pub(crate) struct Recompressor {
 struct Passed {
     written: u64,
     bytes: u64,
-    /// Chunks that were being changed, or could not be read or written.
-    left: u64,
+    /// Versions whose chunks were being changed, or that could not be read.
+    left: Vec<Held>,
 }
 
 impl Recompressor {
@@ -51,29 +56,30 @@ impl Recompressor {
 
     /// Runs until `stopped`.
     pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut left = Vec::new();
         loop {
             let known = *self.policies.borrow_and_update();
             let mut again = REPASS;
             if known > 0 {
+                let pass = async { if left.is_empty() { self.pass().await } else { self.some(&left).await } };
                 let passed = tokio::select! {
-                    passed = self.pass() => passed,
+                    passed = pass => passed,
                     _ = stopped.changed() => return,
                 };
-                match passed {
-                    Ok(passed) if passed.left == 0 => {}
-                    Ok(passed) => {
-                        tracing::debug!(left = passed.left, "some versions are compressed later");
-                        again = AGAIN;
-                    }
+                (left, again) = match passed {
+                    Ok(passed) if passed.left.is_empty() => (Vec::new(), REPASS),
+                    Ok(passed) if passed.left.len() <= LEFT_MAX => (passed.left, AGAIN),
+                    Ok(_) => (Vec::new(), ANEW),
                     Err(failure) => {
                         tracing::debug!(reason = failure.reason(), "compressing old data goes on later");
-                        again = AGAIN;
+                        (Vec::new(), ANEW)
                     }
-                }
+                };
             }
             tokio::select! {
                 () = tokio::time::sleep(again), if known > 0 => {}
                 changed = self.policies.changed() => {
+                    left.clear();
                     if changed.is_err() {
                         return;
                     }
@@ -83,6 +89,7 @@ impl Recompressor {
         }
     }
 
+    /// Asks about everything that is held.
     async fn pass(&self) -> Result<Passed, Failure> {
         let mut passed = Passed::default();
         let mut after = None;
@@ -92,11 +99,16 @@ impl Recompressor {
             self.page(&page, &mut passed).await?;
             after = Some(last);
         }
-        let Passed { written, bytes, .. } = passed;
-        if written > 0 {
-            tracing::info!(versions = written, bytes, "old data were compressed as their directory wants");
+        Ok(passed.named())
+    }
+
+    /// Asks again about what was left out.
+    async fn some(&self, left: &[Held]) -> Result<Passed, Failure> {
+        let mut passed = Passed::default();
+        for page in left.chunks(PAGE) {
+            self.page(page, &mut passed).await?;
         }
-        Ok(passed)
+        Ok(passed.named())
     }
 
     async fn page(&self, page: &[Held], passed: &mut Passed) -> Result<(), Failure> {
@@ -105,42 +117,45 @@ impl Recompressor {
             MetaReply::Compressions(wanted) if wanted.len() == page.len() => wanted,
             _ => return Err(Failure::Later("the metadata service answered a question with something else".to_owned())),
         };
-        let wanted = page.iter().zip(wanted).filter_map(|(held, wanted)| Some((held.held.id, wanted?)));
-        let wanted: Vec<(VersionId, Compression)> = wanted.collect();
+        let wanted = page.iter().zip(wanted).filter_map(|(held, wanted)| Some((*held, wanted?)));
+        let wanted: Vec<(Held, Compression)> = wanted.collect();
         for batch in wanted.chunks(BATCH) {
             self.write(batch.to_vec(), passed).await?;
         }
         Ok(())
     }
 
-    async fn write(&self, batch: Vec<(VersionId, Compression)>, passed: &mut Passed) -> Result<(), Failure> {
+    async fn write(&self, batch: Vec<(Held, Compression)>, passed: &mut Passed) -> Result<(), Failure> {
+        if self.link.store.status().free_bytes < FREE_BYTES_MIN {
+            return Err(no_room());
+        }
         let outcomes = self.link.blocking(move |store| {
-            let one = |(id, compression): (VersionId, Compression)| (id, store.recompress(id, compression));
+            let one = |(held, compression): (Held, Compression)| (held, store.recompress(held.held.id, compression));
             Ok(batch.into_iter().map(one).collect::<Vec<_>>())
         });
         let (mut chunks, mut bytes, mut full) = (Vec::<ChunkId>::new(), 0, false);
-        for (id, outcome) in outcomes.await? {
+        for (held, outcome) in outcomes.await? {
+            let id = held.held.id;
             match outcome {
                 Ok(Recompressed::Settled) => {}
-                Ok(Recompressed::Later) => passed.left += 1,
+                Ok(Recompressed::Later) => passed.left.push(held),
                 Ok(Recompressed::Written(len)) => {
                     chunks.push(id.chunk);
                     bytes += u64::from(len);
                 }
                 Err(Status::NoVersion) => {}
-                // A new record takes room before the old one gives its own back.
                 Err(Status::NoSpace) => full = true,
                 // Damage was named where it was found, and is healed from other copies.
                 Err(status) => {
                     tracing::debug!(chunk = %id.chunk, version = %id.version, %status, "a version could not be compressed anew");
-                    passed.left += 1;
+                    passed.left.push(held);
                 }
             }
         }
         if !chunks.is_empty() {
             self.settle(chunks, bytes, passed).await?;
         }
-        if full { Err(Failure::Later("there is no room to write old data anew".to_owned())) } else { Ok(()) }
+        if full { Err(no_room()) } else { Ok(()) }
     }
 
     /// Syncs what was written anew and gives up what was there before.
@@ -156,6 +171,21 @@ impl Recompressor {
         self.pace.after(bytes).await;
         Ok(())
     }
+}
+
+impl Passed {
+    /// Says what was done.
+    fn named(self) -> Self {
+        let Self { written, bytes, .. } = self;
+        if written > 0 {
+            tracing::info!(versions = written, bytes, "old data were compressed as their directory wants");
+        }
+        self
+    }
+}
+
+fn no_room() -> Failure {
+    Failure::Later("there is no room to write old data anew".to_owned())
 }
 
 fn told(status: Status) -> String {

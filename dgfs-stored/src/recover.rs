@@ -347,6 +347,11 @@ impl<'a> Recovery<'a> {
                         .write_header(place, &header.turned(Kind::Dead, place, self.shelf.salt))
                         .map_err(Fault::Io)?;
                     let Place { segment, offset, .. } = place;
+                    if self.shelf.table.get(id)?.is_some_and(|known| known.place != place) {
+                        // It was being written anew: what it was before is there.
+                        tracing::info!(segment, offset, reason, "an interrupted rewrite of a version is given up");
+                        return Ok(());
+                    }
                     let why = format!("not whole in segment {segment:08} at {offset} ({reason}; an interrupted write)");
                     self.damage.give_up(id, header.data_len, &why);
                     return Ok(());

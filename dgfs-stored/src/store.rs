@@ -135,6 +135,8 @@ pub struct Store {
     pub(crate) damaged: Mutex<BTreeSet<VersionId>>,
     /// Versions dropped in the table whose records are not yet marked so on the disk.
     pub(crate) dropped: Mutex<Vec<(VersionId, State)>>,
+    /// Places whose record was written anew elsewhere, and is not yet marked dead.
+    pub(crate) replaced: Mutex<Vec<(VersionId, Place)>>,
     pub(crate) numbers: Numbers,
     pub(crate) counters: Counters,
     /// What it does for its copies and those of others.
@@ -186,6 +188,7 @@ impl Store {
             usage: Mutex::new(recovered.usage),
             damaged: Mutex::new(recovered.report.versions.iter().copied().collect()),
             dropped: Mutex::new(recovered.dropped),
+            replaced: Mutex::default(),
             numbers: Numbers::default(),
             identity: Mutex::new(identity),
             report: recovered.report,

@@ -24,9 +24,6 @@ use crate::policy::Policy;
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
 
-/// Times that a change is tried elsewhere when servers have no room: each time they are others.
-const ELSEWHERE_MAX: usize = 4;
-
 /// A change of one chunk of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkChange {
@@ -110,18 +107,20 @@ impl Core {
             return self.put_at_once(op, ino, change).await;
         }
         let mut change = change;
-        for _ in 0..ELSEWHERE_MAX {
+        loop {
+            let found = self.stores.full.found();
             let refused = match self.put_at_once(op, ino, change.clone()).await {
                 Err(status @ Status::NoSpace) => status,
                 outcome => return outcome,
             };
             let Policy { class, .. } = self.policy_of_new(op, ino).await?;
-            if !self.stores.full.leave_enough(&self.stores.map(), class) {
+            // Each try that fails has found one more that is full, which a new chunk keeps away from.
+            let (full, is_patch) = (&self.stores.full, change.old.is_some());
+            if !full.leave_enough(&self.stores.map(), class) || (full.found() == found && !is_patch) {
                 return Err(refused);
             }
             change = self.as_new(op, change).await?;
         }
-        Err(Status::NoSpace)
     }
 
     async fn put_at_once(self: &Arc<Self>, op: &Op, ino: Ino, change: ChunkChange) -> Result<SlotEdit, Status> {

@@ -3,10 +3,12 @@
 //! Never commits. Always: when a put returns, the version is on every server of the write set of one map, none of which has been
 //! down since it took it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use dgfs_proto::chunk::{ChunkReply, ChunkRequest, Put};
+use dgfs_proto::chunk::{ChunkReply, ChunkRequest, Put, VersionId};
 use dgfs_proto::ids::{ChunkId, Epoch, ServerId};
 use dgfs_proto::map::ClusterMap;
 use dgfs_proto::status::Status;
@@ -14,6 +16,9 @@ use dgfs_proto::status::Status;
 use crate::core::Core;
 use crate::operation::{Backoff, Op};
 use crate::stores::Miss;
+
+/// How long servers are waited for that are to forget a version.
+const FORGET: Duration = Duration::from_secs(2);
 
 /// Servers that took the version, the place they took it for, and the map they went by.
 type Stored = Vec<(ServerId, u8, Epoch)>;
@@ -59,6 +64,7 @@ impl Core {
                 outcomes = join_all(missing.iter().map(|target| self.put_at(op, &map, *target, what))).await;
             }
             let mut renewed = false;
+            let mut refused = None;
             for ((server, place), outcome) in missing.iter().zip(&outcomes) {
                 match outcome {
                     Ok(taken) => {
@@ -67,10 +73,16 @@ impl Core {
                     }
                     // It had this version and was to drop it, as one that nothing refers to: a new one is made.
                     Err(Miss::Refused(Status::Stale)) if !self.link.is_dead() => return Err(Status::Conflict),
-                    Err(Miss::Refused(status)) => return Err(*status),
+                    Err(Miss::Refused(status)) => refused = refused.or(Some(*status)),
                     Err(Miss::OldMap) => renewed = true,
                     Err(Miss::Away) => {}
                 }
+            }
+            if let Some(status) = refused {
+                if status == Status::NoSpace {
+                    self.forget_put(&map, what, &stored).await;
+                }
+                return Err(status);
             }
             let all = set.enough && outcomes.iter().all(Result::is_ok);
             if all {
@@ -83,6 +95,18 @@ impl Core {
         }
     }
 
+    /// A version that is given up is dropped where it was taken: nobody else can know that it will never be committed. What does
+    /// not answer at once is collected with the session.
+    async fn forget_put(&self, map: &ClusterMap, what: &impl ForPlace, stored: &Stored) {
+        let op = Op::within(FORGET, true);
+        let drops = stored.iter().filter_map(|(server, place, _)| {
+            let (put, _) = what.at(*place);
+            let id = VersionId { chunk: put.chunk, version: put.version };
+            Some((map.server(*server)?, ChunkRequest::Drop(vec![id])))
+        });
+        join_all(drops.map(|(server, request)| self.ask_while_up(&op, map, server, request, Bytes::new()))).await;
+    }
+
     async fn put_at(
         &self,
         op: &Op,
@@ -92,16 +116,17 @@ impl Core {
     ) -> Result<u32, Miss> {
         let Some(info) = map.server(server) else { return Err(Miss::Away) };
         let (put, body) = what.at(place);
+        let bytes = body.len();
         match self.ask_while_up(op, map, info, ChunkRequest::Put(put), body).await {
             Ok((ChunkReply::Put { allocated }, _)) => {
                 self.count_put(server);
-                self.stores.full.has_room(server);
+                self.stores.full.has_room(server, bytes);
                 Ok(allocated)
             }
             Ok(_) => Err(Miss::Refused(Status::Malformed)),
             Err(miss) => {
                 if miss == Miss::Refused(Status::NoSpace) {
-                    self.stores.full.note(server);
+                    self.stores.full.note(server, bytes);
                 }
                 Err(miss)
             }

@@ -1,9 +1,10 @@
 //! Servers that had no room: what is new goes where there is some.
 //!
-//! Never asks anybody: a refused put says it. Always: a server that was full a moment ago is tried again soon, and while there
-//! are not enough others nothing is kept from it.
+//! Never asks anybody: a refused put says it. Always: a server that was full a while ago is tried again, and while there are not
+//! enough others nothing is kept from it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,34 +14,62 @@ use dgfs_proto::class::Class;
 use dgfs_proto::ids::{ChunkId, ServerId};
 use dgfs_proto::map::ClusterMap;
 
-/// How long a server counts as full after it refused.
+/// How long a server counts as full after it refused; twice as long each time that it still is.
 const FULL_FOR: Duration = Duration::from_secs(5);
+const FULL_FOR_MAX: Duration = Duration::from_secs(80);
+
+/// What is known of a server that refused.
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    until: Instant,
+    lasts: Duration,
+    /// Bytes of the smallest put that did not fit: one that is smaller says nothing when it fits.
+    bytes: usize,
+}
 
 /// Who had no room, and until when that is believed.
 #[derive(Debug, Default)]
 pub(crate) struct FullServers {
-    until: Mutex<BTreeMap<ServerId, Instant>>,
+    servers: Mutex<BTreeMap<ServerId, Full>>,
+    /// How often one was found full that was not known to be.
+    found: AtomicU64,
 }
 
 impl FullServers {
-    /// A put was refused for want of room.
-    pub(crate) fn note(&self, server: ServerId) {
-        if self.until.lock().insert(server, Instant::now() + FULL_FOR).is_none() {
+    /// A put of so many bytes was refused for want of room.
+    pub(crate) fn note(&self, server: ServerId, bytes: usize) {
+        let mut servers = self.servers.lock();
+        let now = Instant::now();
+        let full = servers.entry(server).or_insert_with(|| {
             tracing::warn!(%server, "a storage server is full: new chunks go to others while there are enough of them");
+            Full { until: now, lasts: FULL_FOR, bytes }
+        });
+        full.bytes = full.bytes.min(bytes);
+        // Of puts that were under way together the first one counts.
+        if full.until <= now {
+            self.found.fetch_add(1, Ordering::Relaxed);
+            full.until = now + full.lasts;
+            full.lasts = (full.lasts * 2).min(FULL_FOR_MAX);
         }
     }
 
-    /// A put was taken.
-    pub(crate) fn has_room(&self, server: ServerId) {
-        let mut until = self.until.lock();
-        if !until.is_empty() && until.remove(&server).is_some() {
+    /// A put of so many bytes was taken.
+    pub(crate) fn has_room(&self, server: ServerId, bytes: usize) {
+        let mut servers = self.servers.lock();
+        if servers.get(&server).is_some_and(|full| full.bytes <= bytes) {
+            servers.remove(&server);
             tracing::info!(%server, "a storage server that was full takes puts again");
         }
     }
 
     fn now(&self) -> Vec<ServerId> {
-        let (until, now) = (self.until.lock(), Instant::now());
-        until.iter().filter(|(_, until)| **until > now).map(|(server, _)| *server).collect()
+        let (servers, now) = (self.servers.lock(), Instant::now());
+        servers.iter().filter(|(_, full)| full.until > now).map(|(server, _)| *server).collect()
+    }
+
+    /// Grows when one is found full that was not known to be.
+    pub(crate) fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
     }
 
     /// Would a write of this chunk go to one of them?
@@ -62,12 +91,19 @@ mod tests {
     use super::{FULL_FOR, FullServers, ServerId};
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_is_full_for_a_while_or_until_it_takes_a_put() {
+    async fn a_server_is_full_for_a_while_each_time_longer_or_until_it_takes_as_large_a_put() {
         let full = FullServers::default();
-        full.note(ServerId(1));
-        full.note(ServerId(2));
-        assert_eq!(full.now(), [ServerId(1), ServerId(2)]);
-        full.has_room(ServerId(2));
+        full.note(ServerId(1), 1000);
+        full.note(ServerId(2), 1000);
+        full.has_room(ServerId(2), 999);
+        assert_eq!(full.now(), [ServerId(1), ServerId(2)], "a smaller one says nothing");
+        full.has_room(ServerId(2), 1000);
+        assert_eq!(full.now(), [ServerId(1)]);
+        full.note(ServerId(1), 2000);
+        tokio::time::advance(FULL_FOR).await;
+        assert_eq!(full.now(), []);
+        full.note(ServerId(1), 1000);
+        tokio::time::advance(FULL_FOR).await;
         assert_eq!(full.now(), [ServerId(1)]);
         tokio::time::advance(FULL_FOR).await;
         assert_eq!(full.now(), []);

@@ -23,8 +23,8 @@ use super::VolumeLink;
 /// Calls under way at once.
 const CALLS_AT_ONCE: usize = 8;
 
-/// Chunks in one answer: with the names and answers of eleven servers each they take less than 64 KiB.
-const CHUNKS: usize = 24;
+/// Chunks in one answer: with the longest names and the answers of sixteen servers each they take less than 64 KiB.
+const CHUNKS: usize = 16;
 
 /// What each server says of a version it holds a copy or a shard of.
 type Stored = BTreeMap<VersionId, Vec<(ServerId, StoredVersion)>>;

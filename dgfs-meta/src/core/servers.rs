@@ -108,7 +108,9 @@ impl Core {
         let ticket = self.store_cluster();
         self.garbage_collected(*id, collected);
         let garbage = self.hand_out_garbage(*id, durable);
-        let (epoch, policies) = (self.cluster.epoch(), self.settings.policies);
+        let epoch = self.cluster.epoch();
+        // What follows from it is only about old data.
+        let policies = if self.settings.recompressed.is_empty() { 0 } else { self.settings.policies };
         Outcome::Answer { reply: MetaReply::Beat { epoch, policies, garbage }, ticket }
     }
 

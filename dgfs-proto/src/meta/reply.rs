@@ -239,7 +239,7 @@ pub enum MetaReply {
     Beat {
         /// The map now.
         epoch: Epoch,
-        /// The change of policies now.
+        /// The change of policies now, while one asks for the compression of old data; else 0.
         policies: u64,
         /// Versions to drop.
         garbage: Vec<GarbageItem>,

@@ -87,12 +87,21 @@ impl Store {
     fn overlay_base(&self, id: VersionId, put: &Put) -> Result<Manifest, Status> {
         let Some(base) = put.base else { return Ok(pieces::overlay(id.version, None, &put.patches)) };
         let base_id = VersionId { chunk: id.chunk, version: base.version };
-        match self.shelf.table.get(base_id) {
-            Ok(Some(entry)) if entry.state == State::Live => {}
+        let entry = match self.shelf.table.get(base_id) {
+            Ok(Some(entry)) if entry.state == State::Live => entry,
             Ok(_) => return Err(Status::NoVersion),
             Err(error) => return Err(self.refuse(base_id, &Fault::Index(error))),
+        };
+        let load = || self.shelf.record(base_id).map_err(|fault| self.refuse(base_id, &fault));
+        let mut record = load()?;
+        // The pieces of a record that was written anew since it was remembered are not those of the one that is there.
+        if record.place != entry.place {
+            self.shelf.cache.remove(base_id);
+            record = load()?;
         }
-        let record = self.shelf.record(base_id).map_err(|fault| self.refuse(base_id, &fault))?;
+        if record.place != entry.place {
+            return Err(Status::Busy);
+        }
         Ok(pieces::overlay(id.version, Some((&record.manifest, base.len)), &put.patches))
     }
 
@@ -116,8 +125,7 @@ impl Store {
                 let Some(own) = body.get(piece.at as usize..(piece.at + piece.len) as usize) else { continue };
                 target.copy_from_slice(own);
             } else {
-                let source_id = VersionId { chunk: id.chunk, version: source.version };
-                let read = self.shelf.read_source(source_id, piece.at, piece.len);
+                let read = self.shelf.read_source(id.chunk, *source, piece.at, piece.len);
                 target.copy_from_slice(&read.map_err(|fault| self.refuse(id, &fault))?);
             }
         }
@@ -170,6 +178,7 @@ impl Store {
         let data_at = u32::try_from(head.len()).unwrap_or(u32::MAX);
         self.usage.lock().change(old, Some(&entry));
         self.shelf.table.set(id, Some(entry));
+        self.replaced.lock().extend(old.map(|old| (id, old.place)));
         self.shelf.cache.insert(id, &Arc::new(Record::new(place, data_at, manifest, true)));
         self.maintenance.wrote(total);
         Ok(entry.allocated)
