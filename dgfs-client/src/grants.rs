@@ -78,7 +78,8 @@ impl Core {
                 return Ok(chunk);
             }
         }
-        Err(Status::NoSpace)
+        // There are enough of them, but not for one partition together: the server says whether it still has no room.
+        Ok(chunk)
     }
 
     async fn next_chunk(self: &Arc<Self>, op: &Op, class: Class) -> Result<ChunkId, Status> {

@@ -211,6 +211,10 @@ impl Filler {
         let missing: BTreeMap<VersionId, HeldVersion> = names.filter(|(id, _)| !own.contains(id)).collect();
         let bytes: u64 = missing.values().map(|held| u64::from(held.allocated)).sum();
         let upkeep = &self.view.store().upkeep;
+        if bytes > self.view.store().status().free_bytes {
+            // What does not fit is not fetched to be thrown away.
+            return Err(Status::NoSpace);
+        }
         upkeep.bytes_left.fetch_add(bytes, Ordering::Relaxed);
         let any = !missing.is_empty();
         let fetches: Vec<BoxFuture<'_, Result<(), Status>>> =

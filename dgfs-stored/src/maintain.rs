@@ -237,9 +237,9 @@ impl Store {
             }
         }
         for (id, place) in replaced {
-            // One that stays so only takes room until its segment is compacted.
             if let Err(fault) = self.bury_replaced(id, place) {
                 self.refuse(id, &fault);
+                self.replaced.lock().push((id, place));
             }
         }
         Ok(())

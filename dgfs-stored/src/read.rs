@@ -146,7 +146,7 @@ impl Shelf {
             return Err(Fault::Corrupt(record.place, "a piece has no source"));
         };
         let source_id = VersionId { chunk: id.chunk, version: source.version };
-        self.with_record(source_id, (source_id == id).then_some(record), as_shown(*source, read))
+        self.with_record(source_id, (source_id == id).then_some(record), as_shown(source_id, *source, read))
     }
 
     /// Runs `read` on the record of `id`, first as `known`; finds it again when it was moved.
@@ -177,7 +177,7 @@ impl Shelf {
     /// `len` checked bytes from `at` in the data of a source of a version of this chunk.
     pub(crate) fn read_source(&self, chunk: ChunkId, source: Source, at: u32, len: u32) -> Result<Bytes, Fault> {
         let id = VersionId { chunk, version: source.version };
-        self.with_record(id, None, as_shown(source, |record| self.read_checked(id, record, at, len)))
+        self.with_record(id, None, as_shown(id, source, |record| self.read_checked(id, record, at, len)))
     }
 
     fn read_checked(&self, id: VersionId, record: &Record, at: u32, len: u32) -> Result<Bytes, Fault> {
@@ -260,14 +260,20 @@ impl Shelf {
 /// Reads of a record whose data are laid out as when it became a source. One that was written anew meanwhile is so only if it
 /// has as many bytes: then all of it was its own before, in the same order.
 fn as_shown<T>(
+    id: VersionId,
     source: Source,
     mut read: impl FnMut(&Record) -> Result<T, Fault>,
 ) -> impl FnMut(&Record) -> Result<T, Fault> {
+    let mut looked_up_again = false;
     move |record| {
-        if record.manifest.data_len() != source.data_len {
+        if record.manifest.data_len() == source.data_len {
+            return read(record);
+        }
+        // It may be remembered from before it was written anew; the one that is there has the last word.
+        if std::mem::replace(&mut looked_up_again, true) {
             return Err(Fault::Corrupt(record.place, "it was written anew, and is shown as it was before"));
         }
-        read(record)
+        Err(Fault::Moved(id))
     }
 }
 

@@ -12,6 +12,7 @@ use dgfs_proto::ids::ChunkId;
 use dgfs_proto::meta::{MetaReply, ServerRequest};
 use dgfs_proto::status::Status;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::beat::{Failure, Link};
 use crate::orphans::question_of;
@@ -56,30 +57,40 @@ impl Recompressor {
 
     /// Runs until `stopped`.
     pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let mut left = Vec::new();
+        let mut left: Vec<Held> = Vec::new();
+        let mut pause = AGAIN;
+        let mut whole_due = Instant::now();
         loop {
             let known = *self.policies.borrow_and_update();
-            let mut again = REPASS;
             if known > 0 {
-                let pass = async { if left.is_empty() { self.pass().await } else { self.some(&left).await } };
+                let is_whole = whole_due <= Instant::now();
+                let pass = async { if is_whole { self.pass().await } else { self.some(&left).await } };
                 let passed = tokio::select! {
                     passed = pass => passed,
                     _ = stopped.changed() => return,
                 };
-                (left, again) = match passed {
-                    Ok(passed) if passed.left.is_empty() => (Vec::new(), REPASS),
-                    Ok(passed) if passed.left.len() <= LEFT_MAX => (passed.left, AGAIN),
-                    Ok(_) => (Vec::new(), ANEW),
+                if is_whole {
+                    whole_due = Instant::now() + REPASS;
+                }
+                match passed {
+                    Ok(passed) if passed.left.len() <= LEFT_MAX => {
+                        // What stays left out for long is asked about less and less often.
+                        let fewer = is_whole || passed.left.len() < left.len();
+                        pause = if fewer { AGAIN } else { (pause * 2).min(REPASS) };
+                        left = passed.left;
+                    }
+                    Ok(_) => (left, whole_due) = (Vec::new(), Instant::now() + ANEW),
                     Err(failure) => {
                         tracing::debug!(reason = failure.reason(), "compressing old data goes on later");
-                        (Vec::new(), ANEW)
+                        (left, whole_due) = (Vec::new(), Instant::now() + ANEW);
                     }
-                };
+                }
             }
+            let due = if left.is_empty() { whole_due } else { whole_due.min(Instant::now() + pause) };
             tokio::select! {
-                () = tokio::time::sleep(again), if known > 0 => {}
+                () = tokio::time::sleep_until(due), if known > 0 => {}
                 changed = self.policies.changed() => {
-                    left.clear();
+                    whole_due = Instant::now();
                     if changed.is_err() {
                         return;
                     }

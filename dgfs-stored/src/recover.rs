@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::{ChunkId, ChunkVersion};
+use dgfs_proto::ids::ChunkId;
 use dgfs_runtime::disk;
 
 use crate::cache::RecordCache;
@@ -17,7 +17,7 @@ use crate::damage::{Damage, Lengths, Report, Ruin};
 use crate::index::{Entry, Index, IndexError, SledIndex, State};
 use crate::manifest::{self, Manifest};
 use crate::read::{Fault, Shelf};
-use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, decode_header, has_magic};
+use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, Source, decode_header, has_magic};
 use crate::segment::{Position, Segments};
 use crate::space::Usage;
 use crate::store::OpenError;
@@ -74,6 +74,7 @@ pub(crate) struct Recovered {
     pub(crate) shelf: Shelf,
     pub(crate) usage: Usage,
     pub(crate) dropped: Vec<(VersionId, State)>,
+    pub(crate) replaced: Vec<(VersionId, Place)>,
     pub(crate) generation: u64,
     pub(crate) report: Report,
     /// What was mended, in sentences.
@@ -185,6 +186,8 @@ struct Recovery<'a> {
     damage: Damage,
     usage: Usage,
     dropped: Vec<(VersionId, State)>,
+    /// Older places of versions that were written anew.
+    replaced: Vec<(VersionId, Place)>,
     /// Chunks with dropped records whose use is to be found out.
     unsettled: BTreeMap<ChunkId, BTreeSet<VersionId>>,
     /// Versions read that show data of other records.
@@ -201,6 +204,7 @@ impl<'a> Recovery<'a> {
             damage: Damage::default(),
             usage: Usage::default(),
             dropped: Vec::new(),
+            replaced: Vec::new(),
             unsettled: BTreeMap::new(),
             composed: Vec::new(),
         }
@@ -213,6 +217,7 @@ impl<'a> Recovery<'a> {
                 shelf: self.shelf,
                 usage: self.usage,
                 dropped: self.dropped,
+                replaced: self.replaced,
                 generation: self.from.generation,
                 report: self.damage.report(),
                 mended: Vec::new(),
@@ -375,6 +380,7 @@ impl<'a> Recovery<'a> {
             index: header.facts.index,
             put_at: header.facts.put_at,
         };
+        self.replaced.extend(known.filter(|known| known.place != place).map(|known| (id, known.place)));
         self.usage.change(known.as_ref(), Some(&entry));
         self.shelf.table.set(id, Some(entry));
         if header.shows_others() && state == State::Live {
@@ -404,7 +410,7 @@ impl<'a> Recovery<'a> {
             }
             Err(fault) => return Err(fault),
         };
-        let missing = record.manifest.sources.iter().find(|source| !self.holds(id, source.version));
+        let missing = record.manifest.sources.iter().find(|source| !self.holds(id, **source));
         if let Some(missing) = missing {
             let why = format!("it shows data of version {}, which is not there", missing.version);
             self.damage.give_up(id, 0, &why);
@@ -419,9 +425,10 @@ impl<'a> Recovery<'a> {
         self.synced_to.is_some_and(|mark| at < mark.position)
     }
 
-    fn holds(&self, id: VersionId, version: ChunkVersion) -> bool {
-        let source = VersionId { chunk: id.chunk, version };
-        matches!(self.shelf.table.get(source), Ok(Some(_)))
+    /// Is the record there that was meant? One that was written anew has other data than before.
+    fn holds(&self, id: VersionId, source: Source) -> bool {
+        let known = self.shelf.table.get(VersionId { chunk: id.chunk, version: source.version });
+        matches!(known, Ok(Some(entry)) if entry.data_len == source.data_len)
     }
 }
 

@@ -188,7 +188,7 @@ impl Store {
             usage: Mutex::new(recovered.usage),
             damaged: Mutex::new(recovered.report.versions.iter().copied().collect()),
             dropped: Mutex::new(recovered.dropped),
-            replaced: Mutex::default(),
+            replaced: Mutex::new(recovered.replaced),
             numbers: Numbers::default(),
             identity: Mutex::new(identity),
             report: recovered.report,

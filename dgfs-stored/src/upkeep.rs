@@ -74,7 +74,8 @@ async fn heal_chunk(view: &Arc<ClusterView>, chunk: ChunkId, damaged: &BTreeSet<
     // Those that show data of a damaged record first: once it is replaced, what they point at is gone.
     let (last, first): (Vec<VersionId>, Vec<VersionId>) = replace.into_iter().partition(|id| damaged.contains(id));
     let mut healed = import_missing(view, damaged, &last).await?;
-    for id in first.into_iter().chain(last) {
+    // Of each the newest first, which show data of older ones.
+    for id in first.into_iter().rev().chain(last.into_iter().rev()) {
         let whole = view.fetch(id).await?;
         healed += u64::from(view.blocking(move |store| store.replace(id, &whole)).await?);
     }

@@ -24,6 +24,9 @@ use crate::policy::Policy;
 /// Puts of one file under way at once.
 const PUTS_AT_ONCE: usize = 8;
 
+/// Times that a change is tried when servers have no room.
+const ELSEWHERE_MAX: usize = 64;
+
 /// A change of one chunk of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct ChunkChange {
@@ -107,20 +110,21 @@ impl Core {
             return self.put_at_once(op, ino, change).await;
         }
         let mut change = change;
-        loop {
-            let found = self.stores.full.found();
+        for _ in 0..ELSEWHERE_MAX {
+            let before = (self.stores.full.found(), self.stores.map().epoch);
             let refused = match self.put_at_once(op, ino, change.clone()).await {
                 Err(status @ Status::NoSpace) => status,
                 outcome => return outcome,
             };
             let Policy { class, .. } = self.policy_of_new(op, ino).await?;
-            // Each try that fails has found one more that is full, which a new chunk keeps away from.
-            let (full, is_patch) = (&self.stores.full, change.old.is_some());
-            if !full.leave_enough(&self.stores.map(), class) || (full.found() == found && !is_patch) {
+            // Each try that fails has found one more that is full, which a new chunk keeps away from, or servers have changed.
+            let (full, map, is_patch) = (&self.stores.full, self.stores.map(), change.old.is_some());
+            if !full.leave_enough(&map, class) || (before == (full.found(), map.epoch) && !is_patch) {
                 return Err(refused);
             }
             change = self.as_new(op, change).await?;
         }
+        Err(Status::NoSpace)
     }
 
     async fn put_at_once(self: &Arc<Self>, op: &Op, ino: Ino, change: ChunkChange) -> Result<SlotEdit, Status> {

@@ -40,26 +40,30 @@ impl FullServers {
     pub(crate) fn note(&self, server: ServerId, bytes: usize) {
         let mut servers = self.servers.lock();
         let now = Instant::now();
-        let full = servers.entry(server).or_insert_with(|| {
-            tracing::warn!(%server, "a storage server is full: new chunks go to others while there are enough of them");
-            Full { until: now, lasts: FULL_FOR, bytes }
-        });
-        full.bytes = full.bytes.min(bytes);
+        let full = servers.entry(server).or_insert(Full { until: now, lasts: FULL_FOR, bytes });
         // Of puts that were under way together the first one counts.
         if full.until <= now {
+            let seconds = full.lasts.as_secs();
+            tracing::warn!(%server, seconds, "a storage server is full: new chunks go to others while there are enough");
             self.found.fetch_add(1, Ordering::Relaxed);
             full.until = now + full.lasts;
             full.lasts = (full.lasts * 2).min(FULL_FOR_MAX);
+            full.bytes = bytes;
         }
+        full.bytes = full.bytes.min(bytes);
     }
 
     /// A put of so many bytes was taken.
     pub(crate) fn has_room(&self, server: ServerId, bytes: usize) {
         let mut servers = self.servers.lock();
-        if servers.get(&server).is_some_and(|full| full.bytes <= bytes) {
-            servers.remove(&server);
-            tracing::info!(%server, "a storage server that was full takes puts again");
+        let now = Instant::now();
+        let Some(full) = servers.get_mut(&server).filter(|full| full.bytes <= bytes) else { return };
+        if full.until > now {
+            (full.until, full.bytes) = (now, bytes);
+            return;
         }
+        tracing::info!(%server, "a storage server that was full takes puts again");
+        servers.remove(&server);
     }
 
     fn now(&self) -> Vec<ServerId> {

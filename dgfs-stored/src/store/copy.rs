@@ -122,8 +122,8 @@ impl Store {
         matches!(self.shelf.table.get(id), Ok(Some(Entry { state: State::Needed, .. })))
     }
 
-    /// Live versions of a chunk that cannot be kept when `damaged` ones of it are replaced: these first, then those that show data
-    /// of them.
+    /// Live versions of a chunk that cannot be kept when `damaged` ones of it are replaced: these, those that show data of them, and
+    /// so on: what is replaced has its data laid out otherwise. Oldest first.
     ///
     /// # Errors
     /// `Io` when the index fails.
@@ -131,14 +131,22 @@ impl Store {
         let entries = self.shelf.table.of_chunk(chunk);
         let entries = entries.map_err(|error| self.refuse_index(chunk, error))?;
         let live = entries.into_iter().filter(|(_, entry)| entry.state == State::Live).map(|(id, _)| id);
-        let shows_damaged = |id: &VersionId| match self.shelf.record(*id) {
-            Ok(record) => record.manifest.sources.iter().any(|source| {
-                let source = VersionId { chunk, version: source.version };
-                source != *id && damaged.contains(&source)
-            }),
-            Err(_) => true,
-        };
-        Ok(live.filter(|id| damaged.contains(id) || shows_damaged(id)).collect())
+        let mut replaced = damaged.clone();
+        // A version shows data of older ones only: going up in order finds all that follow from one another.
+        for id in live {
+            let shows_replaced = match self.shelf.record(id) {
+                Ok(record) => record.manifest.sources.iter().any(|source| {
+                    let source = VersionId { chunk, version: source.version };
+                    source != id && replaced.contains(&source)
+                }),
+                Err(_) => true,
+            };
+            if shows_replaced {
+                replaced.insert(id);
+            }
+        }
+        let is_live = |id: &VersionId| matches!(self.shelf.table.get(*id), Ok(Some(Entry { state: State::Live, .. })));
+        Ok(replaced.into_iter().filter(is_live).collect())
     }
 
     /// Writes a held version anew from a good copy, in a record of its own that needs no other. False when it is not held any more.

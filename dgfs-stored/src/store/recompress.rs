@@ -68,14 +68,17 @@ impl Store {
         };
         // Of a version in pieces the records that it shows count, too.
         let needed = || entries.iter().filter(|(_, entry)| entry.state == State::Needed);
+        let is_only = !entries.iter().any(|(of, entry)| *of != id && entry.state == State::Live);
         if old.compression == compression && needed().all(|(_, entry)| entry.compression == compression) {
+            if needed().next().is_none() || !is_only {
+                return Ok(Finding::Done(Recompressed::Settled));
+            }
             // A pass that was broken off may have left records that nothing shows any more.
             let record = self.shelf.record(id).map_err(|fault| self.refuse(id, &fault))?;
             let shows_others = record.manifest.sources.iter().any(|source| source.version != id.version);
-            let is_left = needed().next().is_some() && !shows_others;
-            return Ok(Finding::Done(if is_left { Recompressed::Written(0) } else { Recompressed::Settled }));
+            return Ok(Finding::Done(if shows_others { Recompressed::Settled } else { Recompressed::Written(0) }));
         }
-        if entries.iter().any(|(of, entry)| *of != id && entry.state == State::Live) {
+        if !is_only {
             return Ok(Finding::Done(Recompressed::Later));
         }
         Ok(Finding::Rewrite(*old))
