@@ -149,7 +149,7 @@ impl Recompressor {
             let id = held.held.id;
             match outcome {
                 Ok(Recompressed::Settled) => {}
-                Ok(Recompressed::Later) => passed.left.push(held),
+                Ok(Recompressed::Later) => passed.leave(held),
                 Ok(Recompressed::Written(len)) => {
                     chunks.push(id.chunk);
                     bytes += u64::from(len);
@@ -159,7 +159,7 @@ impl Recompressor {
                 // Damage was named where it was found, and is healed from other copies.
                 Err(status) => {
                     tracing::debug!(chunk = %id.chunk, version = %id.version, %status, "a version could not be compressed anew");
-                    passed.left.push(held);
+                    passed.leave(held);
                 }
             }
         }
@@ -185,6 +185,13 @@ impl Recompressor {
 }
 
 impl Passed {
+    /// Remembers a version for later; of very many only that they are.
+    fn leave(&mut self, held: Held) {
+        if self.left.len() <= LEFT_MAX {
+            self.left.push(held);
+        }
+    }
+
     /// Says what was done.
     fn named(self) -> Self {
         let Self { written, bytes, .. } = self;
