@@ -23,6 +23,8 @@ mod apply;
 mod cache;
 mod deadlock;
 mod garbage;
+mod leases;
+mod leasing;
 mod opens;
 mod ops;
 mod policy;
@@ -35,6 +37,8 @@ mod tx;
 
 pub(crate) use apply::is_waiting_lock;
 pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
+pub(crate) use leases::{WaitId, Wanted};
+pub(crate) use leasing::Attempt;
 pub(crate) use query::Asker;
 pub(crate) use rebuild::{Survivors, grows};
 pub(crate) use recover::{changes_to_undo, versions_named};
@@ -42,6 +46,7 @@ pub(crate) use sessions::{OpenRequest, Session};
 pub(crate) use tx::{LoadedRange, Need};
 
 use cache::RowCache;
+use leases::Leases;
 use opens::Opens;
 use tx::{Step, Stop, Tx};
 
@@ -55,6 +60,8 @@ pub(crate) enum Outcome {
     More,
     /// Load this and try again.
     Need(Need),
+    /// Have this carried out, and every session but this one settled, and try again.
+    Recall(SessionId, Vec<Wanted>),
 }
 
 /// Rows that go into the next batch, the last change of each.
@@ -98,6 +105,9 @@ pub(crate) struct Core {
     loads: BTreeMap<u64, u32>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) opens: Opens,
+    pub(crate) leases: Leases,
+    /// Sessions that may believe what this writer does not know of: told to drop everything, and not done yet.
+    unsettled: BTreeSet<SessionId>,
     pub(crate) orphans: BTreeSet<Ino>,
     /// Orphans nobody has open: to be reaped.
     pub(crate) reapable: VecDeque<Ino>,
@@ -138,6 +148,8 @@ impl Core {
             loads: BTreeMap::new(),
             sessions: BTreeMap::new(),
             opens: Opens::default(),
+            leases: Leases::default(),
+            unsettled: BTreeSet::new(),
             orphans: snapshot.orphans.iter().copied().collect(),
             reapable: VecDeque::new(),
             unlocked: Vec::new(),
@@ -168,6 +180,7 @@ impl Core {
                 session.kept.insert(op);
             }
         }
+        core.recount_unsettled();
         core
     }
 
@@ -210,6 +223,17 @@ impl Core {
         session: Option<SessionId>,
         operation: impl FnOnce(&mut Tx<'_>) -> Step<T>,
     ) -> Result<(T, u64, bool), Stop> {
+        let tried = self.try_run(now, session, operation)?;
+        Ok(self.carry_out(now, session, tried))
+    }
+
+    /// Tries one change. Nothing has happened yet.
+    fn try_run<T>(
+        &mut self,
+        now: Timestamp,
+        session: Option<SessionId>,
+        operation: impl FnOnce(&mut Tx<'_>) -> Step<T>,
+    ) -> Result<Tried<T>, Stop> {
         let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, &[], (now, session, self.counters));
         let answer = operation(&mut tx)?;
         let effects = Effects {
@@ -224,8 +248,12 @@ impl Core {
             orphaned: tx.orphaned,
             freed: tx.freed,
         };
-        let observed = tx.observed;
-        let more = tx.more;
+        Ok(Tried { answer, effects, observed: tx.observed, more: tx.more })
+    }
+
+    /// Makes what was tried true. The answer, the ticket to wait for, and whether it goes on.
+    fn carry_out<T>(&mut self, now: Timestamp, session: Option<SessionId>, tried: Tried<T>) -> (T, u64, bool) {
+        let Tried { answer, effects, observed, more } = tried;
         let opened = effects.opened.clone();
         let wrote = self.perform(now, session, effects);
         let ticket = if wrote { self.ticket } else { self.wait_for(observed) };
@@ -234,7 +262,7 @@ impl Core {
         {
             self.uncertain_opens.extend(opened.into_iter().map(|open| (ticket, session, open)));
         }
-        Ok((answer, ticket, more))
+        (answer, ticket, more)
     }
 
     /// The ticket a reader of rows up to batch `observed` has to wait for.
@@ -249,6 +277,9 @@ impl Core {
             }
             for (ino, count) in &effects.released {
                 self.opens.release(*ino, session, *count);
+                if !self.opens.is_open_by(*ino, session) {
+                    self.leases.end_writes(session, *ino);
+                }
                 if self.orphans.contains(ino) && !self.opens.is_open(*ino) {
                     self.reapable.push_back(*ino);
                 }
@@ -418,6 +449,14 @@ impl Core {
             }
         })
     }
+}
+
+/// A change that could be made.
+struct Tried<T> {
+    answer: T,
+    effects: Effects,
+    observed: u64,
+    more: bool,
 }
 
 struct Effects {

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::limits::WRITER_RENEW_MS;
-use dgfs_proto::meta::{Caller, MetaCall, MetaReply, MetaStatus};
+use dgfs_proto::meta::{Caller, Leasing, MetaCall, MetaReply, MetaStatus};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Handler, MetaProtocol, Peer};
 use dgfs_runtime::clock::Clock;
@@ -30,6 +30,7 @@ mod background;
 mod commit;
 mod full;
 mod locks;
+mod recalls;
 mod rows_io;
 mod start;
 
@@ -196,11 +197,12 @@ impl Handler<MetaProtocol> for MetaService {
             State::Standby | State::Closed => None,
         };
         Box::pin(async move {
-            let reply = match active {
+            let (reply, leasing) = match active {
                 Some(active) => active.answer(&peer, call).await,
-                None => MetaReply::Refused(Status::NotActive),
+                None => (MetaReply::Refused(Status::NotActive), Leasing::default()),
             };
-            (reply, Bytes::new())
+            let body = leasing.to_byte().map_or_else(Bytes::new, |byte| Bytes::copy_from_slice(&[byte]));
+            (reply, body)
         })
     }
 }

@@ -86,8 +86,19 @@ pub const HEARTBEAT_MS: u64 = 2_000;
 pub const SERVER_BEAT_MS: u64 = 1_000;
 /// A storage daemon that was silent for so long is down: writes go on without it.
 pub const SERVER_DOWN_MS: u64 = 5_000;
-/// How long a long poll waits before it answers that nothing happened.
-pub const POLL_MS: u64 = 10_000;
+/// How long a long poll waits before it answers that nothing happened. A client counts its lease from polls that were
+/// answered, so that a push that does not arrive ends the lease in time.
+pub const POLL_MS: u64 = 4_000;
+/// How much earlier than meta a client counts its lease as ended: for clocks that run at different speeds.
+pub const LEASE_MARGIN_MS: u64 = 2_000;
+/// A session that lives and has not carried out a recall for so long is fenced: others wait for it.
+pub const RECALL_MS_MAX: u64 = 45_000;
+/// Recalls in one message.
+pub const RECALLS_MAX: usize = 1024;
+/// Leases of one session; beyond, the oldest are recalled.
+pub const LEASES_PER_SESSION_MAX: usize = 64 << 10;
+/// Leases of all sessions: bounds the memory of the metadata service (about 100 bytes each).
+pub const LEASES_MAX: usize = 4 << 20;
 /// How long one call may take before the client gives it up (hard mounts try again).
 pub const CALL_DEADLINE_MS: u64 = 30_000;
 /// How long the active writer's lease in the engine lasts.
@@ -96,6 +107,8 @@ pub const WRITER_LEASE_MS: u64 = 4_000;
 pub const WRITER_RENEW_MS: u64 = 1_000;
 
 const _: () = assert!(HEARTBEAT_MS * 5 < SESSION_LEASE_MS);
+const _: () = assert!(POLL_MS + LEASE_MARGIN_MS < SESSION_LEASE_MS / 2);
+const _: () = assert!(RECALLS_MAX * (NAME_BYTES_MAX + 30) < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(SERVER_BEAT_MS * 4 < SERVER_DOWN_MS);
 const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);

@@ -3,6 +3,7 @@
 //! Reads and waits may be repeated freely. A [`Mutation`] carries (session,
 //! op): meta applies it once and answers a repetition with the first answer.
 
+mod lease;
 mod mutation;
 mod reply;
 mod service;
@@ -16,6 +17,7 @@ use crate::attr::Timestamp;
 use crate::ids::{Epoch, Ino, OpId, SessionId, Uuid};
 use crate::name::Name;
 
+pub use self::lease::{Leasing, Recall, RecallOf};
 pub use self::mutation::{
     Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, XattrMode,
 };
@@ -169,6 +171,8 @@ pub enum Query {
     PathOf(Ino),
     /// The policy that new data of an inode follow.
     Policy(Ino),
+    /// May this session keep writes of a file back? Granted when no other session has it open.
+    LeaseWrites(Ino),
 }
 
 /// A request to the metadata service.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{ChunkVersion, Ino, OpId, SessionId};
 use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
-use dgfs_proto::meta::{MetaReply, Mutation, Named};
+use dgfs_proto::meta::{Leasing, MetaReply, Mutation, Named};
 use dgfs_proto::status::Status;
 
 use crate::core::ops::copy::CopyChunks;
@@ -13,7 +13,8 @@ use crate::core::ops::make::Make;
 use crate::core::ops::rename::Place;
 use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, xattr};
 use crate::core::tx::{Step, Stop, Tx};
-use crate::core::{Core, FENCED, Once, Outcome, policy};
+use crate::core::leasing::{Attempt, told_by_mutation};
+use crate::core::{Core, FENCED, Once, Outcome, Tried, policy};
 use crate::rows::{Row, key};
 
 const CHUNKS_PER_GRANT_MAX: u32 = 1 << 16;
@@ -21,8 +22,10 @@ const VERSIONS_PER_GRANT_MAX: u32 = 1 << 24;
 
 impl Core {
     /// Applies a mutation, or answers it again.
-    pub(crate) fn mutate(&mut self, now: Timestamp, once: &Once<'_>) -> Outcome {
+    pub(crate) fn mutate(&mut self, now: Timestamp, once: &Once<'_>, attempt: &mut Attempt<'_>) -> Outcome {
         if let Some(known) = self.known_answer(once) {
+            // It may have changed since.
+            attempt.leasing = Leasing { unkept: true, ..Leasing::default() };
             return known;
         }
         if let Mutation::Grant { chunks, versions } = once.mutation {
@@ -33,19 +36,14 @@ impl Core {
         }
         let session = once.session;
         let settings = Arc::clone(&self.settings);
-        let applied = self.run(now, Some(session), |tx| {
+        let tried = self.try_run(now, Some(session), |tx| {
             if let Mutation::Commit(request) = once.mutation {
                 policy::check_commit(tx, &settings, request)?;
             }
             apply(tx, session, once.mutation)
         });
-        match applied {
-            Ok((_, _, true)) => Outcome::More,
-            Ok((reply, ticket, false)) => {
-                self.mutations += 1;
-                self.note_policy(once.mutation);
-                self.answered(once, reply, ticket)
-            }
+        match tried {
+            Ok(tried) => self.make_true(now, once, tried, attempt),
             Err(Stop::Need(need)) => Outcome::Need(need),
             // A lock that must wait has no answer yet: the shell tries again.
             Err(Stop::Refused(Status::WouldBlock)) if is_waiting_lock(once.mutation) => {
@@ -53,6 +51,32 @@ impl Core {
             }
             Err(Stop::Refused(status)) => self.answered(once, MetaReply::Refused(status), 0),
         }
+    }
+
+    /// Carries out what was tried, unless somebody has to be told first.
+    fn make_true(&mut self, now: Timestamp, once: &Once<'_>, tried: Tried<MetaReply>, attempt: &mut Attempt<'_>) -> Outcome {
+        let session = self.leases_to(Some(once.session));
+        let told = session.map_or_else(Vec::new, |_| told_by_mutation(once.mutation, &tried.answer));
+        if let Some(session) = session
+            && let Some(first) =
+                self.before_changing(session, once.mutation, &tried.effects.writes, (&told, attempt.wait))
+        {
+            return first;
+        }
+        let (reply, ticket, more) = self.carry_out(now, Some(once.session), tried);
+        if more {
+            return Outcome::More;
+        }
+        self.mutations += 1;
+        self.note_policy(once.mutation);
+        if let Some(session) = session {
+            // The wait of this very change keeps what it tells from being leased: it is over.
+            if let Some(wait) = attempt.wait {
+                self.leases.end_wait(wait);
+            }
+            attempt.leasing = self.lease_after(session, once.mutation, &told);
+        }
+        self.answered(once, reply, ticket)
     }
 
     /// The wait of a lock was given up: that is its answer.

@@ -13,7 +13,8 @@ use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
 use crate::core::ops::xattr;
 use crate::core::policy::{self, Policy};
-use crate::core::tx::{LoadedRange, Need, Step, Stop, Tx};
+use crate::core::leasing::{Attempt, told_by_query};
+use crate::core::tx::{Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome};
 use crate::engine::{RowRange, Table};
 use crate::rows::{DentryRow, Row, SLOTS_PER_ROW, key};
@@ -32,13 +33,13 @@ pub(crate) struct Asker {
 
 impl Core {
     /// Answers a question, with what was loaded for this attempt.
-    pub(crate) fn query(&mut self, asker: Asker, query: &Query, loaded: &[LoadedRange]) -> Outcome {
+    pub(crate) fn query(&mut self, asker: Asker, query: &Query, attempt: &mut Attempt<'_>) -> Outcome {
         if let Query::StatFs = query {
             return Outcome::Answer { reply: MetaReply::StatFs(self.usage()), ticket: 0 };
         }
         let start = (asker.now, asker.session, self.counters);
         let settings = &self.settings;
-        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, loaded, start);
+        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, attempt.loaded, start);
         let answer = match query {
             Query::Policy(ino) => {
                 let policy = policy::policy_of(&mut tx, settings, *ino);
@@ -47,13 +48,37 @@ impl Core {
             _ => ask(&mut tx, query),
         };
         let observed = tx.observed;
-        match answer {
-            Ok(reply) => Outcome::Answer { reply, ticket: self.wait_for(observed) },
-            Err(Stop::Need(need)) => Outcome::Need(need),
-            Err(Stop::Refused(status)) => {
-                Outcome::Answer { reply: MetaReply::Refused(status), ticket: self.wait_for(observed) }
-            }
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(Stop::Need(need)) => return Outcome::Need(need),
+            Err(Stop::Refused(status)) => MetaReply::Refused(status),
+        };
+        let reply = match self.tell(asker.session, query, reply, attempt) {
+            Ok(reply) => reply,
+            Err(first) => return first,
+        };
+        Outcome::Answer { reply, ticket: self.wait_for(observed) }
+    }
+
+    /// An answer on its way to a session: leased, once nobody keeps anything of it back.
+    fn tell(
+        &mut self,
+        session: Option<SessionId>,
+        query: &Query,
+        reply: MetaReply,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<MetaReply, Outcome> {
+        let Some(session) = self.leases_to(session) else { return Ok(reply) };
+        let told = told_by_query(query, &reply);
+        if let Some(first) = self.before_telling(session, &told, &reply) {
+            return Err(first);
         }
+        if let (Query::LeaseWrites(_), MetaReply::WritesLeased(Some(attr))) = (query, &reply) {
+            let leased = self.lease_writes(session, attr.clone(), attempt.wait)?;
+            return Ok(MetaReply::WritesLeased(leased));
+        }
+        attempt.leasing = self.lease(session, &told);
+        Ok(reply)
     }
 
     /// Space and inodes of the volume.
@@ -82,6 +107,7 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
     match query {
         Query::Lookup { parent, name } => lookup(tx, *parent, name).map(MetaReply::Attr),
         Query::GetAttr(ino) => Ok(MetaReply::Attr(tx.live_inode(*ino)?.attr)),
+        Query::LeaseWrites(ino) => Ok(MetaReply::WritesLeased(Some(tx.live_inode(*ino)?.attr))),
         Query::GetAttrs(inos) => get_attrs(tx, inos).map(MetaReply::Attrs),
         Query::ReadDir { ino, cookie, limit } => read_dir(tx, *ino, *cookie, *limit),
         Query::ReadLink(ino) => {

@@ -41,6 +41,7 @@ impl Core {
         self.consumers = snapshot.consumers.into_iter().collect();
         self.garbage.take_back(refused, self.counters.next_garbage);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);
+        self.recount_unsettled();
         for (id, op, reply) in snapshot.answers {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.answers.insert(op, (reply, 0));
@@ -84,6 +85,7 @@ impl Core {
         }
         // Not opened after all.
         for id in before.into_keys() {
+            self.leases.end_session(id);
             let _: Vec<Ino> = self.opens.end_session(id);
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
 use dgfs_proto::limits::{RESUMED_OPENS_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
-use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, SessionStatus};
+use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, Recall, SessionStatus};
 use dgfs_proto::status::Status;
 
 use crate::core::Outcome;
@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) row: SessionRow,
     /// Its last sign of life, on meta's clock.
     pub(crate) seen: Timestamp,
+    /// When it listened last for what it is to be told.
+    pub(crate) listened: Timestamp,
     /// First answers by op, and the batch each waits for.
     pub(crate) answers: BTreeMap<OpId, (MetaReply, u64)>,
     /// Ops whose answers have a row in the engine.
@@ -57,6 +59,7 @@ impl Session {
         Self {
             row,
             seen: now,
+            listened: now,
             answers: BTreeMap::new(),
             kept: BTreeSet::new(),
             executing: BTreeSet::new(),
@@ -121,7 +124,9 @@ impl Core {
                 // It waits for its number, so it caches nothing. Without this two of them would wait for each other.
                 session.notice_done = session.notice.0;
             }
-            return Ok((session.row.id, self.ticket));
+            let id = session.row.id;
+            self.recount_unsettled();
+            return Ok((id, self.ticket));
         }
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(Status::Busy);
@@ -139,6 +144,7 @@ impl Core {
             other.tell(Notice::Shared);
         }
         self.sessions.insert(id, session);
+        self.recount_unsettled();
         Ok((id, self.ticket))
     }
 
@@ -176,16 +182,51 @@ impl Core {
     pub(crate) fn notice(&mut self, id: SessionId, done: u64) -> Option<(u64, Notice)> {
         let session = self.sessions.get_mut(&id)?;
         // A greater number is not of this writer's counting.
-        if done <= session.notice.0 {
-            session.notice_done = session.notice_done.max(done);
+        if done <= session.notice.0 && done > session.notice_done {
+            session.notice_done = done;
+            if session.has_dropped_caches() {
+                self.unsettled.remove(&id);
+            }
         }
         (session.notice.0 > session.notice_done).then_some(session.notice)
     }
 
+    /// A session listens: it received recalls up to batch `received` and carried some out. What it is to be told next.
+    pub(crate) fn listen(
+        &mut self,
+        (id, now): (SessionId, Timestamp),
+        received: u64,
+        recalled: &[u64],
+    ) -> Option<(u64, Vec<Recall>)> {
+        let session = self.sessions.get_mut(&id)?;
+        session.listened = now;
+        self.leases.carried_out(id, recalled);
+        self.leases.batch(id, received)
+    }
+
+    /// Have all sessions but this one dropped what this writer does not know of?
+    pub(crate) fn others_settled(&self, but: SessionId) -> bool {
+        self.unsettled.iter().all(|id| *id == but)
+    }
+
+    pub(crate) fn recount_unsettled(&mut self) {
+        let unsettled = |(id, session): (&SessionId, &Session)| (!session.has_dropped_caches()).then_some(*id);
+        self.unsettled = self.sessions.iter().filter_map(unsettled).collect();
+    }
+
     /// Sessions whose lease has run out.
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<SessionId> {
-        let dead = |session: &Session| now.as_ms() > session.seen.as_ms() + SESSION_LEASE_MS;
-        self.sessions.iter().filter(|(_, session)| dead(session)).map(|(id, _)| *id).collect()
+        let silent = |since: u64| now.as_ms() > since + SESSION_LEASE_MS;
+        // What it is told does not reach it, although it lives: its lease ends all the same.
+        let deaf = |id: SessionId, session: &Session| {
+            silent(session.listened.as_ms()) && self.leases.waits_since(id).is_some_and(silent)
+        };
+        let dead = |(id, session): &(&SessionId, &Session)| silent(session.seen.as_ms()) || deaf(**id, session);
+        let mut dead: Vec<SessionId> = self.sessions.iter().filter(dead).map(|(id, _)| *id).collect();
+        dead.extend(self.leases.overdue(now.as_ms()));
+        dead.sort_unstable();
+        dead.dedup();
+        dead
     }
 
     /// One step of ending a session: its locks, then its opens, then itself.
@@ -207,6 +248,7 @@ impl Core {
                 }
             };
         }
+        self.leases.end_session(id);
         for ino in self.opens.end_session(id) {
             if self.orphans.contains(&ino) {
                 self.reapable.push_back(ino);
@@ -219,6 +261,7 @@ impl Core {
         }
         self.pending.rows.insert(key::session(id), None);
         self.tell_survivors();
+        self.recount_unsettled();
         Outcome::Answer { reply: MetaReply::Done, ticket: self.ticket }
     }
 

@@ -8,6 +8,7 @@ use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{
+    Leasing,
     Caller, ClientInfo, Commit, Content, LockFamily, LockKind, LockSpec, MetaReply, Mutation, Named, NewContent,
     NewNode, OpenMode, Query, RemoveKind, RenameMode, SetAttr, SlotEdit, VolumeInfo, XattrMode,
 };
@@ -123,21 +124,27 @@ impl Bench {
         }
     }
 
-    fn settle(&mut self, mut step: impl FnMut(&mut Core, &[crate::core::LoadedRange]) -> Outcome) -> MetaReply {
+    fn settle(&mut self, mut step: impl FnMut(&mut Core, &mut crate::core::Attempt<'_>) -> Outcome) -> MetaReply {
         let mut ranges = Vec::new();
-        let mut began = None;
+        let (mut began, mut wait) = (None, None);
         for _ in 0..10_000 {
-            let outcome = step(&mut self.core, &ranges);
+            let mut attempt = crate::core::Attempt { loaded: &ranges, wait, leasing: Leasing::default() };
+            let outcome = step(&mut self.core, &mut attempt);
             if matches!(outcome, Outcome::Need(_)) {
                 began.get_or_insert_with(|| self.core.begin_load());
             }
             match outcome {
                 Outcome::Answer { reply, .. } => {
+                    wait.into_iter().for_each(|wait| self.core.leases.end_wait(wait));
                     began.into_iter().for_each(|began| self.core.end_load(began));
                     self.commit();
                     return reply;
                 }
                 Outcome::More => self.commit(),
+                Outcome::Recall(_, wanted) => {
+                    wait = Some(self.core.recall(wait, wanted, Timestamp::from_ms(self.now_ms)));
+                    self.obey();
+                }
                 Outcome::Need(Need::Rows(keys)) => {
                     let load = |key: &RowKey| {
                         (*key, self.rows.get(key).map(|bytes| std::sync::Arc::new(Row::decode(*key, bytes).unwrap())))
@@ -161,12 +168,27 @@ impl Bench {
         panic!("no answer after 10,000 attempts");
     }
 
+    /// Every session carries out what it is told.
+    fn obey(&mut self) {
+        let time = Timestamp::from_ms(self.now_ms);
+        for id in self.core.sessions.keys().copied().collect::<Vec<_>>() {
+            let done = self.core.sessions[&id].notice.0;
+            let _: Option<_> = self.core.notice(id, done);
+            while let Some((number, recalls)) = self.core.listen((id, time), u64::MAX / 2, &[]) {
+                let ids: Vec<u64> = recalls.iter().map(|recall| recall.id).collect();
+                let _: Option<_> = self.core.listen((id, time), number, &ids);
+            }
+        }
+    }
+
     pub(crate) fn mutate_as(&mut self, session: SessionId, mutation: &Mutation) -> MetaReply {
         self.op += 1;
         self.now_ms += 1;
         let op = OpId(self.op);
         let time = Timestamp::from_ms(self.now_ms);
-        self.settle(|core, _| core.mutate(time, &Once { session, op, acked: OpId(0), mutation, keep_answer: false }))
+        self.settle(|core, attempt| {
+            core.mutate(time, &Once { session, op, acked: OpId(0), mutation, keep_answer: false }, attempt)
+        })
     }
 
     pub(crate) fn mutate(&mut self, mutation: &Mutation) -> Result<MetaReply, Status> {

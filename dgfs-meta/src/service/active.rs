@@ -10,14 +10,17 @@ use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
-use dgfs_proto::limits::{HEARTBEAT_MS, POLL_MS};
-use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest, Mutation, Notice, Query, ServerRequest, SessionRequest};
+use dgfs_proto::limits::HEARTBEAT_MS;
+use dgfs_proto::meta::{
+    Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest,
+};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
 
-use crate::core::{Asker, Core, LoadedRange, Need, Once, OpenRequest, Outcome};
+use crate::core::{Asker, Attempt, Core, LoadedRange, Need, Once, OpenRequest, Outcome};
 use crate::engine::Engine;
 use crate::service::full::{Fate, Fullness};
+use crate::service::recalls::{Bells, Heard, Waiting};
 use crate::service::rows_io::Loaded;
 use crate::service::{MetaOptions, now};
 
@@ -50,6 +53,10 @@ pub(crate) struct Active {
     pub(crate) locks_changed: Notify,
     /// Sessions came, went, or carried out a notice.
     pub(crate) sessions_changed: Notify,
+    /// Wakes the poll of one session.
+    pub(crate) bells: Bells,
+    /// Recalls were carried out, or whoever should have is dead.
+    pub(crate) recalled: Notify,
     /// An operation that could be repeated got its answer.
     pub(crate) answered: Notify,
     /// The log grew.
@@ -89,6 +96,7 @@ impl Active {
             self.died.send_replace(true);
             self.locks_changed.notify_waiters();
             self.sessions_changed.notify_waiters();
+            self.recalled.notify_waiters();
             self.log_changed.notify_waiters();
             self.answered.notify_waiters();
         }
@@ -102,29 +110,43 @@ impl Active {
     }
 
     /// Answers one call.
-    pub(crate) async fn answer(self: Arc<Self>, peer: &Peer, call: MetaCall) -> MetaReply {
+    pub(crate) async fn answer(self: Arc<Self>, peer: &Peer, call: MetaCall) -> (MetaReply, Leasing) {
+        let refused = |status| (MetaReply::Refused(status), Leasing::default());
         if !is_allowed(peer, &call.request) {
-            return MetaReply::Refused(Status::Forbidden);
+            return refused(Status::Forbidden);
         }
-        let reply = self.dispatch(peer, call).await.unwrap_or(MetaReply::Refused(Status::NotActive));
-        if self.is_dead() { MetaReply::Refused(Status::NotActive) } else { reply }
+        let answer = self.dispatch(peer, call).await.unwrap_or(refused(Status::NotActive));
+        if self.is_dead() { refused(Status::NotActive) } else { answer }
     }
 
-    async fn dispatch(self: &Arc<Self>, peer: &Peer, call: MetaCall) -> Result<MetaReply, Dead> {
+    async fn dispatch(self: &Arc<Self>, peer: &Peer, call: MetaCall) -> Result<(MetaReply, Leasing), Dead> {
         let MetaCall { request_id: _, session, request } = call;
+        let refused = |status| Ok((MetaReply::Refused(status), Leasing::default()));
         match request {
             MetaRequest::Query(query) => {
                 let asker = Asker { now: now(&self.options.clock), session };
                 if session.is_some_and(|id| !self.core.lock().touch(id, asker.now)) {
-                    return Ok(MetaReply::Refused(Status::Stale));
+                    return refused(Status::Stale);
                 }
                 self.query(asker, &query).await
             }
             MetaRequest::Mutate { op, acked, mutation } => {
-                let Some(session) = session else { return Ok(MetaReply::Refused(Status::Forbidden)) };
+                let Some(session) = session else { return refused(Status::Forbidden) };
                 let once = Once { session, op, acked, mutation: &mutation, keep_answer: !peer.local };
                 self.mutate(&once).await
             }
+            request => self.dispatch_other(session, request).await.map(|reply| (reply, Leasing::default())),
+        }
+    }
+
+    /// What reads and changes no files.
+    async fn dispatch_other(
+        self: &Arc<Self>,
+        session: Option<SessionId>,
+        request: MetaRequest,
+    ) -> Result<MetaReply, Dead> {
+        match request {
+            MetaRequest::Query(_) | MetaRequest::Mutate { .. } => Ok(MetaReply::Refused(Status::Malformed)),
             MetaRequest::CancelWait(op) => {
                 let wait = session.and_then(|id| self.waits.lock().get(&(id, op)).cloned());
                 if let Some(wait) = wait {
@@ -145,20 +167,26 @@ impl Active {
     }
 
     /// Answers a question.
-    pub(crate) async fn query(&self, asker: Asker, query: &Query) -> Result<MetaReply, Dead> {
+    pub(crate) async fn query(&self, asker: Asker, query: &Query) -> Result<(MetaReply, Leasing), Dead> {
         for _ in 0..QUERY_TRIES_MAX {
+            let mut leasing = Leasing::default();
+            let step = |core: &mut Core, attempt: &mut Attempt<'_>| {
+                let outcome = core.query(asker, query, attempt);
+                leasing = attempt.leasing;
+                outcome
+            };
             // It may have seen changes that the engine then refused.
-            if let Some(reply) = self.settle_if_room(|core, loaded| core.query(asker, query, loaded)).await? {
-                return Ok(reply);
+            if let Some(reply) = self.settle_if_room(step).await? {
+                return Ok((reply, leasing));
             }
         }
-        Ok(MetaReply::Refused(Status::Busy))
+        Ok((MetaReply::Refused(Status::Busy), Leasing::default()))
     }
 
     /// Tries an operation until it has an answer, then waits for its batch.
     pub(crate) async fn settle(
         &self,
-        step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+        step: impl FnMut(&mut Core, &mut Attempt<'_>) -> Outcome,
     ) -> Result<MetaReply, Dead> {
         Ok(self.settle_if_room(step).await?.unwrap_or(MetaReply::Refused(Status::NoSpace)))
     }
@@ -166,7 +194,7 @@ impl Active {
     /// As [`Self::settle`]; none when the engine had no room, so that nothing has happened.
     pub(crate) async fn settle_if_room(
         &self,
-        step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+        step: impl FnMut(&mut Core, &mut Attempt<'_>) -> Outcome,
     ) -> Result<Option<MetaReply>, Dead> {
         let (reply, ticket) = self.attempt(step).await?;
         Ok((self.commit_up_to(ticket).await? == Fate::Committed).then_some(reply))
@@ -175,12 +203,13 @@ impl Active {
     /// Tries an operation until it has an answer; the answer and the batch it must wait for.
     pub(crate) async fn attempt(
         &self,
-        mut step: impl FnMut(&mut Core, &[LoadedRange]) -> Outcome,
+        mut step: impl FnMut(&mut Core, &mut Attempt<'_>) -> Outcome,
     ) -> Result<(MetaReply, u64), Dead> {
         let mut brought = Brought::default();
+        let mut waiting = Waiting::new(self);
         let mut result = Err(Dead);
         for _ in 0..ATTEMPTS_MAX {
-            let outcome = self.step(&mut brought, &mut step);
+            let outcome = self.step((&mut brought, &waiting), &mut step);
             match outcome {
                 Outcome::Answer { reply, ticket } => {
                     result = Ok((reply, ticket));
@@ -195,6 +224,11 @@ impl Active {
                     }
                     Err(None) => break,
                 },
+                Outcome::Recall(session, wanted) => {
+                    if waiting.until_recalled(session, wanted).await.is_err() {
+                        break;
+                    }
+                }
             }
         }
         if let Some((generation, began)) = brought.began {
@@ -206,7 +240,11 @@ impl Active {
         result
     }
 
-    fn step(&self, brought: &mut Brought, step: &mut impl FnMut(&mut Core, &[LoadedRange]) -> Outcome) -> Outcome {
+    fn step(
+        &self,
+        (brought, waiting): (&mut Brought, &Waiting<'_>),
+        step: &mut impl FnMut(&mut Core, &mut Attempt<'_>) -> Outcome,
+    ) -> Outcome {
         let mut core = self.core.lock();
         if brought.began.is_some_and(|(generation, _)| generation != core.generation) {
             // The state was built anew meanwhile, from newer rows than these.
@@ -214,7 +252,8 @@ impl Active {
         }
         let ranges: Vec<LoadedRange> = brought.loads.iter().filter_map(|loaded| loaded.install(&mut core)).collect();
         let seq = core.seq();
-        let outcome = step(&mut core, &ranges);
+        let mut attempt = Attempt { loaded: &ranges, wait: waiting.id(), leasing: Leasing::default() };
+        let outcome = step(&mut core, &mut attempt);
         let loosened = !std::mem::take(&mut core.unlocked).is_empty();
         let grew = core.seq() > seq;
         drop(core);
@@ -236,12 +275,13 @@ impl Active {
         Ok(())
     }
 
-    async fn mutate(&self, once: &Once<'_>) -> Result<MetaReply, Dead> {
+    async fn mutate(&self, once: &Once<'_>) -> Result<(MetaReply, Leasing), Dead> {
         self.core.lock().touch(once.session, now(&self.options.clock));
         if once.keep_answer {
             self.claim(once).await?;
         }
-        let reply = self.mutate_if_room(once).await;
+        let mut leasing = Leasing::default();
+        let reply = self.mutate_if_room(once, &mut leasing).await;
         if let (Mutation::Lock { ino, .. }, Ok(MetaReply::Done)) = (once.mutation, &reply) {
             self.core.lock().set_locked(once.session, *ino, true);
         }
@@ -249,7 +289,7 @@ impl Active {
             self.core.lock().end(once.session, once.op);
             self.answered.notify_waiters();
         }
-        reply
+        reply.map(|reply| (reply, leasing))
     }
 
     /// Waits until no earlier call carries out the same operation.
@@ -281,9 +321,18 @@ impl Active {
                     MetaReply::Refused(Status::Stale)
                 })
             }
-            (SessionRequest::Poll { done }, Some(id)) => self.poll(id, done).await,
+            (SessionRequest::Poll { done, received, recalled }, Some(id)) => {
+                self.poll(id, &Heard { done, received, recalled }).await
+            }
+            (SessionRequest::Recalled(ids), Some(id)) => Ok(self.recalled(id, &ids)),
             (SessionRequest::Close, Some(id)) => self.end_session(id).await,
-            (SessionRequest::Beat | SessionRequest::Poll { .. } | SessionRequest::Close, None) => {
+            (
+                SessionRequest::Beat
+                | SessionRequest::Poll { .. }
+                | SessionRequest::Recalled(_)
+                | SessionRequest::Close,
+                None,
+            ) => {
                 Ok(MetaReply::Refused(Status::Forbidden))
             }
         }
@@ -336,44 +385,14 @@ impl Active {
         }
     }
 
-    async fn poll(&self, id: SessionId, done: u64) -> Result<MetaReply, Dead> {
-        let deadline = tokio::time::sleep(Duration::from_millis(POLL_MS));
-        tokio::pin!(deadline);
-        let mut told = false;
-        loop {
-            let changed = self.sessions_changed.notified();
-            let (notice, ticket) = {
-                let mut core = self.core.lock();
-                if !core.touch(id, now(&self.options.clock)) {
-                    return Ok(MetaReply::Refused(Status::Stale));
-                }
-                (core.notice(id, done), core.unsettled_ticket())
-            };
-            // A writer that takes over must not find the others again.
-            if matches!(notice, Some((_, Notice::Sole))) && self.commit_up_to(ticket).await? == Fate::Refused {
-                continue;
-            }
-            if !told {
-                // What was carried out may be what an opening session waits for.
-                told = true;
-                self.sessions_changed.notify_waiters();
-            }
-            if notice.is_some() || self.is_dead() {
-                return Ok(MetaReply::Notice(notice));
-            }
-            tokio::select! {
-                () = changed => {}
-                () = &mut deadline => return Ok(MetaReply::Notice(None)),
-            }
-        }
-    }
-
     /// Ends a session: locks, opens, orphans.
     pub(crate) async fn end_session(&self, id: SessionId) -> Result<MetaReply, Dead> {
         let time = now(&self.options.clock);
         let reply = self.settle(|core, _| core.end_session(time, id)).await?;
         self.sessions_changed.notify_waiters();
+        self.recalled.notify_waiters();
         self.locks_changed.notify_waiters();
+        self.bells.forget(id);
         Ok(reply)
     }
 

@@ -98,7 +98,7 @@ impl Active {
     async fn inode_chunks(&self, ino: Ino) -> Result<Option<InodeChunks>, Dead> {
         let asker = Asker { now: now(&self.options.clock), session: None };
         let query = Query::Content { ino, first: 0, count: CHUNK_PAGE_MAX };
-        let reply = self.query(asker, &query).await?;
+        let (reply, _) = self.query(asker, &query).await?;
         let MetaReply::Opened { attr, content } = reply else { return Ok(None) };
         let chunks: Vec<(u64, ChunkRef)> = match content {
             Content::Slots { slots, .. } => {

@@ -85,6 +85,7 @@ impl Active {
             let _: MetaReply = self.end_session(id).await?;
         }
         self.core.lock().tick_cluster(now(&self.options.clock));
+        self.evict_leases();
         self.queue_orphans_after_grace();
         self.reap().await?;
         let seq = self.core.lock().seq();

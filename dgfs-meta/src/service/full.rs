@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use dgfs_proto::meta::{MetaReply, Mutation};
+use dgfs_proto::meta::{Leasing, MetaReply, Mutation};
 use dgfs_proto::status::Status;
 
-use crate::core::{Once, Survivors, grows};
+use crate::core::{Attempt, Core, Once, Survivors, grows};
 use crate::service::active::{Active, Dead};
 use crate::service::now;
 use crate::service::start::read_snapshot;
@@ -109,7 +109,7 @@ impl Active {
     }
 
     /// One mutation, refused at once where the engine has no room for it.
-    pub(crate) async fn mutate_if_room(&self, once: &Once<'_>) -> Result<MetaReply, Dead> {
+    pub(crate) async fn mutate_if_room(&self, once: &Once<'_>, leasing: &mut Leasing) -> Result<MetaReply, Dead> {
         let grows = grows(once.mutation);
         if self.refuses(grows) && !self.core.lock().has_answered(once) {
             return Ok(self.without_room(once));
@@ -120,7 +120,12 @@ impl Active {
         // What removes may have shared its batch with what grows: it gets a second try.
         for _ in 0..if grows { 1 } else { 2 } {
             let time = now(&self.options.clock);
-            if let Some(reply) = self.settle_if_room(|core, _| core.mutate(time, once)).await? {
+            let step = |core: &mut Core, attempt: &mut Attempt<'_>| {
+                let outcome = core.mutate(time, once, attempt);
+                *leasing = attempt.leasing;
+                outcome
+            };
+            if let Some(reply) = self.settle_if_room(step).await? {
                 return Ok(reply);
             }
         }

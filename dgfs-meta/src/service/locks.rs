@@ -37,7 +37,7 @@ impl Active {
             // From here on no loosening is missed.
             changed.as_mut().enable();
             let time = now(&self.options.clock);
-            let reply = self.settle(|core, _| core.mutate(time, once)).await?;
+            let reply = self.settle(|core, attempt| core.mutate(time, once, attempt)).await?;
             if reply != MetaReply::Refused(Status::WouldBlock) {
                 return Ok(reply);
             }
@@ -52,7 +52,7 @@ impl Active {
                 () = cancelled.notified() => {
                     return match self.core.lock().answer_interrupted(once) {
                         Outcome::Answer { reply, .. } => Ok(reply),
-                        Outcome::More | Outcome::Need(_) => Ok(MetaReply::Refused(Status::Interrupted)),
+                        Outcome::More | Outcome::Need(_) | Outcome::Recall(..) => Ok(MetaReply::Refused(Status::Interrupted)),
                     };
                 }
             }

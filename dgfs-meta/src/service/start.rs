@@ -22,6 +22,7 @@ use crate::engine::{Engine, EngineError, RowKey, RowRange, Table, WriterLease};
 use crate::rows::{Counters, InodeRow, Row, RowError, SettingsRow, key};
 use crate::service::active::{Active, Dead};
 use crate::service::full::Fullness;
+use crate::service::recalls::Bells;
 use crate::service::{MetaOptions, now};
 
 const PAGE: usize = 4096;
@@ -56,6 +57,8 @@ pub(crate) async fn activate(
         dead: AtomicBool::new(false),
         died,
         locks_changed: Notify::new(),
+        bells: Bells::default(),
+        recalled: Notify::new(),
         sessions_changed: Notify::new(),
         answered: Notify::new(),
         log_changed: Notify::new(),

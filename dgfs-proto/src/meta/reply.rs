@@ -14,7 +14,7 @@ use crate::compression::Compression;
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
-use crate::meta::{ClientInfo, GarbageItem, LockSpec, Notice, VolumeInfo};
+use crate::meta::{ClientInfo, GarbageItem, LockSpec, Notice, Recall, VolumeInfo};
 use crate::name::Name;
 use crate::status::Status;
 
@@ -174,7 +174,7 @@ pub enum MetaReply {
     Session {
         /// Its number.
         id: SessionId,
-        /// Caching is allowed until a `Shared` notice.
+        /// No other session exists: everything may be cached until a `Shared` notice.
         sole: bool,
         /// The volume.
         volume: VolumeInfo,
@@ -280,4 +280,13 @@ pub enum MetaReply {
     Moves(Vec<Option<Class>>),
     /// One answer for each question: what the version should be compressed with; none: it stays as it is.
     Compressions(Vec<Option<Compression>>),
+    /// From a poll: what must not be believed any more.
+    Recalls {
+        /// Grows by one with each batch; the next poll says that it arrived.
+        number: u64,
+        /// At most [`crate::limits::RECALLS_MAX`].
+        recalls: Vec<Recall>,
+    },
+    /// The right to keep writes back, with the file's attributes now; none: not granted.
+    WritesLeased(Option<Attr>),
 }

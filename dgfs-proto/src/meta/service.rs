@@ -33,16 +33,22 @@ pub enum SessionRequest {
     Poll {
         /// The number of the last notice carried out; meta waits for it.
         done: u64,
+        /// The number of the last batch of recalls that arrived.
+        received: u64,
+        /// Recalls carried out, by their numbers; at most [`crate::limits::LIST_MAX`].
+        recalled: Vec<u64>,
     },
     /// Ends it: locks and opens are given up.
     Close,
+    /// These recalls were carried out, at most [`crate::limits::LIST_MAX`].
+    Recalled(Vec<u64>),
 }
 
 /// What meta says through a poll. Numbered; the client carries it out, then polls with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
-    /// Other sessions exist from now on: drop every cached attribute and entry, in the
-    /// kernel too, and cache none until `Sole`.
+    /// Other sessions exist from now on: send what is unsent and drop everything cached, in the kernel too. What is
+    /// answered later is leased, until it is recalled.
     Shared,
     /// No other session exists: what is cached stays true until `Shared`.
     Sole,

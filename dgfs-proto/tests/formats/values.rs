@@ -1,7 +1,7 @@
 //! One value of every message, with numbers of every size.
 //!
 //! The names are found by exhaustive matches: a new variant does not compile before it has a name here; give it a value in
-//! the list below it, too, and a line in `golden/v3.txt`.
+//! the list below it, too, and a line in `golden/v4.txt`.
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
@@ -16,7 +16,7 @@ use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, Se
 use dgfs_proto::meta::{
     AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
     LiveQuery, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
-    NewContent, NewNode, Notice, OpenMode, Query, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus,
+    NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus,
     SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage, XattrMode,
 };
 use dgfs_proto::name::Name;
@@ -258,6 +258,7 @@ fn query_name(query: &Query) -> &'static str {
         Query::StatFs => "stat-fs",
         Query::PathOf(_) => "path-of",
         Query::Policy(_) => "policy",
+        Query::LeaseWrites(_) => "lease-writes",
     }
 }
 
@@ -277,6 +278,7 @@ fn queries() -> Vec<Query> {
         Query::StatFs,
         Query::PathOf(ino(2)),
         Query::Policy(ino(2)),
+        Query::LeaseWrites(ino(2)),
     ]
 }
 
@@ -332,6 +334,7 @@ fn session_name(request: &SessionRequest) -> &'static str {
         SessionRequest::Beat => "beat",
         SessionRequest::Poll { .. } => "poll",
         SessionRequest::Close => "close",
+        SessionRequest::Recalled(_) => "recalled",
     }
 }
 
@@ -363,7 +366,8 @@ fn requests() -> Vec<MetaRequest> {
     let mut all = vec![
         MetaRequest::Session(open),
         MetaRequest::Session(SessionRequest::Beat),
-        MetaRequest::Session(SessionRequest::Poll { done: 4 }),
+        MetaRequest::Session(SessionRequest::Poll { done: 4, received: 2, recalled: vec![7, 1 << 40] }),
+        MetaRequest::Session(SessionRequest::Recalled(vec![9])),
         MetaRequest::Session(SessionRequest::Close),
         MetaRequest::CancelWait(OpId(77)),
         MetaRequest::Sync,
@@ -419,6 +423,8 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Done => "done".to_owned(),
         MetaReply::Session { .. } => "session".to_owned(),
         MetaReply::Notice(_) => "notice".to_owned(),
+        MetaReply::Recalls { .. } => "recalls".to_owned(),
+        MetaReply::WritesLeased(_) => "writes-leased".to_owned(),
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
         MetaReply::Opened { .. } => "opened".to_owned(),
@@ -529,6 +535,17 @@ fn server_status() -> ServerStatus {
     }
 }
 
+fn recalls() -> Vec<Recall> {
+    let all = [
+        RecallOf::Attrs(ino(2)),
+        RecallOf::Inode(ino(3)),
+        RecallOf::Writes(ino(4)),
+        RecallOf::Name { parent: ino(5), name: name("n") },
+        RecallOf::Names(ino(6)),
+    ];
+    all.into_iter().zip(1 << 33..).map(|(of, id)| Recall { id, of }).collect()
+}
+
 /// Every answer of the metadata service.
 pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
     let slots = Content::Slots { first: 2, slots: vec![None, Some(chunk_ref())] };
@@ -539,6 +556,9 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Notice(None),
         MetaReply::Notice(Some((3, Notice::Shared))),
         MetaReply::Notice(Some((4, Notice::Sole))),
+        MetaReply::Recalls { number: 3, recalls: recalls() },
+        MetaReply::WritesLeased(None),
+        MetaReply::WritesLeased(Some(attr())),
         MetaReply::Attr(attr()),
         MetaReply::Attrs(vec![attr(), Attr { kind: FileKind::Directory, ..attr() }]),
         MetaReply::Opened { attr: attr(), content: Content::Inline(b"tiny".to_vec()) },

@@ -173,7 +173,7 @@ fn a_repeated_operation_gets_its_first_answer() {
     let time = Timestamp::from_ms(10);
     let mut send = |op, acked| {
         let once = Once { session, op: OpId(op), acked: OpId(acked), mutation: &make, keep_answer: true };
-        bench.settle(|core, _| core.mutate(time, &once))
+        bench.settle(|core, attempt| core.mutate(time, &once, attempt))
     };
     let first = send(9, 0);
     assert!(matches!(first, MetaReply::Named(_)));

@@ -1,0 +1,241 @@
+//! Leases at work: what an operation changes for others, what an answer tells, and what must be recalled in between.
+//!
+//! Never asks what kind of operation it was where rows say it: changes are found by comparing rows, so that no rule can
+//! forget one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dgfs_proto::attr::{Attr, FileKind, Timestamp};
+use dgfs_proto::ids::{Ino, SessionId};
+use dgfs_proto::meta::{Leasing, MetaReply, Mutation, OpenMode, Query};
+use dgfs_proto::status::Status;
+
+use crate::core::cache::RowCache;
+use crate::core::leases::{Changes, Told, WaitId, Wanted};
+use crate::core::tx::LoadedRange;
+use crate::core::{Core, Outcome};
+use crate::engine::{RowKey, Table};
+use crate::rows::{DentryRow, Row};
+
+/// One attempt at an operation: what was loaded for it, what it waited for, and what its answer allows.
+#[derive(Debug)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) loaded: &'a [LoadedRange],
+    pub(crate) wait: Option<WaitId>,
+    pub(crate) leasing: Leasing,
+}
+
+impl Core {
+    /// Does a session ask whose answers are leased? A sole one may believe everything anyway; others (tools) nothing.
+    pub(crate) fn leases_to(&self, session: Option<SessionId>) -> Option<SessionId> {
+        session.filter(|id| self.sessions.contains_key(id) && !self.is_sole(*id))
+    }
+
+    /// Recalls needed before `session` may be answered: the sessions that hold writes of what it is told back, and those
+    /// of which nothing is known yet.
+    pub(crate) fn before_telling(&self, session: SessionId, told: &[Told], reply: &MetaReply) -> Option<Outcome> {
+        if attrs_in(reply).any(|attr| attr.kind == FileKind::File) && !self.others_settled(session) {
+            return Some(Outcome::Recall(session, Vec::new()));
+        }
+        let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
+        let wanted = self.leases.kept_back(session, inos);
+        (!wanted.is_empty()).then_some(Outcome::Recall(session, wanted))
+    }
+
+    /// Recalls needed before `session` may change these rows and be answered.
+    pub(crate) fn before_changing(
+        &mut self,
+        session: SessionId,
+        mutation: &Mutation,
+        writes: &BTreeMap<RowKey, Option<Arc<Row>>>,
+        (told, wait): (&[Told], Option<WaitId>),
+    ) -> Option<Outcome> {
+        let changes = changes(&mut self.cache, writes);
+        if changes != Changes::default() && !self.others_settled(session) {
+            return Some(Outcome::Recall(session, Vec::new()));
+        }
+        let mut wanted = self.leases.conflicts(session, &changes, wait);
+        let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
+        let source = if let Mutation::CopyChunks { from, .. } = mutation { Some(*from) } else { None };
+        wanted.extend(self.leases.kept_back(session, inos.chain(source)));
+        (!wanted.is_empty()).then_some(Outcome::Recall(session, wanted))
+    }
+
+    /// Leases what `session` is told; what that allows.
+    pub(crate) fn lease(&mut self, session: SessionId, told: &[Told]) -> Leasing {
+        Leasing { unkept: !self.leases.lease(session, told), ..Leasing::default() }
+    }
+
+    /// After a mutation: what its answer tells is leased, and where nobody else uses the file, so is the right to keep writes back.
+    pub(crate) fn lease_after(&mut self, session: SessionId, mutation: &Mutation, told: &[Told]) -> Leasing {
+        let mut leasing = self.lease(session, told);
+        let written = match (mutation, told.first()) {
+            (Mutation::Open { mode: OpenMode::Write | OpenMode::Truncate, ino }, _) => Some(*ino),
+            (Mutation::Commit(commit), _) => Some(commit.ino),
+            (Mutation::Make { open: true, .. }, Some(Told::Inode(ino))) => Some(*ino),
+            _ => None,
+        };
+        if let Some(ino) = written {
+            leasing.writes = !leasing.unkept && self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino);
+        }
+        if let Mutation::Open { ino, .. } = mutation {
+            leasing.contended = self.opens.is_open_elsewhere(*ino, session);
+        }
+        leasing
+    }
+
+    /// Does nobody else have the file open or know anything of it?
+    fn may_keep_back(&self, session: SessionId, ino: Ino) -> bool {
+        !self.opens.is_open_elsewhere(ino, session) && !self.leases.is_held_elsewhere(ino, session)
+    }
+
+    /// Answers whether `session` may keep writes of a file back; `attr` is its attributes now.
+    pub(crate) fn lease_writes(&mut self, session: SessionId, attr: Attr, wait: Option<WaitId>) -> Result<Option<Attr>, Outcome> {
+        let ino = attr.ino;
+        if attr.kind != FileKind::File || self.opens.is_open_elsewhere(ino, session) {
+            return Ok(None);
+        }
+        if !self.others_settled(session) {
+            return Err(Outcome::Recall(session, Vec::new()));
+        }
+        let changes = Changes { content: vec![ino], ..Changes::default() };
+        let wanted = self.leases.conflicts(session, &changes, wait);
+        if !wanted.is_empty() {
+            return Err(Outcome::Recall(session, wanted));
+        }
+        // Its own wait keeps the file from being leased to anybody: that is over now.
+        if let Some(wait) = wait {
+            self.leases.end_wait(wait);
+        }
+        Ok(self.leases.lease_writes(session, ino).then_some(attr))
+    }
+
+    /// Recalls what an operation needs; its wait.
+    pub(crate) fn recall(&mut self, wait: Option<WaitId>, wanted: Vec<Wanted>, now: Timestamp) -> WaitId {
+        self.leases.recall(wait, wanted, now.as_ms())
+    }
+
+    /// May an operation that waits for recalls be tried again?
+    pub(crate) fn is_recalled(&self, session: SessionId, wait: WaitId) -> bool {
+        self.leases.is_carried_out(wait) && self.others_settled(session)
+    }
+}
+
+/// What a question's answer tells.
+pub(crate) fn told_by_query(query: &Query, reply: &MetaReply) -> Vec<Told> {
+    let mut told: Vec<Told> = attrs_in(reply).map(|attr| Told::Inode(attr.ino)).collect();
+    match (query, reply) {
+        (Query::Lookup { parent, name }, MetaReply::Attr(_) | MetaReply::Refused(Status::NotFound)) => {
+            told.push(Told::Name(*parent, name.clone()));
+        }
+        (Query::ReadDir { ino, .. }, MetaReply::Entries { .. }) => told.push(Told::AllNames(*ino)),
+        _ => {}
+    }
+    told
+}
+
+/// What a mutation's answer tells. The attributes of what was made, linked or moved come first.
+pub(crate) fn told_by_mutation(mutation: &Mutation, reply: &MetaReply) -> Vec<Told> {
+    let mut told: Vec<Told> = attrs_in(reply).map(|attr| Told::Inode(attr.ino)).collect();
+    let MetaReply::Named(named) = reply else { return told };
+    match mutation {
+        Mutation::Make { parent, name, .. } => {
+            told.push(Told::Name(*parent, name.clone()));
+            if named.attrs.first().is_some_and(|attr| attr.kind == FileKind::Directory) {
+                told.push(Told::AllNames(named.ino));
+            }
+        }
+        Mutation::Link { parent, name, .. } | Mutation::Remove { parent, name, .. } => {
+            told.push(Told::Name(*parent, name.clone()));
+        }
+        Mutation::Rename { parent, name, new_parent, new_name, .. } => {
+            told.push(Told::Name(*parent, name.clone()));
+            told.push(Told::Name(*new_parent, new_name.clone()));
+        }
+        _ => {}
+    }
+    told
+}
+
+/// The attributes in an answer.
+fn attrs_in(reply: &MetaReply) -> Box<dyn Iterator<Item = &Attr> + '_> {
+    match reply {
+        MetaReply::Attr(attr) | MetaReply::Opened { attr, .. } | MetaReply::WritesLeased(Some(attr)) => {
+            Box::new(std::iter::once(attr))
+        }
+        MetaReply::Attrs(attrs) => Box::new(attrs.iter()),
+        MetaReply::Named(named) => Box::new(named.attrs.iter()),
+        MetaReply::Entries { entries, .. } => Box::new(entries.iter().map(|entry| &entry.attr)),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// What rows about to be written change for whoever believes the rows there are.
+fn changes(cache: &mut RowCache, writes: &BTreeMap<RowKey, Option<Arc<Row>>>) -> Changes {
+    let mut changes = Changes::default();
+    for (key, new) in writes {
+        let mut old = || cache.get(*key).and_then(|(row, _)| row);
+        match key.table {
+            Table::Inode => {
+                if let Some(Row::Inode(old)) = old().as_deref() {
+                    let new = if let Some(Row::Inode(new)) = new.as_deref() { Some(&new.attr) } else { None };
+                    compare_attrs(&mut changes, &old.attr, new);
+                }
+            }
+            Table::Dentry => {
+                if let Some(parent) = Ino::new(key.partition) {
+                    let (old, new) = (old(), new.as_deref());
+                    compare_names(&mut changes, parent, entries_of(old.as_deref()), entries_of(new));
+                }
+            }
+            Table::Xattr | Table::Inline => {
+                if let Some(ino) = Ino::new(key.sort) {
+                    changes.content.extend((key.table == Table::Inline).then_some(ino));
+                    changes.attrs.extend((key.table == Table::Xattr).then_some((ino, false)));
+                }
+            }
+            Table::Chunks => changes.content.extend(Ino::new(key.partition)),
+            _ => {}
+        }
+    }
+    // What is new nobody believes anything of: leases tell.
+    changes.content.sort_unstable();
+    changes.content.dedup();
+    changes.attrs.sort_unstable();
+    changes.attrs.dedup();
+    let content = &changes.content;
+    changes.attrs.retain(|(ino, _)| content.binary_search(ino).is_err());
+    changes
+}
+
+fn compare_attrs(changes: &mut Changes, old: &Attr, new: Option<&Attr>) {
+    let Some(new) = new else {
+        changes.content.push(old.ino);
+        return;
+    };
+    let directory = old.kind == FileKind::Directory;
+    if !directory && (old.data_version != new.data_version || old.size != new.size) {
+        changes.content.push(old.ino);
+    }
+    // An access time that a read moved is shown late by others: moving it must not cost them what they know.
+    if (Attr { atime: new.atime, ..old.clone() }) != *new {
+        changes.attrs.push((old.ino, directory));
+    }
+}
+
+fn entries_of(row: Option<&Row>) -> &[DentryRow] {
+    if let Some(Row::Dentries(entries)) = row { entries } else { &[] }
+}
+
+fn compare_names(changes: &mut Changes, parent: Ino, old: &[DentryRow], new: &[DentryRow]) {
+    let same = |a: &DentryRow, b: &DentryRow| a.name == b.name && a.ino == b.ino;
+    let gone = old.iter().filter(|entry| !new.iter().any(|other| same(entry, other)));
+    let come = new.iter().filter(|entry| !old.iter().any(|other| same(entry, other)));
+    for entry in gone.chain(come) {
+        let name = (parent, entry.name.clone());
+        if !changes.names.contains(&name) {
+            changes.names.push(name);
+        }
+    }
+}
