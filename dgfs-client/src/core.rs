@@ -27,7 +27,8 @@ use crate::metrics::Counters;
 use crate::operation::Op;
 use crate::policy::Policies;
 use crate::stores::Stores;
-use crate::vfs::{CacheTtl, KernelCache};
+use crate::recalls::{BusyNames, UnderRecall};
+use crate::vfs::{CacheTtl, Forget, KernelCache, Since};
 use crate::writer::DirtyFiles;
 
 /// A mount.
@@ -53,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) counters: Arc<Counters>,
     pub(crate) prefetches: Arc<tokio::sync::Semaphore>,
+    pub(crate) busy_names: BusyNames,
+    pub(crate) under_recall: UnderRecall,
     /// Opens are registered and released one message after the other.
     pub(crate) registering: tokio::sync::Mutex<()>,
     closing: AtomicBool,
@@ -68,6 +71,9 @@ pub(crate) struct CoreParts {
     pub(crate) counters: Arc<Counters>,
 }
 
+/// How long the kernel may believe what is leased before it asks again (and is answered here): the lease may end before
+/// it is renewed.
+const LEASED_TTL_MAX: Duration = Duration::from_secs(10);
 /// Contents of closed files that are remembered.
 const CONTENTS_MAX: usize = 4096;
 
@@ -100,6 +106,8 @@ impl Core {
             runtime: tokio::runtime::Handle::current(),
             counters: parts.counters,
             prefetches: Arc::new(tokio::sync::Semaphore::new(PREFETCHES_MAX)),
+            busy_names: BusyNames::default(),
+            under_recall: UnderRecall::default(),
             registering: tokio::sync::Mutex::new(()),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
@@ -120,9 +128,10 @@ impl Core {
         self.volume.chunk_bytes
     }
 
-    /// Answers may be kept: no other session exists, and asking is not as cheap as remembering.
+    /// What is known may be believed: no other session exists, or what they change is recalled first. In this process
+    /// nothing is kept, as asking is as cheap as remembering.
     pub(crate) fn may_cache(&self) -> bool {
-        !self.config.local && self.link.sole()
+        !self.config.local && (self.link.sole() || !self.link.lease_left().is_zero())
     }
 
     /// Other sessions may change what this one knows.
@@ -130,15 +139,28 @@ impl Core {
         !self.link.sole()
     }
 
-    pub(crate) fn cache_ttl(&self) -> CacheTtl {
-        let ttl = if self.is_shared() { Duration::ZERO } else { self.config.ttl_sole };
-        CacheTtl { attr: ttl, entry: ttl }
+    /// How long the kernel may believe what is known since then.
+    pub(crate) fn ttl(&self, since: Since, ino: Option<Ino>) -> CacheTtl {
+        if self.link.sole() {
+            return CacheTtl { attr: self.config.ttl_sole, entry: self.config.ttl_sole };
+        }
+        let most = self.link.lease_left().min(LEASED_TTL_MAX);
+        let attr = since.attrs.zip(ino).is_some_and(|(asked, ino)| self.attrs.unchanged(asked, ino));
+        let entry = since.names.is_some_and(|(parent, asked)| {
+            self.entries.unchanged(asked, parent) && !self.busy_names.is_busy(parent) && self.kernel_forgets_names()
+        });
+        let ttl = |leased: bool| if leased { most } else { Duration::ZERO };
+        CacheTtl { attr: ttl(attr), entry: ttl(entry) }
     }
 
-    pub(crate) fn forget_in_kernel(&self, ino: Ino) {
-        if let Some(kernel) = self.kernel.get() {
-            kernel.forget_inode(ino);
-        }
+    fn kernel_forgets_names(&self) -> bool {
+        self.kernel.get().is_some_and(|kernel| kernel.can_forget_names())
+    }
+
+    /// Waits until the kernel has forgotten what it must not believe any more.
+    pub(crate) async fn forget_in_kernel(&self, what: Vec<Forget>) {
+        let Some(kernel) = self.kernel.get().filter(|_| !what.is_empty()) else { return };
+        self.busy_names.add(Arc::clone(kernel).forget(what).await);
     }
 
     /// Background tasks end from now on.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::READDIR_PAGE_MAX;
-use dgfs_proto::meta::{DirEntry, MetaReply, Query};
+use dgfs_proto::meta::{DirEntry, Leasing, MetaReply, Query};
 use dgfs_proto::status::Status;
 
 use crate::cache::shards::Asked;
 use crate::core::Core;
 use crate::names::AskedNames;
 use crate::operation::Op;
-use crate::vfs::Handle;
+use crate::vfs::{Handle, Listed, Since};
 
 /// Entries asked for in one call. In process a page costs no round trip, so it need not hold more than one kernel reply.
 const PAGE_LOCAL: u32 = 128;
@@ -41,11 +41,15 @@ pub(crate) struct Reading {
     next: u64,
 }
 
+fn since_of(directory: Ino, asked: AskedNames) -> Since {
+    Since { attrs: Some(asked.attrs), names: Some((directory, asked.entries)) }
+}
+
 impl Page {
     /// The entries behind `cookie`, if the page has them and they are still true.
-    fn rest(&self, core: &Core, ino: Ino, cookie: u64) -> Option<Vec<DirEntry>> {
+    fn rest(&self, core: &Core, ino: Ino, cookie: u64) -> Option<(Vec<DirEntry>, AskedNames)> {
         if self.end == Some(cookie) {
-            return core.entries.unchanged(self.asked.entries, ino).then(Vec::new);
+            return core.entries.unchanged(self.asked.entries, ino).then(|| (Vec::new(), self.asked));
         }
         let known = self.entries.first().is_some_and(|first| first.cookie <= cookie);
         let start = self.entries.partition_point(|entry| entry.cookie <= cookie);
@@ -53,12 +57,12 @@ impl Page {
         let rest = rest.get(..TOLD_MAX.min(rest.len()))?;
         let still = core.entries.unchanged(self.asked.entries, ino)
             && rest.iter().all(|entry| core.attrs.unchanged(self.asked.attrs, entry.attr.ino));
-        still.then(|| rest.to_vec())
+        still.then(|| (rest.to_vec(), self.asked))
     }
 }
 
 impl Core {
-    pub(crate) async fn readdir(&self, handle: Handle, cookie: u64) -> Result<Vec<DirEntry>, Status> {
+    pub(crate) async fn readdir(&self, handle: Handle, cookie: u64) -> Result<Listed, Status> {
         let directory = self.handles.directory(handle)?;
         let ino = directory.ino;
         let op = self.op();
@@ -68,17 +72,20 @@ impl Core {
         } else {
             None
         };
-        if let Some(rest) = kept {
-            return Ok(self.told(rest));
+        if let Some((rest, since)) = kept {
+            return Ok(Listed { entries: self.told(rest), since: since_of(ino, since) });
         }
         let asked = self.asking();
         let fetched = match self.fetch_page(&op, ino, cookie, limit).await {
             // The directory was removed while it was open: it has no entries.
-            Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => return Ok(Vec::new()),
+            Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => {
+                return Ok(Listed { entries: Vec::new(), since: Since::default() });
+            }
             fetched => fetched?,
         };
-        let (mut entries, end) = fetched;
-        if self.may_cache() {
+        let (mut entries, end, leasing) = fetched;
+        let kept = self.may_cache() && !leasing.unkept;
+        if kept {
             self.keep_page(asked, ino, &entries);
             let mut reading = directory.reading.lock();
             let since = match *reading {
@@ -95,12 +102,20 @@ impl Core {
             let told = entries.get(..TOLD_MAX.min(entries.len())).unwrap_or_default().to_vec();
             *directory.page.lock() = Some(Page { asked, entries: std::mem::replace(&mut entries, told), end });
         }
-        Ok(self.told(entries))
+        let since = if kept { since_of(ino, asked) } else { Since::default() };
+        Ok(Listed { entries: self.told(entries), since })
     }
 
-    async fn fetch_page(&self, op: &Op, ino: Ino, cookie: u64, limit: u32) -> Result<(Vec<DirEntry>, bool), Status> {
-        match self.link.query(op, Query::ReadDir { ino, cookie, limit }).await? {
-            MetaReply::Entries { entries, end } => Ok((entries, end)),
+    async fn fetch_page(
+        &self,
+        op: &Op,
+        ino: Ino,
+        cookie: u64,
+        limit: u32,
+    ) -> Result<(Vec<DirEntry>, bool, Leasing), Status> {
+        let (reply, leasing) = self.link.ask(op, Query::ReadDir { ino, cookie, limit }).await;
+        match reply? {
+            MetaReply::Entries { entries, end } => Ok((entries, end, leasing)),
             _ => Err(Status::Malformed),
         }
     }
@@ -134,8 +149,8 @@ impl Core {
         // Bounded although the directory may grow meanwhile.
         for _ in 0..=WHOLE_MAX / u64::from(PAGE_REMOTE) {
             let asked = self.asking();
-            let (entries, end) = self.fetch_page(&op, ino, cookie, PAGE_REMOTE).await?;
-            if !self.may_cache() || !self.entries.unchanged(since, ino) {
+            let (entries, end, leasing) = self.fetch_page(&op, ino, cookie, PAGE_REMOTE).await?;
+            if !self.may_cache() || leasing.unkept || !self.entries.unchanged(since, ino) {
                 return Ok(());
             }
             self.keep_page(asked, ino, &entries);

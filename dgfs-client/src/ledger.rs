@@ -116,6 +116,11 @@ impl Ledger {
         taken
     }
 
+    /// Are there opens of an inode that meta does not know?
+    pub(crate) fn has_own(&self, ino: Ino) -> bool {
+        self.books.lock().own.contains_key(&ino)
+    }
+
     /// They could not be registered.
     pub(crate) fn give_own_back(&self, taken: &[(Ino, u32)]) {
         let mut books = self.books.lock();

@@ -26,6 +26,7 @@ mod names;
 mod op_window;
 mod operation;
 mod policy;
+mod recalls;
 mod session;
 pub mod stores;
 mod sync;

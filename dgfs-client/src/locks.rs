@@ -1,7 +1,7 @@
 //! fcntl and flock locks.
 //!
 //! Never holds a lock by itself: meta does. Always: a waiting lock has one mutation under way at a time, and survives
-//! reconnects; a lock won in a shared volume brings fresh content, one given up sends what was written first.
+//! reconnects. What the holder before wrote need not be fetched here: leases keep every mount's view true.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use dgfs_proto::meta::{LockFamily, LockKind, LockSpec, MetaReply, MetaRequest, M
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
-use crate::file::flush::Which;
 use crate::file::state::FileState;
 use crate::operation::Op;
 use crate::vfs::{Handle, LockTicket};
@@ -72,30 +71,12 @@ impl Core {
             }
             Some(ticket) => self.wait_for_lock(ino, lock, ticket).await?,
         }
-        if self.is_shared() {
-            self.refresh_after_lock(file).await?;
-        }
         Ok(())
     }
 
     async fn unlock(self: &Arc<Self>, file: &Arc<FileState>, lock: LockSpec) -> Result<(), Status> {
         let op = self.op();
-        let sent = if self.is_shared() { self.flush_file(&op, file, Which::All).await } else { Ok(()) };
         let _ = self.link.mutate(&op, Mutation::Lock { ino: file.ino, lock, wait: false }).await?;
-        sent
-    }
-
-    /// Whoever held the lock before may have changed the file.
-    async fn refresh_after_lock(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), Status> {
-        let op = self.op();
-        file.inner.lock().forget_content();
-        self.load_page(&op, file, 0).await?;
-        let (core, ino) = (Arc::clone(self), file.ino);
-        // Not on this thread: it serves a request of the same inode.
-        let forgotten = self.runtime.spawn_blocking(move || core.forget_in_kernel(ino)).await;
-        if forgotten.is_err() {
-            tracing::warn!(ino = ino.get(), "the kernel could not be told to forget a file's pages");
-        }
         Ok(())
     }
 
@@ -184,12 +165,6 @@ impl Core {
 
     /// Gives up all locks of an owner on an inode.
     pub(crate) async fn unlock_all(self: &Arc<Self>, op: &Op, ino: Ino, family: LockFamily, owner: u64) {
-        if self.is_shared()
-            && let Some(file) = self.files.get(ino)
-        {
-            // The next holder must see what was written; a failure stays with the file and is reported there.
-            let _ = self.flush_file(op, &file, Which::All).await;
-        }
         if let Err(status) = self.link.mutate(op, Mutation::UnlockOwner { ino, family, owner }).await {
             tracing::warn!(ino = ino.get(), %status, "locks could not be given up; they end with the session");
         }

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::{Ino, OpId, SessionId};
-use dgfs_proto::limits::{CALL_DEADLINE_MS, POLL_MS, RESUMED_OPENS_MAX, SESSION_LEASE_MS};
+use dgfs_proto::limits::{CALL_DEADLINE_MS, LEASE_MARGIN_MS, POLL_MS, RESUMED_OPENS_MAX, SESSION_LEASE_MS};
 use dgfs_proto::meta::{
-    ClientInfo, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest, VolumeInfo,
+    ClientInfo, Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest, VolumeInfo,
 };
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
@@ -46,6 +46,10 @@ pub(crate) struct MetaLink {
     key: u64,
     dead: AtomicBool,
     sole: AtomicBool,
+    /// When the last answered call, and the last answered poll, were sent: milliseconds since `began`.
+    alive: AtomicU64,
+    heard: AtomicU64,
+    began: Instant,
     rejection: Mutex<Option<String>>,
     /// Mutations answered so far; starts at 1, so that the first sync is never skipped.
     answered: AtomicU64,
@@ -57,6 +61,9 @@ pub(crate) struct MetaLink {
 
 /// What a call came to.
 type Called = Result<(MetaReply, Bytes), CallError>;
+
+/// An answer, and what it allows.
+type Answer = (MetaReply, Leasing);
 
 /// How one try to take up the session ended.
 enum Resumed {
@@ -86,6 +93,9 @@ impl MetaLink {
             key,
             dead: AtomicBool::new(false),
             sole: AtomicBool::new(false),
+            alive: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
             rejection: Mutex::new(None),
             answered: AtomicU64::new(1),
             synced: AtomicU64::new(0),
@@ -120,6 +130,19 @@ impl MetaLink {
         self.answered.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// How long what was leased may be believed, unless it is recalled. Meta counts from the arrival of what was sent.
+    pub(crate) fn lease_left(&self) -> Duration {
+        let since = self.alive.load(Ordering::Acquire).min(self.heard.load(Ordering::Acquire));
+        let end = Duration::from_millis(since + SESSION_LEASE_MS - LEASE_MARGIN_MS);
+        end.saturating_sub(self.began.elapsed())
+    }
+
+    /// Something sent at `sent` was answered.
+    fn answered_at(&self, sent: &AtomicU64, began: Instant) {
+        let began = began.saturating_duration_since(self.began).as_millis();
+        sent.fetch_max(u64::try_from(began).unwrap_or(0), Ordering::AcqRel);
+    }
+
     /// Why the peer refused the connection for good, if it did.
     pub(crate) fn rejection(&self) -> Option<String> {
         self.rejection.lock().clone()
@@ -149,6 +172,17 @@ impl MetaLink {
         self.call(op, MetaRequest::Query(query), TRY).await
     }
 
+    /// Asks a question whose answer may be kept, as far as is said with it.
+    pub(crate) async fn ask(&self, op: &Op, query: Query) -> (Result<MetaReply, Status>, Leasing) {
+        self.call_for(op, MetaRequest::Query(query), TRY).await
+    }
+
+    /// As [`Self::mutate`], with what the answer allows.
+    pub(crate) async fn change(&self, op: &Op, mutation: Mutation) -> (Result<MetaReply, Status>, Leasing) {
+        let id = self.ops.begin();
+        self.mutate_for(op, id, mutation, TRY).await
+    }
+
     /// Changes the truth, exactly once.
     pub(crate) async fn mutate(&self, op: &Op, mutation: Mutation) -> Result<MetaReply, Status> {
         let id = self.ops.begin();
@@ -163,10 +197,20 @@ impl MetaLink {
         mutation: Mutation,
         each_try: Duration,
     ) -> Result<MetaReply, Status> {
+        self.mutate_for(op, id, mutation, each_try).await.0
+    }
+
+    async fn mutate_for(
+        &self,
+        op: &Op,
+        id: OpId,
+        mutation: Mutation,
+        each_try: Duration,
+    ) -> (Result<MetaReply, Status>, Leasing) {
         let acked = self.ops.acked();
-        let answer = self.call(op, MetaRequest::Mutate { op: id, acked, mutation }, each_try).await;
+        let answer = self.call_for(op, MetaRequest::Mutate { op: id, acked, mutation }, each_try).await;
         self.ops.finish(id);
-        if answer.is_ok() {
+        if answer.0.is_ok() {
             self.answered.fetch_add(1, Ordering::AcqRel);
         }
         answer
@@ -184,25 +228,38 @@ impl MetaLink {
     }
 
     /// Waits for a notice.
-    pub(crate) async fn poll(&self, op: &Op, done: u64) -> Result<MetaReply, Status> {
+    pub(crate) async fn poll(&self, op: &Op, request: SessionRequest) -> Result<MetaReply, Status> {
         let patience = Duration::from_millis(POLL_MS) + TRY;
-        self.call(op, MetaRequest::Session(SessionRequest::Poll { done }), patience).await
+        self.call(op, MetaRequest::Session(request), patience).await
     }
 
     /// Sends any request until it is answered, refused, or the operation's time is up.
     pub(crate) async fn call(&self, op: &Op, request: MetaRequest, each_try: Duration) -> Result<MetaReply, Status> {
+        self.call_for(op, request, each_try).await.0
+    }
+
+    async fn call_for(
+        &self,
+        op: &Op,
+        request: MetaRequest,
+        each_try: Duration,
+    ) -> (Result<MetaReply, Status>, Leasing) {
         if self.is_dead() {
-            return Err(Status::Stale);
+            return (Err(Status::Stale), Leasing::default());
         }
         let seen = self.generation();
         let answer = self.attempt(op, request.clone(), each_try).await;
         match answer {
-            Ok(MetaReply::Refused(status)) if !wants_insisting(status) => Err(status),
-            Ok(MetaReply::Refused(_)) | Err(_) => {
+            Ok((MetaReply::Refused(status), leasing)) if !wants_insisting(status) => (Err(status), leasing),
+            Ok((MetaReply::Refused(_), _)) | Err(_) => {
                 // The way through trouble is long; boxed, it does not make every request's future larger.
-                Box::pin(self.insist(op, request, each_try, seen, answer)).await
+                match Box::pin(self.insist(op, request, each_try, seen, answer)).await {
+                    Ok((MetaReply::Refused(status), leasing)) => (Err(status), leasing),
+                    Ok((reply, leasing)) => (Ok(reply), leasing),
+                    Err(status) => (Err(status), Leasing::default()),
+                }
             }
-            Ok(reply) => Ok(reply),
+            Ok((reply, leasing)) => (Ok(reply), leasing),
         }
     }
 
@@ -213,18 +270,17 @@ impl MetaLink {
         request: MetaRequest,
         each_try: Duration,
         mut seen: u64,
-        mut answer: Result<MetaReply, CallError>,
-    ) -> Result<MetaReply, Status> {
+        mut answer: Result<Answer, CallError>,
+    ) -> Result<Answer, Status> {
         let mut backoff = Backoff::new();
         let mut tries = 0_usize;
         loop {
             tries += 1;
             let away = match answer {
-                Ok(MetaReply::Refused(Status::Stale)) => return Err(self.judge_stale(op).await),
-                Ok(MetaReply::Refused(Status::NotActive)) => true,
-                Ok(MetaReply::Refused(status)) if !wants_insisting(status) => return Err(status),
-                Ok(MetaReply::Refused(_)) => false,
-                Ok(reply) => return Ok(reply),
+                Ok((MetaReply::Refused(Status::Stale), _)) => return Err(self.judge_stale(op).await),
+                Ok((MetaReply::Refused(Status::NotActive), _)) => true,
+                Ok((MetaReply::Refused(status), _)) if wants_insisting(status) => false,
+                Ok(answer) => return Ok(answer),
                 Err(CallError::Rejected { .. }) => return Err(Status::Io),
                 Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => true,
             };
@@ -247,7 +303,7 @@ impl MetaLink {
         }
     }
 
-    async fn attempt(&self, op: &Op, request: MetaRequest, each_try: Duration) -> Result<MetaReply, CallError> {
+    async fn attempt(&self, op: &Op, request: MetaRequest, each_try: Duration) -> Result<Answer, CallError> {
         self.attempt_on(self.active.load(Ordering::Acquire), op, request, each_try).await
     }
 
@@ -257,11 +313,13 @@ impl MetaLink {
         op: &Op,
         request: MetaRequest,
         each_try: Duration,
-    ) -> Result<MetaReply, CallError> {
+    ) -> Result<Answer, CallError> {
         let Some(channel) = self.channels.get(at) else {
             return Err(CallError::Unreachable { peer: String::new(), reason: "no such address".to_owned() });
         };
         self.counters.meta(MetaKind::of(&request));
+        let began = Instant::now();
+        let listens = matches!(request, MetaRequest::Session(SessionRequest::Poll { .. }));
         let call = MetaCall { request_id: self.request_id(), session: self.session(), request };
         let answer = if self.local {
             in_process(channel.call(call, Bytes::new(), None), op).await
@@ -271,7 +329,14 @@ impl MetaLink {
         if let Err(error @ CallError::Rejected { .. }) = &answer {
             self.note_rejection(error);
         }
-        answer.map(|(reply, _)| reply)
+        let (reply, body) = answer?;
+        if !matches!(reply, MetaReply::Refused(Status::Stale | Status::NotActive)) {
+            self.answered_at(&self.alive, began);
+            if listens {
+                self.answered_at(&self.heard, began);
+            }
+        }
+        Ok((reply, Leasing::from_body(&body)))
     }
 
     fn note_rejection(&self, error: &CallError) {
@@ -285,7 +350,7 @@ impl MetaLink {
     /// `Stale` may mean an inode that is gone or this session's end: a heartbeat tells.
     async fn judge_stale(&self, op: &Op) -> Status {
         let beat = MetaRequest::Session(SessionRequest::Beat);
-        if let Ok(MetaReply::Refused(Status::Stale)) = self.attempt(op, beat, TRY).await {
+        if let Ok((MetaReply::Refused(Status::Stale), _)) = self.attempt(op, beat, TRY).await {
             self.declare_dead();
         }
         Status::Stale
@@ -375,12 +440,14 @@ impl MetaLink {
             let (client, opens) = (self.client.clone(), opens.to_vec());
             MetaRequest::Session(SessionRequest::Open { client, key: self.key, resume, opens })
         };
-        let mut answer = self.attempt(op, open(first), patience).await?;
+        let mut answer = self.attempt(op, open(first), patience).await?.0;
+        // Opening is listening, too: there was nothing to hear before.
+        self.heard.fetch_max(self.alive.load(Ordering::Acquire), Ordering::AcqRel);
         for page in rest.chunks(RESUMED_OPENS_MAX) {
             if !matches!(answer, MetaReply::Session { .. }) {
                 break;
             }
-            answer = self.attempt(op, open(page), patience).await?;
+            answer = self.attempt(op, open(page), patience).await?.0;
         }
         Ok(answer)
     }

@@ -35,7 +35,7 @@ kinds!(
         Content = "content", Xattr = "xattr", OtherQuery = "query", Make = "make", Link = "link",
         Remove = "remove", Rename = "rename", SetAttr = "setattr", Commit = "commit", SetXattr = "setxattr",
         CopyChunks = "copy_chunks", Open = "open", Release = "release", Lock = "lock", Grant = "grant",
-        Sync = "sync", Map = "map", Other = "other",
+        Sync = "sync", Map = "map", Lease = "lease", Recall = "recall", Other = "other",
     }
 );
 
@@ -53,6 +53,7 @@ impl MetaKind {
                 | SessionRequest::Poll { .. }
                 | SessionRequest::Close,
             ) => Self::Session,
+            MetaRequest::Session(SessionRequest::Recalled(_)) => Self::Recall,
             MetaRequest::Query(query) => Self::of_query(query),
             MetaRequest::Mutate { mutation, .. } => Self::of_mutation(mutation),
             MetaRequest::Sync => Self::Sync,
@@ -71,6 +72,7 @@ impl MetaKind {
             Query::ReadLink(_) => Self::ReadLink,
             Query::Content { .. } | Query::NextChunk { .. } => Self::Content,
             Query::GetXattr { .. } | Query::ListXattr(_) => Self::Xattr,
+            Query::LeaseWrites(_) => Self::Lease,
             Query::TreeStat(_) | Query::TestLock { .. } | Query::StatFs | Query::PathOf(_) | Query::Policy(_) => {
                 Self::OtherQuery
             }

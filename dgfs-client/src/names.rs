@@ -1,14 +1,14 @@
 //! Names and attributes: lookups, makes, links, removals, renames.
 //!
-//! Never decides a rule: meta does. Always: an answer is kept only while no other session exists, and every own
-//! change refreshes or forgets what it touched.
+//! Never decides a rule: meta does. Always: an answer is kept only while it is leased, or no other session exists, and
+//! every own change refreshes or forgets what it touched.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dgfs_proto::attr::{Attr, FileKind};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{MetaReply, Mutation, Named, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage};
+use dgfs_proto::meta::{Leasing, MetaReply, Mutation, Named, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::file::flush::Which;
 use crate::meta_link::{attr_of, named_of};
 use crate::operation::Op;
-use crate::vfs::Access;
+use crate::vfs::{Access, Looked, Seen, Since};
 
 /// The moment before a question, or before an own change.
 #[derive(Clone, Copy, Debug)]
@@ -46,50 +46,52 @@ impl Core {
         }
     }
 
-    pub(crate) async fn lookup(self: &Arc<Self>, parent: Ino, name: Name) -> Result<Attr, Status> {
+    pub(crate) async fn lookup(self: &Arc<Self>, parent: Ino, name: Name) -> Result<Looked, Status> {
         let op = self.op();
-        self.lookup_with(&op, parent, name).await.map(|attr| self.with_unsent(attr))
+        let Looked { attr, since } = self.lookup_with(&op, parent, name).await?;
+        Ok(Looked { attr: attr.map(|attr| self.with_unsent(attr)), since })
     }
 
-    pub(crate) async fn lookup_with(self: &Arc<Self>, op: &Op, parent: Ino, name: Name) -> Result<Attr, Status> {
-        if !self.may_cache() {
-            return attr_of(self.link.query(op, Query::Lookup { parent, name }).await?);
-        }
-        match self.entries.get(parent, &name) {
-            Some(None) => return Err(Status::NotFound),
-            Some(Some(ino)) => {
-                if let Some(attr) = self.attrs.get(ino) {
-                    return Ok(attr);
-                }
-            }
-            None => {}
-        }
-        if self.entries.missed(parent) {
-            self.read_whole(parent);
-        }
+    pub(crate) async fn lookup_with(self: &Arc<Self>, op: &Op, parent: Ino, name: Name) -> Result<Looked, Status> {
         let asked = self.asking();
-        let query = Query::Lookup { parent, name: name.clone() };
-        match self.link.query(op, query).await {
-            Ok(reply) => {
-                let attr = attr_of(reply)?;
-                self.attrs.keep(asked.attrs, &attr);
-                self.entries.keep(asked.entries, parent, name, Some(attr.ino));
-                Ok(attr)
+        let since = Since { attrs: Some(asked.attrs), names: Some((parent, asked.entries)) };
+        let may_keep = self.may_cache();
+        if may_keep {
+            match self.entries.get(parent, &name) {
+                Some(None) => return Ok(Looked { attr: None, since }),
+                Some(Some(ino)) => {
+                    if let Some(attr) = self.attrs.get(ino) {
+                        return Ok(Looked { attr: Some(attr), since });
+                    }
+                }
+                None => {}
             }
-            Err(Status::NotFound) => {
-                self.entries.keep(asked.entries, parent, name, None);
-                Err(Status::NotFound)
+            if self.entries.missed(parent) {
+                self.read_whole(parent);
             }
-            Err(status) => Err(status),
         }
+        let (reply, leasing) = self.link.ask(op, Query::Lookup { parent, name: name.clone() }).await;
+        let attr = match reply {
+            Ok(reply) => Some(attr_of(reply)?),
+            Err(Status::NotFound) => None,
+            Err(status) => return Err(status),
+        };
+        if leasing.unkept || !may_keep {
+            return Ok(Looked { attr, since: Since::default() });
+        }
+        if let Some(attr) = &attr {
+            self.attrs.keep(asked.attrs, attr);
+        }
+        self.entries.keep(asked.entries, parent, name, attr.as_ref().map(|attr| attr.ino));
+        Ok(Looked { attr, since })
     }
 
-    pub(crate) async fn getattr(&self, ino: Ino) -> Result<Attr, Status> {
+    pub(crate) async fn getattr(&self, ino: Ino) -> Result<Seen, Status> {
         // Taken first: a state that ends meanwhile still knows more than an answer that was on its way.
         let file = self.files.get(ino);
         let op = self.op();
-        let attr = self.attr(&op, ino).await?;
-        Ok(match file {
+        let (attr, since) = self.attr_since(&op, ino).await?;
+        let attr = match file {
             Some(file) => {
                 let mut inner = file.inner.lock();
                 if self.is_shared() {
@@ -98,28 +100,36 @@ impl Core {
                 inner.overlay(attr)
             }
             None => self.with_unsent(attr),
-        })
+        };
+        Ok(Seen { attr, since })
     }
 
     /// Attributes as committed.
     pub(crate) async fn attr(&self, op: &Op, ino: Ino) -> Result<Attr, Status> {
-        if !self.may_cache() {
-            return attr_of(self.link.query(op, Query::GetAttr(ino)).await?);
-        }
-        if let Some(attr) = self.attrs.get(ino) {
-            return Ok(attr);
-        }
-        let asked = self.attrs.asking();
-        let attr = attr_of(self.link.query(op, Query::GetAttr(ino)).await?)?;
-        self.attrs.keep(asked, &attr);
-        Ok(attr)
+        self.attr_since(op, ino).await.map(|(attr, _)| attr)
     }
 
-    pub(crate) async fn setattr(self: &Arc<Self>, ino: Ino, set: SetAttr) -> Result<Attr, Status> {
+    async fn attr_since(&self, op: &Op, ino: Ino) -> Result<(Attr, Since), Status> {
+        let asked = self.attrs.asking();
+        let since = Since { attrs: Some(asked), names: None };
+        let may_keep = self.may_cache();
+        if may_keep && let Some(attr) = self.attrs.get(ino) {
+            return Ok((attr, since));
+        }
+        let (reply, leasing) = self.link.ask(op, Query::GetAttr(ino)).await;
+        let attr = attr_of(reply?)?;
+        if leasing.unkept || !may_keep {
+            return Ok((attr, Since::default()));
+        }
+        self.attrs.keep(asked, &attr);
+        Ok((attr, since))
+    }
+
+    pub(crate) async fn setattr(self: &Arc<Self>, ino: Ino, set: SetAttr) -> Result<Seen, Status> {
         let op = self.op();
         if let Some(size) = set.size {
-            let attr = self.set_size(&op, ino, set, size).await?;
-            return Ok(self.with_unsent(attr));
+            let Seen { attr, since } = self.set_size(&op, ino, set, size).await?;
+            return Ok(Seen { attr: self.with_unsent(attr), since });
         }
         if (set.mtime.is_some() || set.atime.is_some())
             && let Some(file) = self.files.get(ino)
@@ -127,9 +137,9 @@ impl Core {
             // A write sent later would move the time that is set now.
             self.flush_file(&op, &file, Which::All).await?;
         }
-        let attr = self.send_attr(&op, ino, set).await?;
+        let (attr, since, _) = self.send_attr(&op, ino, set).await?;
         self.learn_times(&attr);
-        Ok(self.with_unsent(attr))
+        Ok(Seen { attr: self.with_unsent(attr), since: Since { attrs: since, names: None } })
     }
 
     /// Attributes changed without the content: an open file's state follows.
@@ -153,7 +163,7 @@ impl Core {
         }
     }
 
-    pub(crate) async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Result<Attr, Status> {
+    pub(crate) async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Result<Seen, Status> {
         let op = self.op();
         let asked = self.asking();
         let make = Mutation::Make {
@@ -165,14 +175,15 @@ impl Core {
             caller: access.caller,
             open: false,
         };
-        let made = self.link.mutate(&op, make).await.and_then(named_of);
-        self.learn_named(asked, [(parent, name)], &made);
+        let (reply, leasing) = self.link.change(&op, make).await;
+        let made = reply.and_then(named_of);
+        let since = self.learn_named(asked, [(parent, name)], &made, leasing);
         let made = made?;
         let attr = made.attrs.into_iter().next().ok_or(Status::Malformed)?;
-        if attr.kind == FileKind::Directory && self.may_cache() {
+        if attr.kind == FileKind::Directory && self.may_cache() && !leasing.unkept {
             self.entries.made(attr.ino);
         }
-        Ok(attr)
+        Ok(Seen { attr, since })
     }
 
     /// The moment before a question or a change.
@@ -181,29 +192,46 @@ impl Core {
     }
 
     /// This session changed names: the last of `places` leads to what the answer names now, the others lead nowhere. After a
-    /// failure nothing about them is sure.
+    /// failure, or when something is about to change again, nothing about them is sure. Since when the last place and what it
+    /// leads to are known.
     pub(crate) fn learn_named<const N: usize>(
         &self,
         asked: AskedNames,
         places: [(Ino, Name); N],
         answer: &Result<Named, Status>,
-    ) {
+        leasing: Leasing,
+    ) -> Since {
         let last = N.saturating_sub(1);
         let change = self.entries.own_change(asked.entries);
+        let mut since = Since::default();
         for (at, (parent, name)) in places.into_iter().enumerate() {
             match answer {
-                Ok(named) => self.entries.settle(change, parent, name, (at == last).then_some(named.ino)),
-                Err(_) => self.doubt_entry(parent, &name),
+                Ok(named) if !leasing.unkept => {
+                    self.entries.settle(change, parent, name, (at == last).then_some(named.ino));
+                    since.names = (at == last).then_some((parent, change.since()));
+                }
+                Ok(_) | Err(_) => self.doubt_entry(parent, &name),
             }
         }
-        self.learn_attrs(asked, answer);
+        since.attrs = self.learn_attrs(asked, answer, leasing);
+        since
     }
 
-    /// Attributes that an own change of names brought.
-    fn learn_attrs(&self, asked: AskedNames, answer: &Result<Named, Status>) {
-        if let Ok(named) = answer {
-            named.attrs.iter().for_each(|attr| self.attrs.settle(asked.attrs, attr));
+    /// Attributes that an own change of names brought; since when the first of them are known.
+    fn learn_attrs(&self, asked: AskedNames, answer: &Result<Named, Status>, leasing: Leasing) -> Option<Asked> {
+        let Ok(named) = answer else { return None };
+        if leasing.unkept {
+            named.attrs.iter().for_each(|attr| self.attrs.change(attr.ino));
+            return None;
         }
+        let mut since = None;
+        for (at, attr) in named.attrs.iter().enumerate() {
+            let settled = self.attrs.settle(asked.attrs, attr);
+            if at == 0 {
+                since = settled;
+            }
+        }
+        since
     }
 
     /// After a failure without a verdict the attributes of what has (or, unknown what, may have) these names are not sure.
@@ -222,11 +250,12 @@ impl Core {
         self.attrs.change(parent);
     }
 
-    pub(crate) async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Result<Attr, Status> {
+    pub(crate) async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Result<Seen, Status> {
         let op = self.op();
         let asked = self.asking();
-        let linked = self.link.mutate(&op, Mutation::Link { ino, parent, name: name.clone() }).await.and_then(named_of);
-        self.learn_named(asked, [(parent, name)], &linked);
+        let (reply, leasing) = self.link.change(&op, Mutation::Link { ino, parent, name: name.clone() }).await;
+        let linked = reply.and_then(named_of);
+        let since = self.learn_named(asked, [(parent, name)], &linked, leasing);
         if linked.is_err() {
             self.attrs.change(ino);
         }
@@ -234,7 +263,7 @@ impl Core {
         if let Some(file) = self.files.get(ino) {
             file.nameless.store(false, Ordering::Release);
         }
-        Ok(self.with_unsent(attr))
+        Ok(Seen { attr: self.with_unsent(attr), since })
     }
 
     pub(crate) async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Result<(), Status> {
@@ -243,12 +272,13 @@ impl Core {
         let _no_open = self.before_losing(&op, known).await?;
         let asked = self.asking();
         let remove = Mutation::Remove { parent, name: name.clone(), kind };
-        let removed = self.link.mutate(&op, remove).await.and_then(named_of);
+        let (reply, leasing) = self.link.change(&op, remove).await;
+        let removed = reply.and_then(named_of);
         match &removed {
-            Ok(_) => self.entries.settle(self.entries.own_change(asked.entries), parent, name, None),
-            Err(_) => self.doubt_entry(parent, &name),
+            Ok(_) if !leasing.unkept => self.entries.settle(self.entries.own_change(asked.entries), parent, name, None),
+            Ok(_) | Err(_) => self.doubt_entry(parent, &name),
         }
-        self.learn_attrs(asked, &removed);
+        let _: Option<Asked> = self.learn_attrs(asked, &removed, leasing);
         self.doubt_attrs(&removed, [known, Some(None)]);
         self.lost_name(&removed?);
         Ok(())
@@ -271,7 +301,8 @@ impl Core {
         let asked = self.asking();
         let rename =
             Mutation::Rename { parent: from.0, name: from.1.clone(), new_parent: to.0, new_name: to.1.clone(), mode };
-        let named = match self.link.mutate(&op, rename).await {
+        let (reply, leasing) = self.link.change(&op, rename).await;
+        let named = match reply {
             // Two names of one inode: both stay.
             Ok(MetaReply::Done) => return Ok(()),
             answer => answer.and_then(named_of),
@@ -279,9 +310,9 @@ impl Core {
         if mode == RenameMode::Exchange {
             self.doubt_entry(from.0, &from.1);
             self.doubt_entry(to.0, &to.1);
-            self.learn_attrs(asked, &named);
+            let _: Option<Asked> = self.learn_attrs(asked, &named, leasing);
         } else {
-            self.learn_named(asked, [from, to], &named);
+            let _: Since = self.learn_named(asked, [from, to], &named, leasing);
         }
         self.doubt_attrs(&named, known);
         self.lost_name(&named?);

@@ -16,6 +16,7 @@ use crate::meta_link::MetaLink;
 use crate::metrics::Counters;
 use crate::operation::{Backoff, Op};
 use crate::stores::Stores;
+use crate::vfs::Forget;
 
 impl Core {
     /// Opens a session and starts the tasks that keep it.
@@ -60,22 +61,33 @@ impl Core {
     }
 
     async fn poll_task(self: Arc<Self>) {
-        let mut done = 0;
+        let (mut done, mut received, mut recalled) = (0, 0, Vec::new());
         let mut was_sole = self.link.sole();
         let mut backoff = Backoff::new();
         loop {
             let op = Op::endless();
-            let Some(answer) = self.unless_closing(self.link.poll(&op, done)).await else { return };
+            let request = SessionRequest::Poll { done, received, recalled: recalled.clone() };
+            let Some(answer) = self.unless_closing(self.link.poll(&op, request)).await else { return };
             if self.link.is_dead() {
                 return;
             }
             match answer {
+                Ok(MetaReply::Recalls { number, recalls }) => {
+                    // The numbers of a writer that took over go on behind those it was told.
+                    recalled = if number > received { self.recall(recalls).await } else { Vec::new() };
+                    received = received.max(number);
+                    backoff = Backoff::new();
+                }
                 Ok(MetaReply::Notice(Some((number, notice)))) => {
+                    recalled.clear();
                     self.carry_out(notice).await;
                     done = number;
                     backoff = Backoff::new();
                 }
-                Ok(_) => backoff = Backoff::new(),
+                Ok(_) => {
+                    recalled.clear();
+                    backoff = Backoff::new();
+                }
                 Err(status) => {
                     tracing::debug!(%status, "listening for notices failed; trying again");
                     if self.unless_closing(backoff.pause(&op)).await.is_none() {
@@ -97,37 +109,43 @@ impl Core {
                 self.link.set_sole(true);
             }
             Notice::Shared => {
-                // First no answer may be cached any more; then what the kernel was told before runs out.
+                // First nothing is believed any more; then what the kernel was told before runs out, or is taken from it.
+                let was_sole = self.link.sole();
                 self.link.set_sole(false);
                 if let Err(status) = self.register_own_opens(&Op::endless(), None).await {
                     tracing::warn!(%status, "open files could not be registered");
                 }
+                // A write that began while this mount was alone has listed its file when its state can be locked.
+                for file in self.files.all() {
+                    let mut inner = file.inner.lock();
+                    inner.writes_kept = false;
+                    inner.leased = false;
+                }
                 let op = self.background_op();
-                if let Err(status) = self.flush_everything(&op).await {
+                if let Err(status) = self.flush_all_open(&op).await {
                     tracing::warn!(%status, "another mount joined while writes could not be sent; they are kept");
                 }
                 self.drop_caches().await;
-                tokio::time::sleep(self.config.ttl_sole).await;
+                if was_sole {
+                    tokio::time::sleep(self.config.ttl_sole).await;
+                }
             }
         }
     }
 
     /// Forgets everything that another session may change, in the kernel too.
     async fn drop_caches(self: &Arc<Self>) {
+        let mut forget = vec![Forget::AllNames];
+        forget.extend(self.attrs.inos().into_iter().map(Forget::Attrs));
         self.attrs.clear();
         self.entries.clear();
         self.pages.clear();
         self.contents.clear();
-        let files = self.files.all();
-        for file in &files {
+        for file in self.files.all() {
             file.inner.lock().forget_content();
+            forget.push(Forget::Inode(file.ino));
         }
-        let core = Arc::clone(self);
-        let told = move || files.iter().for_each(|file| core.forget_in_kernel(file.ino));
-        // The kernel may take its time: not on a runtime thread.
-        if self.runtime.spawn_blocking(told).await.is_err() {
-            tracing::warn!("the kernel could not be told to forget what it caches");
-        }
+        self.forget_in_kernel(forget).await;
     }
 
     /// Tells meta that this session ends.

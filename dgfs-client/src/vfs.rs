@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use dgfs_proto::attr::Attr;
 use dgfs_proto::ids::{Ino, SessionId};
@@ -14,6 +15,7 @@ use dgfs_proto::meta::{
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
+use crate::cache::shards::Asked;
 use crate::config::{ConnectError, VfsConfig, VfsDeps};
 use crate::core::Core;
 use crate::metrics::{ClientNumbers, RoundTrips};
@@ -86,13 +88,61 @@ pub enum Seek {
     Hole,
 }
 
-/// Tells the kernel what it must forget. Implemented by the adapter; called from
-/// threads that serve no request.
+/// Attributes, and since when they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Attributes, with this mount's unsent writes.
+    pub attr: Attr,
+    /// What the kernel may believe of them follows from it: [`Vfs::ttl`].
+    pub since: Since,
+}
+
+/// What a look-up found: attributes, or that there is no such name; and since when that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Attributes; none: no such name.
+    pub attr: Option<Attr>,
+    /// What the kernel may believe follows from it.
+    pub since: Since,
+}
+
+/// A page of a directory, and since when it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its entries.
+    pub entries: Vec<DirEntry>,
+    /// What the kernel may believe of each follows from it.
+    pub since: Since,
+}
+
+/// Since when something is known of an inode and of the directory it was found in; nothing where it must not be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    pub(crate) attrs: Option<Asked>,
+    pub(crate) names: Option<(Ino, Asked)>,
+}
+
+/// What the kernel must forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Attributes of an inode.
+    Attrs(Ino),
+    /// Attributes and pages of an inode.
+    Inode(Ino),
+    /// A name of a directory.
+    Name(Ino, Name),
+    /// All names of all directories.
+    AllNames,
+}
+
+/// Tells the kernel what it must forget. Implemented by the adapter.
 pub trait KernelCache: Send + Sync + 'static {
-    /// Forgets attributes and pages of an inode.
-    fn forget_inode(&self, ino: Ino);
-    /// Forgets an entry.
-    fn forget_entry(&self, parent: Ino, name: &Name);
+    /// Yields once the kernel believes none of it any more; or after a bound, when it is busy with it for longer. Directories
+    /// with requests of this mount under way, for whose names all names had to be forgotten, are named.
+    fn forget(self: Arc<Self>, what: Vec<Forget>) -> BoxFuture<'static, Vec<Ino>>;
+    /// Can names be forgotten while requests for them are under way? Otherwise the kernel must not keep them while
+    /// others may change them.
+    fn can_forget_names(&self) -> bool;
 }
 
 /// A volume in use. Cheap to share; every method may be called from any thread.
@@ -155,24 +205,24 @@ impl Vfs {
         self.core.counters.numbers(self.core.budget.used())
     }
 
-    /// How long the kernel may believe what is answered now.
+    /// How long the kernel may believe an answer about `ino`. Asked for when the answer is sent: it may have been recalled.
     #[must_use]
-    pub fn cache_ttl(&self) -> CacheTtl {
-        self.core.cache_ttl()
+    pub fn ttl(&self, since: Since, ino: Option<Ino>) -> CacheTtl {
+        self.core.ttl(since, ino)
     }
 
     /// An entry by name.
-    pub async fn lookup(&self, parent: Ino, name: Name) -> Answer<Attr> {
+    pub async fn lookup(&self, parent: Ino, name: Name) -> Answer<Looked> {
         self.core.lookup(parent, name).await
     }
 
     /// Attributes, with this mount's unsent writes applied.
-    pub async fn getattr(&self, ino: Ino) -> Answer<Attr> {
+    pub async fn getattr(&self, ino: Ino) -> Answer<Seen> {
         self.core.getattr(ino).await
     }
 
     /// Sets attributes.
-    pub async fn setattr(&self, ino: Ino, set: SetAttr) -> Answer<Attr> {
+    pub async fn setattr(&self, ino: Ino, set: SetAttr) -> Answer<Seen> {
         self.core.setattr(ino, set).await
     }
 
@@ -182,18 +232,18 @@ impl Vfs {
     }
 
     /// mknod, mkdir, symlink.
-    pub async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Answer<Attr> {
+    pub async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Answer<Seen> {
         self.core.make(parent, name, node, access).await
     }
 
     /// Makes and opens a regular file. O_EXCL is implied: the kernel looks the name up first, and a lost race
     /// answers `Exists`; without `exclusive` the existing file is opened instead.
-    pub async fn create(&self, request: Create) -> Answer<(Attr, Opened)> {
+    pub async fn create(&self, request: Create) -> Answer<(Seen, Opened)> {
         self.core.create(request).await
     }
 
     /// A further name.
-    pub async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Answer<Attr> {
+    pub async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Answer<Seen> {
         self.core.link(ino, parent, name).await
     }
 
@@ -252,7 +302,7 @@ impl Vfs {
 
     /// Entries behind `cookie` (0 at first), without `.` and `..`; an empty page is the end.
     /// Entry cookies are above 255, so the adapter has 1 and 2 for the dots.
-    pub async fn readdir(&self, handle: Handle, cookie: u64) -> Answer<Vec<DirEntry>> {
+    pub async fn readdir(&self, handle: Handle, cookie: u64) -> Answer<Listed> {
         self.core.readdir(handle, cookie).await
     }
 

@@ -147,6 +147,16 @@ impl Core {
         failed.first().map_or(Ok(()), |status| Err(*status))
     }
 
+    /// Sends all unsent bytes of all files, also of those that were written this moment; the first failure.
+    pub(crate) async fn flush_all_open(self: &Arc<Self>, op: &Op) -> Result<(), Status> {
+        let mut first = self.flush_everything(op).await;
+        for file in self.files.all() {
+            let sent = self.flush_file(op, &file, Which::All).await;
+            first = first.and(sent);
+        }
+        first
+    }
+
     /// Sends waiting releases.
     pub(crate) async fn send_releases(&self, op: &Op) {
         let _in_order = self.registering.lock().await;

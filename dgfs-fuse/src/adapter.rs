@@ -134,8 +134,8 @@ impl Adapter {
         let vfs = Arc::clone(&self.shared.vfs);
         self.dispatch.run(Op::Atime, Bound::Counted, async move {
             // A failure is no news: the read itself succeeded, and the next open tries again.
-            if let Ok(attr) = vfs.getattr(ino).await
-                && atime_due(&attr, now())
+            if let Ok(seen) = vfs.getattr(ino).await
+                && atime_due(&seen.attr, now())
             {
                 let set = SetAttr { atime: Some(SetTime::Relatime), ..SetAttr::default() };
                 let _ = vfs.setattr(ino, set).await;

@@ -25,6 +25,8 @@ pub const PANICS: &str = "dgfs_mount_panics_total";
 pub const LOCK_WAITS: &str = "dgfs_mount_lock_waits";
 /// Kernel cache entries dropped on purpose.
 pub const INVALIDATIONS: &str = "dgfs_mount_invalidations_total";
+/// Times that all cached names were made to expire, because one was waited for in vain (or all are recalled).
+pub const NAME_EXPIRIES: &str = "dgfs_mount_name_expiries_total";
 
 /// Latency buckets, seconds: the inline path is tens of µs, a disk sync some ms, an outage seconds.
 const BUCKETS: [f64; 12] = [0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
@@ -75,6 +77,8 @@ pub struct MountMetrics {
     pub lock_waits: IntGauge,
     /// See [`INVALIDATIONS`].
     pub invalidations: IntCounter,
+    /// See [`NAME_EXPIRIES`].
+    pub epochs: IntCounter,
 }
 
 impl MountMetrics {
@@ -91,6 +95,7 @@ impl MountMetrics {
             panics: set.counter(PANICS, "requests that ended in a panic"),
             lock_waits: set.gauge(LOCK_WAITS, "lock requests that wait now"),
             invalidations: set.counter(INVALIDATIONS, "kernel cache entries dropped on purpose"),
+            epochs: set.counter(NAME_EXPIRIES, "times all names cached by the kernel were made to expire"),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Attributes last seen.
 //!
-//! Never believed while another session exists. Bounded.
+//! Believed while leased, or while no other session exists. Bounded.
 
 use dgfs_proto::attr::Attr;
 use dgfs_proto::ids::Ino;
@@ -40,11 +40,14 @@ impl AttrCache {
         self.by_ino.keep(asked, attr.ino, attr.clone());
     }
 
-    /// This session changed the inode: these are its attributes since.
-    pub(crate) fn settle(&self, asked: Asked, attr: &Attr) {
-        if self.on {
-            self.by_ino.settle(asked, attr.ino, attr.clone());
-        }
+    /// This session changed the inode: these are its attributes since. Since when they are known, if they are.
+    pub(crate) fn settle(&self, asked: Asked, attr: &Attr) -> Option<Asked> {
+        if self.on { self.by_ino.settle(asked, attr.ino, attr.clone()) } else { None }
+    }
+
+    /// Inodes whose attributes are known.
+    pub(crate) fn inos(&self) -> Vec<Ino> {
+        self.by_ino.keys()
     }
 
     pub(crate) fn change(&self, ino: Ino) {

@@ -1,6 +1,6 @@
 //! Names last looked up, also those that are not there, and directories known as a whole.
 //!
-//! Never believed while another session exists. Bounded: when there are too many names, whole directories are forgotten.
+//! Believed while leased, or while no other session exists. Bounded: when there are too many names, whole directories are forgotten.
 //! Always: of a directory that counts as complete every name is known, or known to be unsure.
 
 use std::collections::HashMap;
@@ -61,6 +61,13 @@ pub(crate) struct EntryCache {
 pub(crate) struct OwnChange {
     asked: Asked,
     number: u64,
+}
+
+impl OwnChange {
+    /// Since when what it brought is known.
+    pub(crate) const fn since(self) -> Asked {
+        Asked(self.number)
+    }
 }
 
 impl EntryCache {
@@ -173,6 +180,16 @@ impl EntryCache {
         self.directory(parent, |directory| {
             directory.changed = change;
             directory.doubt(name.clone());
+        });
+    }
+
+    /// Nothing is known of a directory any more.
+    pub(crate) fn forget(&self, parent: Ino) {
+        let change = self.next_change();
+        self.directory(parent, |directory| {
+            directory.changed = change;
+            directory.complete = false;
+            directory.names.clear();
         });
     }
 

@@ -37,7 +37,7 @@ struct Slot<V> {
     value: Option<V>,
 }
 
-impl<K: Hash + Eq, V: Clone> Shards<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     /// Room for about `capacity` items.
     pub(crate) fn new(capacity: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard { map: HashMap::new(), floor: 0 })).collect();
@@ -89,21 +89,34 @@ impl<K: Hash + Eq, V: Clone> Shards<K, V> {
 
     /// Something changed: forgets `key` and refuses answers asked for before.
     pub(crate) fn change(&self, key: K) {
-        self.set(key, |_, _| None);
+        let _: Asked = self.set(key, |_, _| None);
     }
 
-    /// This session changed `key` and was answered `value`: kept, unless something else changed it since `asked`.
-    pub(crate) fn settle(&self, asked: Asked, key: K, value: V) {
-        self.set(key, |shard, key| (shard.changed(key) <= asked.0).then_some(value));
+    /// This session changed `key` and was answered `value`: kept, unless something else changed it since `asked`. Since when
+    /// it is known, if it is.
+    pub(crate) fn settle(&self, asked: Asked, key: K, value: V) -> Option<Asked> {
+        let mut kept = false;
+        let changed = self.set(key, |shard, key| {
+            kept = shard.changed(key) <= asked.0;
+            kept.then_some(value)
+        });
+        kept.then_some(changed)
     }
 
-    fn set(&self, key: K, value: impl FnOnce(&Shard<K, V>, &K) -> Option<V>) {
+    fn set(&self, key: K, value: impl FnOnce(&Shard<K, V>, &K) -> Option<V>) -> Asked {
         let at = (self.hasher.hash_one(&key) as usize) % SHARDS;
-        let Some(shard) = self.shards.get(at) else { return };
+        let Some(shard) = self.shards.get(at) else { return Asked(0) };
         let mut shard = shard.lock();
         let value = value(&shard, &key);
         let changed = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
         shard.insert(self.each, key, Slot { changed, value });
+        Asked(changed)
+    }
+
+    /// All keys with a value.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        let with_value = |(key, slot): (&K, &Slot<V>)| slot.value.is_some().then(|| key.clone());
+        self.shards.iter().flat_map(|shard| shard.lock().map.iter().filter_map(with_value).collect::<Vec<_>>()).collect()
     }
 
     /// Forgets everything.

@@ -13,6 +13,7 @@ use dgfs_proto::meta::{Commit, MetaReply, NewContent, Query, SetAttr, SlotEdit};
 use dgfs_proto::status::Status;
 
 use crate::core::{Core, now};
+use crate::file::leased::Current;
 use crate::file::flush::Which;
 use crate::file::put::ChunkChange;
 use crate::file::slots::{PAGE_SLOTS, Slot};
@@ -65,6 +66,7 @@ impl Core {
         let zeros = matches!(what, Fallocate::PunchHole | Fallocate::ZeroRange | Fallocate::ZeroRangeKeepSize);
         if zeros {
             self.flush_locked(&op, file, Which::All).await?;
+            let _: Current = self.be_current(&op, file).await?;
             let size = file.inner.lock().attr.size;
             if offset < size.min(end) {
                 self.zero(&op, file, Range { from: offset, to: end.min(size) }).await?;
@@ -73,6 +75,7 @@ impl Core {
             self.check_room(&op, file, len).await?;
         }
         let grows = matches!(what, Fallocate::Allocate | Fallocate::ZeroRange);
+        let _: Current = self.be_current(&op, file).await?;
         if grows && end > file.inner.lock().size() {
             let set = SetAttr { size: Some(end), ..SetAttr::default() };
             let _ = self.set_size_locked(&op, file, set, end).await?;
@@ -248,7 +251,8 @@ impl Core {
         let size_at_least = range.to;
         let policies = self.stores.map().policies;
         let commit = Commit { ino: file.ino, content, size_at_least, size_expected: None, mtime: now(), policies };
-        let attr = self.commit(op, commit).await?;
+        let (attr, since, leasing) = self.commit(op, commit).await?;
+        self.learn_leasing(file, since, leasing);
         let mut inner = file.inner.lock();
         if inner.own_change(&attr) {
             inner.landed(inline, &edits);

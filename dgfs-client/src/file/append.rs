@@ -46,7 +46,8 @@ impl Core {
                 }
             }
             self.load_end(op, file).await?;
-            let round = self.round_at_end(file, &data)?;
+            let size = file.inner.lock().attr.size;
+            let round = self.round_at(file, size, &data, Some(size))?;
             match self.send_round(op, file, &round).await {
                 Err(Status::Conflict | Status::NoVersion) => {}
                 other => return other.map(|()| written),
@@ -61,20 +62,27 @@ impl Core {
         let known = {
             let mut inner = file.inner.lock();
             inner.forget_content();
+            inner.leased = false;
             split(inner.attr.size, inner.chunk_bytes).0 / PAGE_SLOTS * PAGE_SLOTS
         };
-        self.load_page(op, file, known).await?;
+        let _: bool = self.ask_content(op, file, known).await?;
         Ok(())
     }
 
-    /// A round that writes `data` at the end of the file as last seen. Its bytes are not in `flying`: nobody may read
-    /// them before they have their place.
-    fn round_at_end(&self, file: &FileState, data: &[u8]) -> Result<Round, Status> {
+    /// A round that writes `data`; refused later when the file has not the size expected. Its bytes are not in `flying`:
+    /// nobody may read them before they are stored.
+    pub(crate) fn round_at(
+        &self,
+        file: &FileState,
+        offset: u64,
+        data: &[u8],
+        size_expected: Option<u64>,
+    ) -> Result<Round, Status> {
         let inner = file.inner.lock();
-        let size = inner.attr.size;
-        let end = size.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Status::FileTooBig)?;
+        let end =
+            offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Status::FileTooBig)?;
         let mut chunks = Vec::new();
-        let (mut offset, mut rest) = (size, data);
+        let (mut offset, mut rest) = (offset, data);
         while !rest.is_empty() {
             let (index, inside) = split(offset, inner.chunk_bytes);
             let (part, more) = rest.split_at(rest.len().min((inner.chunk_bytes - inside) as usize));
@@ -85,6 +93,6 @@ impl Core {
             offset += part.len() as u64;
             rest = more;
         }
-        Ok(Round { chunks, end, written_at: now(), size_expected: Some(size) })
+        Ok(Round { chunks, end, written_at: now(), size_expected })
     }
 }

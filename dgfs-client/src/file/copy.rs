@@ -9,6 +9,7 @@ use dgfs_proto::meta::Mutation;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
+use crate::file::leased::Current;
 use crate::file::flush::Which;
 use crate::file::state::{Content, FileState};
 use crate::file::write::Place;
@@ -36,10 +37,8 @@ impl Core {
         }
         let op = self.op();
         self.flush_file(&op, &source.file, Which::All).await?;
-        if self.is_shared() {
-            source.file.inner.lock().forget_content();
-            self.load_page(&op, &source.file, 0).await?;
-        }
+        let _: Current = self.be_current(&op, &source.file).await?;
+        let _: Current = self.be_current(&op, &target.file).await?;
         let size = source.file.inner.lock().size();
         let len = len.min(size.saturating_sub(from.1));
         let end = to.1.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Status::FileTooBig)?;
@@ -79,7 +78,7 @@ impl Core {
                 break;
             }
             self.budget.wait(op, bytes.len() as u64).await?;
-            copied += u64::from(self.buffer(&target.file, Place::At(into), &bytes)?);
+            copied += u64::from(self.take(op, &target.file, Place::At(into), bytes).await?);
         }
         Ok(copied)
     }
@@ -115,14 +114,15 @@ impl Core {
             size_at_least: into + bytes,
         };
         let asked = self.attrs.asking();
-        let attr = match self.link.mutate(op, copy).await {
+        let (reply, leasing) = self.link.change(op, copy).await;
+        let attr = match reply {
             Ok(reply) => attr_of(reply)?,
             // Meta cannot share these (one of the files is inline): copied by bytes.
             Err(Status::NotSupported | Status::Invalid | Status::Conflict) => return Ok(None),
             Err(status) => return Err(status),
         };
-        self.attrs.settle(asked, &attr);
-        self.pages.own_change(&attr);
+        let since = self.settle_content(asked, &attr, leasing);
+        self.learn_leasing(target, since, leasing);
         let mut inner = target.inner.lock();
         inner.own_change(&attr);
         inner.content = Content::Unknown;

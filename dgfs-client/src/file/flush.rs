@@ -10,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 
 use dgfs_proto::attr::{Attr, Timestamp};
 use dgfs_proto::limits::EDITS_MAX;
-use dgfs_proto::meta::{Commit, MetaReply, Mutation, NewContent, Query, SlotEdit};
+use dgfs_proto::meta::{Commit, Leasing, Mutation, NewContent, SlotEdit};
 use dgfs_proto::status::Status;
 
+use crate::cache::shards::Asked;
 use crate::core::Core;
 use crate::file::dirty::{DirtyChunk, Sealed};
 use crate::file::put::{ChunkChange, data_patch};
@@ -149,7 +150,8 @@ impl Core {
             mtime: round.written_at,
             policies: self.stores.map().policies,
         };
-        let attr = self.commit(op, commit).await?;
+        let (attr, since, leasing) = self.commit(op, commit).await?;
+        self.learn_leasing(file, since, leasing);
         let mut inner = file.inner.lock();
         let expected = inner.own_change(&attr);
         if expected {
@@ -164,13 +166,12 @@ impl Core {
         Ok(())
     }
 
-    /// Sends a commit; the attributes after it.
-    pub(crate) async fn commit(&self, op: &Op, commit: Commit) -> Result<Attr, Status> {
+    /// Sends a commit; the attributes after it, since when they are known, and what the answer allows.
+    pub(crate) async fn commit(&self, op: &Op, commit: Commit) -> Result<(Attr, Option<Asked>, Leasing), Status> {
         let ino = commit.ino;
         let asked = self.attrs.asking();
-        let reply = self.link.mutate(op, Mutation::Commit(commit)).await;
+        let (reply, leasing) = self.link.change(op, Mutation::Commit(commit)).await;
         let attr = match reply {
-            Ok(MetaReply::Done) => attr_of(self.link.query(op, Query::GetAttr(ino)).await?),
             Ok(reply) => attr_of(reply),
             Err(Status::OldMap) => {
                 // The policy of its directory changed: what was stored is stored again, as it says now.
@@ -180,14 +181,16 @@ impl Core {
             }
             Err(status) => Err(status),
         };
-        match &attr {
+        match attr {
             Ok(attr) => {
-                self.attrs.settle(asked, attr);
-                self.pages.own_change(attr);
+                let since = self.settle_content(asked, &attr, leasing);
+                Ok((attr, since, leasing))
             }
-            Err(_) => self.attrs.change(ino),
+            Err(status) => {
+                self.attrs.change(ino);
+                Err(status)
+            }
         }
-        attr
     }
 
     async fn plan(self: &Arc<Self>, op: &Op, file: &Arc<FileState>, round: &Round) -> Result<Plan, Status> {
@@ -223,11 +226,7 @@ impl Core {
 
     /// Asks meta for a page of slots (or the inline bytes) of a file.
     pub(crate) async fn load_page(&self, op: &Op, file: &FileState, first: u64) -> Result<(), Status> {
-        let count = u32::try_from(PAGE_SLOTS).unwrap_or(u32::MAX);
-        let reply = self.link.query(op, Query::Content { ino: file.ino, first, count }).await?;
-        let MetaReply::Opened { attr, content } = reply else { return Err(Status::Malformed) };
-        file.inner.lock().learn_page(attr, content);
-        Ok(())
+        self.ask_content(op, file, first).await.map(drop)
     }
 
     /// A round could not be sent: kept when that may pass, given up when not.

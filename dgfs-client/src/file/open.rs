@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{LockFamily, MetaReply, Mutation, NewNode, OpenMode};
+use dgfs_proto::meta::{Leasing, LockFamily, MetaReply, Mutation, NewNode, OpenMode};
 use dgfs_proto::status::Status;
 
-use crate::cache::shards::Shards;
+use crate::cache::shards::{Asked, Shards};
 use crate::core::{Core, now};
 use crate::file::flush::Which;
 use crate::file::read_ahead::ReadAhead;
@@ -23,7 +23,7 @@ use crate::handles::OpenFile;
 use crate::ledger::Losing;
 use crate::meta_link::named_of;
 use crate::operation::Op;
-use crate::vfs::{Create, Handle, OpenFlags, Opened};
+use crate::vfs::{Create, Handle, Looked, OpenFlags, Opened, Seen};
 
 /// Larger files have too many chunks to remember all.
 const REMEMBERED_BYTES_MAX: u64 = 256 << 20;
@@ -50,6 +50,11 @@ impl KernelPages {
     pub(crate) fn own_change(&self, attr: &Attr) {
         let newer = |known: Option<&Attr>| known.is_none_or(|known| known.data_version <= attr.data_version);
         self.last.put_if(attr.ino, attr.clone(), newer);
+    }
+
+    /// The kernel holds none of its pages any more.
+    pub(crate) fn forget(&self, ino: Ino) {
+        self.last.change(ino);
     }
 
     pub(crate) fn clear(&self) {
@@ -80,12 +85,13 @@ impl Core {
             (false, false) => OpenMode::Read,
         };
         if mode != OpenMode::Truncate
-            && let Some(attr) = self.open_alone(ino)
+            && let Some((attr, since)) = self.open_alone(ino, flags.write)
         {
             let known = self.contents.get(&ino).filter(|(version, _)| *version == attr.data_version);
             let content = known.map_or(Content::Unknown, |(_, content)| content);
             let asks = matches!(content, Content::Unknown) && attr.size > 0;
-            let opened = self.opened(attr, content, flags);
+            let opened = self.opened(attr, content, flags, Leasing::default());
+            self.learn_leasing(&self.handles.file(opened.handle)?.file, Some(since), Leasing::default());
             if asks {
                 self.ask_for_content(opened.handle);
             }
@@ -93,7 +99,8 @@ impl Core {
         }
         let asked = self.attrs.asking();
         self.link.ledger.add(ino);
-        let (attr, content) = match self.link.mutate(op, Mutation::Open { ino, mode }).await {
+        let (reply, leasing) = self.link.change(op, Mutation::Open { ino, mode }).await;
+        let (attr, content) = match reply {
             Ok(MetaReply::Opened { attr, content }) => (attr, content),
             Ok(_) => {
                 self.link.ledger.take_back(ino);
@@ -104,25 +111,31 @@ impl Core {
                 return Err(status);
             }
         };
+        let mut since = None;
         if mode == OpenMode::Truncate {
-            self.attrs.settle(asked, &attr);
-        } else if self.may_cache() {
+            since = self.settle_content(asked, &attr, leasing);
+        } else if self.may_cache() && !leasing.unkept {
             self.attrs.keep(asked, &attr);
+            since = Some(asked);
         }
         let content = content_of(&attr, content, self.chunk_bytes(), Answered::Head);
-        Ok(self.opened(attr, content, flags))
+        let leasing = Leasing { unkept: since.is_none(), ..leasing };
+        let opened = self.opened(attr, content, flags, leasing);
+        self.learn_leasing(&self.handles.file(opened.handle)?.file, since, leasing);
+        Ok(opened)
     }
 
-    /// Opens a file without asking, when no other session exists and its attributes are known.
-    fn open_alone(&self, ino: Ino) -> Option<Attr> {
-        if !self.link.ledger.add_own(ino, || self.may_cache()) {
+    /// Opens a file without asking, when its attributes are known. Who may write must be known to meta where others exist.
+    fn open_alone(&self, ino: Ino, write: bool) -> Option<(Attr, Asked)> {
+        if !self.link.ledger.add_own(ino, || self.may_cache() && (!write || self.link.sole())) {
             return None;
         }
+        let since = self.attrs.asking();
         let known = self.attrs.get(ino).filter(|attr| attr.kind == FileKind::File && attr.nlink > 0);
         if known.is_none() {
             let _ = self.link.ledger.release(ino);
         }
-        known
+        known.map(|attr| (attr, since))
     }
 
     /// Asks in the background where the bytes of a file are that was opened without asking: an open file stays readable
@@ -170,8 +183,8 @@ impl Core {
     }
 
     /// A handle for a file whose open is in the ledger.
-    fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags) -> Opened {
-        let keep_cache = self.kernel_pages_hold(&attr, flags.truncate);
+    fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags, leasing: Leasing) -> Opened {
+        let keep_cache = (self.link.sole() || !leasing.unkept) && self.kernel_pages_hold(&attr, flags.truncate);
         let atime_due = flags.read && attr.size > 0 && atime_is_due(&attr);
         let mut fresh = Some((attr.clone(), content));
         let chunk_bytes = self.chunk_bytes();
@@ -193,14 +206,11 @@ impl Core {
             error_seen_by_write: AtomicU64::new(error_seen),
             read_ahead: Mutex::new(ReadAhead::default()),
         });
-        Opened { handle, keep_cache, direct_io: flags.direct || self.is_shared(), atime_due }
+        Opened { handle, keep_cache, direct_io: flags.direct || leasing.contended, atime_due }
     }
 
     /// May the kernel keep its pages? Only if nobody else changed the content since this mount last saw it.
     fn kernel_pages_hold(&self, attr: &Attr, truncated: bool) -> bool {
-        if self.is_shared() {
-            return false;
-        }
         let known = self.pages.get(attr.ino);
         if known.as_ref().is_none_or(|known| known.data_version < attr.data_version) {
             self.pages.own_change(attr);
@@ -210,10 +220,10 @@ impl Core {
     }
 
     /// Makes and opens a file.
-    pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Attr, Opened), Status> {
+    pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Seen, Opened), Status> {
         let op = self.op();
         let Create { parent, name, access, flags, exclusive } = request;
-        let alone = self.may_cache();
+        let alone = !self.config.local && self.link.sole();
         let make = Mutation::Make {
             parent,
             name: name.clone(),
@@ -225,13 +235,14 @@ impl Core {
         };
         let generation = self.link.generation();
         let asked = self.asking();
-        let made = self.link.mutate(&op, make).await.and_then(named_of);
-        self.learn_named(asked, [(parent, name.clone())], &made);
+        let (reply, leasing) = self.link.change(&op, make).await;
+        let made = reply.and_then(named_of);
+        let since = self.learn_named(asked, [(parent, name.clone())], &made, leasing);
         if matches!(made, Err(Status::Exists)) && !exclusive {
             return self.open_existing(&op, parent, name, flags).await;
         }
         let attr = made?.attrs.into_iter().next().ok_or(Status::Malformed)?;
-        if !(alone && self.link.ledger.add_own(attr.ino, || self.may_cache())) {
+        if !(alone && self.link.ledger.add_own(attr.ino, || self.link.sole())) {
             self.link.ledger.add(attr.ino);
             if alone || generation != self.link.generation() {
                 // Another session came, or a meta that took over: it may know the file but not that it is open.
@@ -241,8 +252,9 @@ impl Core {
         let inline = attr.flags.has(AttrFlags::INLINE);
         let content = if inline { Content::Inline(Bytes::new()) } else { Content::Slots(Slots::default()) };
         self.pages.own_change(&attr);
-        let opened = self.opened(attr.clone(), content, flags);
-        Ok((attr, opened))
+        let opened = self.opened(attr.clone(), content, flags, leasing);
+        self.learn_leasing(&self.handles.file(opened.handle)?.file, since.attrs, leasing);
+        Ok((Seen { attr, since }, opened))
     }
 
     async fn open_existing(
@@ -251,8 +263,9 @@ impl Core {
         parent: Ino,
         name: dgfs_proto::name::Name,
         flags: OpenFlags,
-    ) -> Result<(Attr, Opened), Status> {
-        let found = self.lookup_with(op, parent, name).await?;
+    ) -> Result<(Seen, Opened), Status> {
+        let Looked { attr, since } = self.lookup_with(op, parent, name).await?;
+        let found = attr.ok_or(Status::NotFound)?;
         match found.kind {
             FileKind::File => {}
             FileKind::Directory => return Err(Status::IsDirectory),
@@ -264,7 +277,7 @@ impl Core {
         let opened = self.open_with(op, found.ino, flags).await?;
         let open = self.handles.file(opened.handle)?;
         let attr = open.file.inner.lock().attr.clone();
-        Ok((self.with_unsent(attr), opened))
+        Ok((Seen { attr: self.with_unsent(attr), since }, opened))
     }
 
     /// close(2) of one descriptor.

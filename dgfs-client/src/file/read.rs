@@ -3,25 +3,21 @@
 //! Never returns a byte that was not verified or written here. Always: fewer bytes than asked only at the end of the file.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::meta::Query;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
+use crate::file::leased::Current;
 use crate::file::slots::Slot;
 use crate::file::state::{Content, FileState, Inner};
 use crate::file::write::split;
-use crate::meta_link::attr_of;
 use crate::operation::Op;
 use crate::vfs::Handle;
 
-/// How old attributes may be when bytes are read while other mounts may write.
-const SHARED_AGE_MAX: Duration = Duration::from_secs(1);
 /// How often a read looks anew at a version that was replaced meanwhile.
 const LOOKS_MAX: usize = 16;
 
@@ -49,11 +45,14 @@ impl Core {
     pub(crate) async fn read(self: &Arc<Self>, handle: Handle, offset: u64, size: u32) -> Result<Bytes, Status> {
         let open = self.handles.file(handle)?;
         let op = self.op();
-        if self.is_shared() {
-            self.refresh_if_old(&open.file).await?;
-        }
         let sequential = self.read_ahead(&open, offset, size);
-        self.read_file(&op, &open.file, offset, size, sequential).await
+        loop {
+            let current = self.be_current(&op, &open.file).await?;
+            let bytes = self.read_file(&op, &open.file, offset, size, sequential).await?;
+            if current == Current::LastSeen || self.may_give_pages(&open.file) {
+                return Ok(bytes);
+            }
+        }
     }
 
     /// Reads a range of a file.
@@ -131,24 +130,6 @@ impl Core {
             lay(&mut answer, *at, bytes);
         }
         Ok(answer.freeze())
-    }
-
-    /// Attributes older than a second are asked for again; content of another version is forgotten.
-    ///
-    /// While meta is away, open files stay readable as they were last seen.
-    async fn refresh_if_old(&self, file: &FileState) -> Result<(), Status> {
-        if file.inner.lock().seen_at.elapsed() < SHARED_AGE_MAX {
-            return Ok(());
-        }
-        let impatient = Op::within(SHARED_AGE_MAX, true);
-        match self.link.query(&impatient, Query::GetAttr(file.ino)).await.and_then(attr_of) {
-            Ok(attr) => {
-                file.inner.lock().learn_attr(&attr);
-                Ok(())
-            }
-            Err(status) if status.is_transient() => Ok(()),
-            Err(status) => Err(status),
-        }
     }
 }
 

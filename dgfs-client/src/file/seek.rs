@@ -9,6 +9,7 @@ use dgfs_proto::class::Shape;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
+use crate::file::leased::Current;
 use crate::file::flush::Which;
 use crate::file::read::version_of;
 use crate::file::state::{Content, FileState};
@@ -40,8 +41,8 @@ impl Core {
 
     /// The file's size, and whether it is inline; asks when that is not known.
     async fn shape(&self, op: &Op, file: &FileState) -> Result<(u64, Option<u64>), Status> {
-        if matches!(file.inner.lock().content, Content::Unknown) || self.is_shared() {
-            file.inner.lock().forget_content();
+        let _: Current = self.be_current(op, file).await?;
+        if matches!(file.inner.lock().content, Content::Unknown) {
             self.load_page(op, file, 0).await?;
         }
         let inner = file.inner.lock();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -61,9 +61,13 @@ pub(crate) struct WriteError {
 pub(crate) struct Inner {
     /// Committed attributes as last seen.
     pub(crate) attr: Attr,
-    /// When they were seen.
-    pub(crate) seen_at: Instant,
     pub(crate) content: Content,
+    /// What is known of it is true until it is recalled. Where no other session exists this is not looked at.
+    pub(crate) leased: bool,
+    /// Writes may be kept back until that is recalled.
+    pub(crate) writes_kept: bool,
+    /// Others had it open when meta was asked last: writes go out at once.
+    pub(crate) contended: bool,
     pub(crate) dirty: BTreeMap<u64, DirtyChunk>,
     pub(crate) flying: BTreeMap<u64, Arc<Sealed>>,
     /// Grows with each write.
@@ -80,8 +84,10 @@ impl FileState {
             ino: attr.ino,
             inner: Mutex::new(Inner {
                 attr,
-                seen_at: Instant::now(),
                 content,
+                leased: false,
+                writes_kept: false,
+                contended: false,
                 dirty: BTreeMap::new(),
                 flying: BTreeMap::new(),
                 writes: 0,
@@ -176,7 +182,6 @@ impl Inner {
         let expected = attr.data_version == self.attr.data_version + 1;
         if attr.data_version > self.attr.data_version {
             self.attr = attr.clone();
-            self.seen_at = Instant::now();
             if !expected {
                 self.content = Content::Unknown;
             }
@@ -196,9 +201,6 @@ impl Inner {
         if newer || (same && matches!(self.content, Content::Unknown)) {
             self.content = content;
             self.attr = attr;
-            self.seen_at = Instant::now();
-        } else if same {
-            self.seen_at = Instant::now();
         }
     }
 
@@ -207,9 +209,6 @@ impl Inner {
         if attr.data_version > self.attr.data_version {
             self.content = Content::Unknown;
             self.attr = attr.clone();
-        }
-        if attr.data_version >= self.attr.data_version {
-            self.seen_at = Instant::now();
         }
     }
 
@@ -231,16 +230,10 @@ impl Inner {
     /// What is known of the content may be old.
     pub(crate) fn forget_content(&mut self) {
         self.content = Content::Unknown;
-        self.seen_at = long_ago(self.seen_at);
     }
 
     pub(crate) fn fail(&mut self, status: Status) {
         let number = self.error.map_or(1, |error| error.number + 1);
         self.error = Some(WriteError { number, status });
     }
-}
-
-/// A moment so old that attributes seen then are asked for again.
-fn long_ago(seen_at: Instant) -> Instant {
-    seen_at.checked_sub(Duration::from_secs(3600)).unwrap_or(seen_at)
 }

@@ -7,26 +7,28 @@ use std::sync::Arc;
 use dgfs_proto::attr::{Attr, AttrFlags};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::FILE_BYTES_MAX;
-use dgfs_proto::meta::{Mutation, SetAttr};
+use dgfs_proto::meta::{Leasing, Mutation, SetAttr};
 use dgfs_proto::status::Status;
 
+use crate::cache::shards::Asked;
 use crate::core::Core;
 use crate::file::flush::Which;
 use crate::file::state::{Content, FileState, Inner};
 use crate::file::write::split;
 use crate::meta_link::attr_of;
 use crate::operation::Op;
+use crate::vfs::{Seen, Since};
 
 impl Core {
     /// Sets attributes, the size among them.
-    pub(crate) async fn set_size(self: &Arc<Self>, op: &Op, ino: Ino, set: SetAttr, size: u64) -> Result<Attr, Status> {
+    pub(crate) async fn set_size(self: &Arc<Self>, op: &Op, ino: Ino, set: SetAttr, size: u64) -> Result<Seen, Status> {
         if size > FILE_BYTES_MAX {
             return Err(Status::FileTooBig);
         }
         let Some(file) = self.files.get(ino) else {
-            let attr = self.send_attr(op, ino, set).await?;
+            let (attr, since, _) = self.send_attr(op, ino, set).await?;
             self.pages.own_change(&attr);
-            return Ok(attr);
+            return Ok(Seen { attr, since: Since { attrs: since, names: None } });
         };
         let _changing = self.lock_flush(op, &file).await?;
         self.set_size_locked(op, &file, set, size).await
@@ -39,27 +41,39 @@ impl Core {
         file: &Arc<FileState>,
         set: SetAttr,
         size: u64,
-    ) -> Result<Attr, Status> {
+    ) -> Result<Seen, Status> {
         let (before, after) = file.inner.lock().trim_unsent(size);
         self.budget.change(before, after);
         self.flush_locked(op, file, Which::All).await?;
-        let attr = self.send_attr(op, file.ino, set).await?;
+        let (attr, since, leasing) = self.send_attr(op, file.ino, set).await?;
         self.pages.own_change(&attr);
+        self.learn_leasing(file, since, leasing);
         let mut inner = file.inner.lock();
         if inner.own_change(&attr) {
             inner.resized(attr.size);
         }
-        Ok(attr)
+        Ok(Seen { attr, since: Since { attrs: since, names: None } })
     }
 
-    /// Sends a `SetAttr` and remembers the answer.
-    pub(crate) async fn send_attr(&self, op: &Op, ino: Ino, set: SetAttr) -> Result<Attr, Status> {
+    /// Sends a `SetAttr` and remembers the answer: attributes, since when they are known, and what the answer allows.
+    pub(crate) async fn send_attr(
+        &self,
+        op: &Op,
+        ino: Ino,
+        set: SetAttr,
+    ) -> Result<(Attr, Option<Asked>, Leasing), Status> {
         let asked = self.attrs.asking();
-        match self.link.mutate(op, Mutation::SetAttr { ino, set }).await {
+        let (reply, leasing) = self.link.change(op, Mutation::SetAttr { ino, set }).await;
+        match reply {
             Ok(reply) => {
                 let attr = attr_of(reply)?;
-                self.attrs.settle(asked, &attr);
-                Ok(attr)
+                let since = if leasing.unkept {
+                    self.attrs.change(ino);
+                    None
+                } else {
+                    self.attrs.settle(asked, &attr)
+                };
+                Ok((attr, since, leasing))
             }
             Err(status) => {
                 self.attrs.change(ino);

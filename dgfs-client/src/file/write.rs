@@ -1,6 +1,6 @@
 //! Takes writes into memory.
 //!
-//! Never asks a peer, but for appends in a shared volume and O_SYNC. Always under the budget.
+//! Never asks a peer where writes may be kept back, but for O_SYNC. Always under the budget.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,7 @@ use crate::file::flush::Which;
 use crate::file::state::{FileState, Inner};
 use crate::handles::OpenFile;
 use crate::metrics::count;
+use crate::operation::Op;
 use crate::vfs::Handle;
 
 /// Where a write goes.
@@ -36,11 +37,11 @@ impl Core {
         if let Err(status) = self.may_write(&open) {
             return Some(Err(status));
         }
-        if open.flags.sync || (open.flags.append && self.is_shared()) || !self.budget.has_room(data.len() as u64) {
+        if open.flags.sync || !self.budget.has_room(data.len() as u64) {
             return None;
         }
         let place = if open.flags.append { Place::End } else { Place::At(offset) };
-        Some(self.buffer(&open.file, place, data))
+        self.buffer(&open.file, place, data).transpose()
     }
 
     /// Takes a write, waiting for room.
@@ -52,16 +53,33 @@ impl Core {
             count(&self.counters.writes_waited);
             self.budget.wait(&op, data.len() as u64).await?;
         }
-        let written = if open.flags.append && self.is_shared() {
-            self.append_shared(&op, &open.file, data).await?
-        } else {
-            let place = if open.flags.append { Place::End } else { Place::At(offset) };
-            self.buffer(&open.file, place, &data)?
-        };
+        let place = if open.flags.append { Place::End } else { Place::At(offset) };
+        let written = self.take(&op, &open.file, place, data).await?;
         if open.flags.sync {
             self.sync_file(&op, &open).await?;
         }
         Ok(written)
+    }
+
+    /// Takes a write: keeps it back, or stores it at once where others have the file open.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        op: &Op,
+        file: &Arc<FileState>,
+        place: Place,
+        data: Bytes,
+    ) -> Result<u32, Status> {
+        loop {
+            if let Some(written) = self.buffer(file, place, &data)? {
+                return Ok(written);
+            }
+            if !self.lease_writes(op, file).await? {
+                return self.write_through(op, file, place, data).await;
+            }
+            if op.expired() {
+                return Err(Status::Unavailable);
+            }
+        }
     }
 
     fn may_write(&self, open: &OpenFile) -> Result<(), Status> {
@@ -74,14 +92,18 @@ impl Core {
         open.take_error_by_write()
     }
 
-    /// Puts bytes into the file's unsent writes.
-    pub(crate) fn buffer(self: &Arc<Self>, file: &Arc<FileState>, place: Place, data: &[u8]) -> Result<u32, Status> {
+    /// Puts bytes into the file's unsent writes; `None` when they may not be kept back.
+    fn buffer(self: &Arc<Self>, file: &Arc<FileState>, place: Place, data: &[u8]) -> Result<Option<u32>, Status> {
         let written = u32::try_from(data.len()).map_err(|_| Status::Invalid)?;
         if data.is_empty() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         let filled = {
             let mut inner = file.inner.lock();
+            // Looked at with the state locked: whoever takes the right back looks for unsent bytes afterwards.
+            if !self.link.sole() && !(inner.writes_kept && !self.link.lease_left().is_zero()) {
+                return Ok(None);
+            }
             let offset = match place {
                 Place::At(offset) => offset,
                 Place::End => inner.size(),
@@ -98,7 +120,7 @@ impl Core {
         if filled {
             self.send_full(file);
         }
-        Ok(written)
+        Ok(Some(written))
     }
 
     /// Sends full chunks in the background, one such task per file.

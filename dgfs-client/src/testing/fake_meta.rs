@@ -1,6 +1,7 @@
-//! A metadata service in memory: one directory, files, opens, locks without waits, sessions.
+//! A metadata service in memory: one directory, files, opens, locks without waits, sessions. It takes every other session to
+//! hold a lease of whatever is changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid}
 use dgfs_proto::limits::{EDITS_MAX, PARTITIONS};
 use dgfs_proto::map::{ClassMap, ClusterMap, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
-    Commit, Content, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent, Notice,
-    OpenMode, Query, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
+    Commit, Content, Leasing, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent, Notice,
+    OpenMode, Query, Recall, RecallOf, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -42,6 +43,12 @@ struct Session {
     acked: OpId,
     notice: Option<(u64, Notice)>,
     done: u64,
+    /// Recalls to tell, and those told that are not carried out.
+    recalls: Vec<Recall>,
+    batch: u64,
+    open: BTreeSet<u64>,
+    sent: Vec<Recall>,
+    listens: bool,
 }
 
 struct Truth {
@@ -57,6 +64,8 @@ pub(crate) struct FakeMeta {
     truth: Mutex<Truth>,
     store: Arc<FakeStore>,
     changed: Notify,
+    /// One change that others must hear of first at a time; nothing is leased meanwhile.
+    changing: tokio::sync::Mutex<()>,
 }
 
 type Answer = Result<MetaReply, Status>;
@@ -74,7 +83,7 @@ impl FakeMeta {
             next: 2,
             clock: 1000,
         };
-        Arc::new(Self { truth: Mutex::new(truth), store, changed: Notify::new() })
+        Arc::new(Self { truth: Mutex::new(truth), store, changed: Notify::new(), changing: tokio::sync::Mutex::default() })
     }
 
     /// Forgets all sessions, as after their leases ran out.
@@ -104,7 +113,13 @@ impl FakeMeta {
             return Err(Status::Stale);
         }
         match call.request {
-            MetaRequest::Session(SessionRequest::Poll { done }) => self.poll(session, done).await,
+            MetaRequest::Session(SessionRequest::Poll { done, received, recalled }) => {
+                self.poll(session, done, received, &recalled).await
+            }
+            MetaRequest::Session(SessionRequest::Recalled(ids)) => {
+                self.carried_out(session, &ids);
+                Ok(MetaReply::Done)
+            }
             MetaRequest::Session(SessionRequest::Close) => {
                 self.truth.lock().sessions.remove(&session);
                 Ok(MetaReply::Done)
@@ -112,7 +127,11 @@ impl FakeMeta {
             MetaRequest::Session(_) | MetaRequest::CancelWait(_) | MetaRequest::Sync => Ok(MetaReply::Done),
             MetaRequest::Query(query) => self.truth.lock().query(query),
             MetaRequest::GetMap(known) => Ok(MetaReply::Map((known < Epoch(1)).then(map))),
-            MetaRequest::Mutate { op, acked, mutation } => self.mutate(session, op, acked, mutation),
+            MetaRequest::Mutate { op, acked, mutation } => {
+                let _changing = self.changing.lock().await;
+                self.recall_of_others(session, &mutation).await;
+                self.mutate(session, op, acked, mutation)
+            }
             MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => Err(Status::NotSupported),
         }
     }
@@ -151,7 +170,51 @@ impl FakeMeta {
         }
     }
 
-    async fn poll(&self, id: SessionId, done: u64) -> Answer {
+    fn carried_out(&self, id: SessionId, ids: &[u64]) {
+        if let Some(session) = self.truth.lock().sessions.get_mut(&id) {
+            session.open.retain(|open| !ids.contains(open));
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until no other session believes anything that a change makes untrue.
+    async fn recall_of_others(&self, id: SessionId, mutation: &Mutation) {
+        let of = match mutation {
+            Mutation::Make { name, .. } | Mutation::Remove { name, .. } => {
+                let ino = self.truth.lock().names.get(name).copied();
+                let named = RecallOf::Name { parent: Ino::ROOT, name: name.clone() };
+                [Some(named), ino.map(RecallOf::Inode), Some(RecallOf::Inode(Ino::ROOT))]
+            }
+            Mutation::Open { ino, mode: OpenMode::Read } => [Some(RecallOf::Writes(*ino)), None, None],
+            Mutation::SetAttr { ino, .. } | Mutation::Open { ino, .. } => [Some(RecallOf::Inode(*ino)), None, None],
+            Mutation::Commit(commit) => [Some(RecallOf::Inode(commit.ino)), None, None],
+            Mutation::CopyChunks { to, .. } => [Some(RecallOf::Inode(*to)), None, None],
+            _ => return,
+        };
+        {
+            let mut truth = self.truth.lock();
+            let mut next = truth.next;
+            for (_, session) in truth.sessions.iter_mut().filter(|(other, session)| **other != id && session.listens) {
+                for of in of.iter().flatten() {
+                    next += 1;
+                    session.recalls.push(Recall { id: next, of: of.clone() });
+                    session.open.insert(next);
+                }
+            }
+            truth.next = next;
+        }
+        self.changed.notify_waiters();
+        loop {
+            let changed = self.changed.notified();
+            if self.truth.lock().sessions.iter().all(|(other, session)| *other == id || session.open.is_empty()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn poll(&self, id: SessionId, done: u64, received: u64, recalled: &[u64]) -> Answer {
+        self.carried_out(id, recalled);
         loop {
             let changed = self.changed.notified();
             {
@@ -161,8 +224,16 @@ impl FakeMeta {
                     session.done = done;
                     self.changed.notify_waiters();
                 }
+                session.listens = true;
                 if let Some(notice) = session.notice.filter(|(number, _)| *number > session.done) {
                     return Ok(MetaReply::Notice(Some(notice)));
+                }
+                if received >= session.batch && !session.recalls.is_empty() {
+                    session.sent = std::mem::take(&mut session.recalls);
+                    session.batch = received + 1;
+                }
+                if received < session.batch {
+                    return Ok(MetaReply::Recalls { number: session.batch, recalls: session.sent.clone() });
                 }
             }
             changed.await;
@@ -255,6 +326,11 @@ impl Truth {
                 Ok(MetaReply::Attr(self.inode(ino)?.attr.clone()))
             }
             Query::GetAttr(ino) => Ok(MetaReply::Attr(self.inode(ino)?.attr.clone())),
+            // While there are others, nobody keeps writes back.
+            Query::LeaseWrites(ino) => {
+                let attr = self.inode(ino)?.attr.clone();
+                Ok(MetaReply::WritesLeased((self.sessions.len() == 1).then_some(attr)))
+            }
             Query::Content { ino, first, count } => {
                 let inode = self.inode(ino)?;
                 Ok(MetaReply::Opened { attr: inode.attr.clone(), content: inode.content(first, count as usize) })
@@ -442,6 +518,14 @@ impl Inode {
 
 impl Handler<MetaProtocol> for FakeMeta {
     fn handle(self: Arc<Self>, _: Arc<Peer>, call: MetaCall, _: Bytes) -> BoxFuture<'static, (MetaReply, Bytes)> {
-        Box::pin(async move { (self.answer(call).await.unwrap_or_else(MetaReply::Refused), Bytes::new()) })
+        Box::pin(async move {
+            // What is about to change is not leased; as nothing else is told, that is all there is.
+            let asks = matches!(call.request, MetaRequest::Query(_));
+            let busy = self.changing.try_lock().is_err();
+            let reply = self.answer(call).await.unwrap_or_else(MetaReply::Refused);
+            let unkept = asks && (busy || self.changing.try_lock().is_err());
+            let body = Leasing { unkept, ..Leasing::default() }.to_byte();
+            (reply, body.map_or_else(Bytes::new, |byte| Bytes::copy_from_slice(&[byte])))
+        })
     }
 }

@@ -114,7 +114,7 @@ impl World {
             _ => self.rng.below(SIZE_MAX),
         };
         let set = SetAttr { size: Some(u64::from(size)), ..SetAttr::default() };
-        let attr = self.vfs.setattr(self.ino, set).await.unwrap();
+        let attr = self.vfs.setattr(self.ino, set).await.unwrap().attr;
         assert_eq!(attr.size, u64::from(size));
         self.model.resize(size as usize, 0);
     }
@@ -160,7 +160,7 @@ impl World {
     }
 
     async fn check_attr(&mut self) {
-        let attr = self.vfs.getattr(self.ino).await.unwrap();
+        let attr = self.vfs.getattr(self.ino).await.unwrap().attr;
         assert_eq!(attr.size, self.model.len() as u64);
     }
 
@@ -212,7 +212,7 @@ impl World {
 
     async fn copy_away(&mut self) {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
-        let ino = self.vfs.lookup(Ino::ROOT, crate::testing::mounts::name("other")).await.unwrap().ino;
+        let ino = self.vfs.lookup(Ino::ROOT, crate::testing::mounts::name("other")).await.unwrap().attr.unwrap().ino;
         let _ = self.vfs.setattr(ino, set).await.unwrap();
         let mut copied = 0;
         while copied < self.model.len() as u64 {

@@ -70,7 +70,7 @@ pub(crate) async fn create(vfs: &Vfs, text: &str) -> (Ino, Handle) {
     let access = Access { mode: 0o644, umask: 0, caller: Caller::default() };
     let request = Create { parent: Ino::ROOT, name: name(text), access, flags: READ_WRITE, exclusive: true };
     let (attr, opened) = vfs.create(request).await.unwrap();
-    (attr.ino, opened.handle)
+    (attr.attr.ino, opened.handle)
 }
 
 /// Reads a whole file.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fuser::{FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
-use dgfs_client::vfs::CacheTtl;
+use dgfs_client::vfs::{CacheTtl, Listed};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::DirEntry;
 
@@ -87,7 +87,7 @@ pub(crate) async fn list<L: Listing>(
     match fetch(&shared, &directory, cookie).await {
         Ok((dots, page)) => {
             let _barrier = shared.barrier.read();
-            fill(&mut reply, cookie, dots, &page, shared.vfs.cache_ttl());
+            fill(&mut reply, cookie, dots, &page.entries, |ino| shared.vfs.ttl(page.since, Some(ino)));
             reply.send();
             None
         }
@@ -100,13 +100,13 @@ pub(crate) async fn list<L: Listing>(
 
 type Dots = Option<(Ino, Ino)>;
 
-async fn fetch(shared: &Shared, directory: &OpenDirectory, cookie: u64) -> Result<(Dots, Vec<DirEntry>), Errno> {
+async fn fetch(shared: &Shared, directory: &OpenDirectory, cookie: u64) -> Result<(Dots, Listed), Errno> {
     let dots = if cookie < COOKIE_DOTDOT { Some(shared.vfs.readdir_dots(directory.handle).await?) } else { None };
     let behind = if cookie <= COOKIE_DOTDOT { 0 } else { cookie };
     Ok((dots, shared.vfs.readdir(directory.handle, behind).await?))
 }
 
-fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], ttl: CacheTtl) {
+fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], ttl: impl Fn(Ino) -> CacheTtl) {
     if let Some((own, parent)) = dots {
         if cookie < COOKIE_DOT && reply.dot(own, COOKIE_DOT, ".") {
             return;
@@ -116,7 +116,7 @@ fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], t
         }
     }
     for entry in page {
-        if reply.entry(entry, ttl) {
+        if reply.entry(entry, ttl(entry.attr.ino)) {
             return;
         }
     }
@@ -181,7 +181,7 @@ mod tests {
     fn listed(room: usize, cookie: u64, dots: bool) -> Vec<(u64, String)> {
         let mut seen = Seen { room, names: Vec::new() };
         let ttl = CacheTtl { attr: Duration::ZERO, entry: Duration::ZERO };
-        fill(&mut seen, cookie, dots.then_some((Ino::ROOT, Ino::ROOT)), &[entry(256, "a"), entry(512, "b")], ttl);
+        fill(&mut seen, cookie, dots.then_some((Ino::ROOT, Ino::ROOT)), &[entry(256, "a"), entry(512, "b")], |_| ttl);
         seen.names
     }
 

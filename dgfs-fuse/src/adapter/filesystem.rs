@@ -26,7 +26,7 @@ use dgfs_proto::status::Status;
 
 use crate::adapter::Adapter;
 use crate::adapter::files::OpenDirectory;
-use crate::adapter::respond::{Looked, Respond, XattrAnswer};
+use crate::adapter::respond::{Respond, XattrAnswer};
 use crate::adapter::session::negotiate;
 use crate::adapter::translate;
 use crate::errno::Errno;
@@ -56,11 +56,7 @@ impl Filesystem for Adapter {
         let (at, vfs) = (entry(parent, name), self.vfs());
         self.serve(Op::Lookup, reply, async move {
             let (parent, name) = at?;
-            match vfs.lookup(parent, name).await {
-                Ok(attr) => Ok(Looked::Found(attr)),
-                Err(Status::NotFound) => Ok(Looked::Missing),
-                Err(status) => Err(status.into()),
-            }
+            Ok(vfs.lookup(parent, name).await?)
         });
     }
 
@@ -183,9 +179,9 @@ impl Filesystem for Adapter {
             let open = translate::open_flags(flags);
             let exclusive = flags & libc::O_EXCL != 0;
             let create = Create { parent, name, access, flags: open, exclusive };
-            let (attr, opened) = shared.vfs.create(create).await?;
-            let granted = shared.remember(attr.ino, &opened, open, flags);
-            Ok((attr, FileHandle(opened.handle.0), granted))
+            let (seen, opened) = shared.vfs.create(create).await?;
+            let granted = shared.remember(seen.attr.ino, &opened, open, flags);
+            Ok((seen, FileHandle(opened.handle.0), granted))
         });
     }
 

@@ -11,7 +11,7 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
-use dgfs_proto::attr::Attr;
+use dgfs_client::vfs::{Looked, Seen};
 use dgfs_proto::meta::{LockKind, LockSpec, VolumeUsage};
 
 use crate::adapter::Shared;
@@ -46,38 +46,31 @@ macro_rules! refuse {
     };
 }
 
-/// What a look-up found.
-pub(crate) enum Looked {
-    /// An inode.
-    Found(Attr),
-    /// Nothing, which the kernel may remember as long as an entry.
-    Missing,
-}
-
 impl Respond<Looked> for ReplyEntry {
     fn accept(self, looked: Looked, shared: &Shared) {
         let _barrier = shared.barrier.read();
-        let ttl = shared.vfs.cache_ttl();
-        match looked {
-            Looked::Found(attr) => self.entry_with_ttls(&ttl.attr, &ttl.entry, &file_attr(&attr), GENERATION),
-            Looked::Missing if ttl.entry.is_zero() => self.error(fuser::Errno::ENOENT),
-            Looked::Missing => self.entry_with_ttls(&Duration::ZERO, &ttl.entry, &missing_attr(), GENERATION),
+        let ttl = shared.vfs.ttl(looked.since, looked.attr.as_ref().map(|attr| attr.ino));
+        match looked.attr {
+            Some(attr) => self.entry_with_ttls(&ttl.attr, &ttl.entry, &file_attr(&attr), GENERATION),
+            None if ttl.entry.is_zero() => self.error(fuser::Errno::ENOENT),
+            // Nothing, which the kernel may remember as long as an entry.
+            None => self.entry_with_ttls(&Duration::ZERO, &ttl.entry, &missing_attr(), GENERATION),
         }
     }
     refuse!();
 }
 
-impl Respond<Attr> for ReplyEntry {
-    fn accept(self, attr: Attr, shared: &Shared) {
-        Respond::accept(self, Looked::Found(attr), shared);
+impl Respond<Seen> for ReplyEntry {
+    fn accept(self, seen: Seen, shared: &Shared) {
+        Respond::accept(self, Looked { attr: Some(seen.attr), since: seen.since }, shared);
     }
     refuse!();
 }
 
-impl Respond<Attr> for ReplyAttr {
-    fn accept(self, attr: Attr, shared: &Shared) {
+impl Respond<Seen> for ReplyAttr {
+    fn accept(self, seen: Seen, shared: &Shared) {
         let _barrier = shared.barrier.read();
-        self.attr(&shared.vfs.cache_ttl().attr, &file_attr(&attr));
+        self.attr(&shared.vfs.ttl(seen.since, Some(seen.attr.ino)).attr, &file_attr(&seen.attr));
     }
     refuse!();
 }
@@ -103,10 +96,10 @@ impl Respond<(FileHandle, FopenFlags)> for ReplyOpen {
     refuse!();
 }
 
-impl Respond<(Attr, FileHandle, FopenFlags)> for ReplyCreate {
-    fn accept(self, (attr, handle, flags): (Attr, FileHandle, FopenFlags), shared: &Shared) {
+impl Respond<(Seen, FileHandle, FopenFlags)> for ReplyCreate {
+    fn accept(self, (Seen { attr, since }, handle, flags): (Seen, FileHandle, FopenFlags), shared: &Shared) {
         let _barrier = shared.barrier.read();
-        let ttl = shared.vfs.cache_ttl();
+        let ttl = shared.vfs.ttl(since, Some(attr.ino));
         self.created(&ttl.attr.min(ttl.entry), &file_attr(&attr), GENERATION, handle, flags);
     }
     refuse!();

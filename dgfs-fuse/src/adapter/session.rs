@@ -41,8 +41,9 @@ pub fn serve(adapter: Adapter, forgetter: &Arc<KernelForgetter>, device: OwnedFd
     // A clone opens the device again, which an ordinary user in a container may not be allowed to.
     config.clone_fd = OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
     config.acl = acl;
+    let notices = device.try_clone()?;
     let session = Session::from_fd(adapter, device, acl, config)?;
-    forgetter.attach(session.notifier())?;
+    forgetter.attach(session.notifier(), notices)?;
     let forgetter = Arc::clone(forgetter);
     let (send, ended) = oneshot::channel();
     std::thread::Builder::new().name("dgfs-session".to_owned()).spawn(move || {
