@@ -26,8 +26,8 @@ use crate::meta_link::MetaLink;
 use crate::metrics::Counters;
 use crate::operation::Op;
 use crate::policy::Policies;
-use crate::stores::Stores;
 use crate::recalls::{BusyNames, UnderRecall};
+use crate::stores::Stores;
 use crate::vfs::{CacheTtl, Forget, KernelCache, Since};
 use crate::writer::DirtyFiles;
 

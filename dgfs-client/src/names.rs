@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 
 use dgfs_proto::attr::{Attr, FileKind};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{Leasing, MetaReply, Mutation, Named, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage};
+use dgfs_proto::meta::{
+    Leasing, MetaReply, Mutation, Named, NewNode, Query, RemoveKind, RenameMode, SetAttr, VolumeUsage,
+};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 

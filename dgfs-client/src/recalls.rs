@@ -98,7 +98,8 @@ impl Core {
     /// sent first are answered later, by themselves.
     pub(crate) async fn recall(self: &Arc<Self>, recalls: Vec<Recall>) -> Vec<u64> {
         recalls.iter().for_each(|recall| self.disbelieve(&recall.of));
-        let (slow, quick): (Vec<Recall>, Vec<Recall>) = recalls.into_iter().partition(|recall| self.is_slow(&recall.of));
+        let (slow, quick): (Vec<Recall>, Vec<Recall>) =
+            recalls.into_iter().partition(|recall| self.is_slow(&recall.of));
         for recall in slow {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
@@ -207,7 +208,11 @@ impl Core {
             let seen: Vec<(Ino, u64)> = inodes.iter().map(|ino| (*ino, self.under_recall.reads(*ino))).collect();
             forget.extend(inodes.iter().map(|ino| Forget::Inode(*ino)));
             self.forget_in_kernel(std::mem::take(&mut forget)).await;
-            inodes = seen.into_iter().filter(|(ino, reads)| !self.under_recall.end(*ino, *reads)).map(|(ino, _)| ino).collect();
+            inodes = seen
+                .into_iter()
+                .filter(|(ino, reads)| !self.under_recall.end(*ino, *reads))
+                .map(|(ino, _)| ino)
+                .collect();
             if inodes.is_empty() {
                 return;
             }

@@ -18,6 +18,9 @@ struct Gauges {
     engine_calls: IntCounter,
     rows: IntGauge,
     sessions: IntGauge,
+    leases: IntGauge,
+    recalls: IntCounter,
+    recall_waits: IntGauge,
     garbage: IntGauge,
     orphans: IntGauge,
     inodes: IntGauge,
@@ -39,6 +42,11 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
         engine_calls: set.counter("dgfs_meta_engine_calls_total", "Calls to the engine since the process started"),
         rows: set.gauge("dgfs_meta_rows_cached", "Rows in memory"),
         sessions: set.gauge("dgfs_meta_sessions", "Mounted clients"),
+        leases: set.gauge("dgfs_meta_leases", "Inodes and directories that mounts may cache, counted for each mount"),
+        recalls: set
+            .counter("dgfs_meta_recalls_total", "Leases (or parts of them) taken back since this writer became active"),
+        recall_waits: set
+            .gauge("dgfs_meta_recall_waits", "Operations that wait until mounts have forgotten what they change"),
         garbage: set.gauge("dgfs_meta_garbage_versions", "Chunk versions waiting to be dropped"),
         orphans: set.gauge("dgfs_meta_orphans", "Inodes without a name that are still open"),
         inodes: set.gauge("dgfs_meta_inodes", "Inodes in use"),
@@ -63,6 +71,9 @@ fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
     follow(&gauges.engine_calls, status.engine_calls);
     show(&gauges.rows, status.rows_cached);
     show(&gauges.sessions, status.sessions.len() as u64);
+    show(&gauges.leases, status.leases);
+    follow(&gauges.recalls, status.recalls);
+    show(&gauges.recall_waits, status.recall_waits);
     show(&gauges.garbage, status.garbage);
     show(&gauges.orphans, status.orphans);
     show(&gauges.inodes, status.usage.inodes);

@@ -116,7 +116,10 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     /// All keys with a value.
     pub(crate) fn keys(&self) -> Vec<K> {
         let with_value = |(key, slot): (&K, &Slot<V>)| slot.value.is_some().then(|| key.clone());
-        self.shards.iter().flat_map(|shard| shard.lock().map.iter().filter_map(with_value).collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().map.iter().filter_map(with_value).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Forgets everything.

@@ -13,8 +13,8 @@ use dgfs_proto::meta::{Commit, MetaReply, NewContent, Query, SetAttr, SlotEdit};
 use dgfs_proto::status::Status;
 
 use crate::core::{Core, now};
-use crate::file::leased::Current;
 use crate::file::flush::Which;
+use crate::file::leased::Current;
 use crate::file::put::ChunkChange;
 use crate::file::slots::{PAGE_SLOTS, Slot};
 use crate::file::state::{Content, FileState};

@@ -9,8 +9,8 @@ use dgfs_proto::meta::Mutation;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
-use crate::file::leased::Current;
 use crate::file::flush::Which;
+use crate::file::leased::Current;
 use crate::file::state::{Content, FileState};
 use crate::file::write::Place;
 use crate::handles::OpenFile;

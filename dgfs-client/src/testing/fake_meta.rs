@@ -16,8 +16,8 @@ use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid}
 use dgfs_proto::limits::{EDITS_MAX, PARTITIONS};
 use dgfs_proto::map::{ClassMap, ClusterMap, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
-    Commit, Content, Leasing, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent, Notice,
-    OpenMode, Query, Recall, RecallOf, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
+    Commit, Content, Leasing, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewContent,
+    Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, SessionRequest, SetAttr, SetTime, VolumeInfo, VolumeUsage,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -83,7 +83,12 @@ impl FakeMeta {
             next: 2,
             clock: 1000,
         };
-        Arc::new(Self { truth: Mutex::new(truth), store, changed: Notify::new(), changing: tokio::sync::Mutex::default() })
+        Arc::new(Self {
+            truth: Mutex::new(truth),
+            store,
+            changed: Notify::new(),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Forgets all sessions, as after their leases ran out.

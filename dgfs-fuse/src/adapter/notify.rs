@@ -127,7 +127,9 @@ impl KernelForgetter {
         let epochs = self.expire_all_names();
         self.epochs.store(epochs, Ordering::Release);
         if !epochs {
-            tracing::info!("this kernel (before 6.16) cannot forget all names at once: while others are mounted it keeps none");
+            tracing::info!(
+                "this kernel (before 6.16) cannot forget all names at once: while others are mounted it keeps none"
+            );
         }
         for number in 0..THREADS {
             let (inodes, names) = (Arc::clone(self), Arc::clone(self));

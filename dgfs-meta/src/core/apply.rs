@@ -8,12 +8,12 @@ use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
 use dgfs_proto::meta::{Leasing, MetaReply, Mutation, Named};
 use dgfs_proto::status::Status;
 
+use crate::core::leasing::{Attempt, told_by_mutation};
 use crate::core::ops::copy::CopyChunks;
 use crate::core::ops::make::Make;
 use crate::core::ops::rename::Place;
 use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, xattr};
 use crate::core::tx::{Step, Stop, Tx};
-use crate::core::leasing::{Attempt, told_by_mutation};
 use crate::core::{Core, FENCED, Once, Outcome, Tried, policy};
 use crate::rows::{Row, key};
 
@@ -54,7 +54,13 @@ impl Core {
     }
 
     /// Carries out what was tried, unless somebody has to be told first.
-    fn make_true(&mut self, now: Timestamp, once: &Once<'_>, tried: Tried<MetaReply>, attempt: &mut Attempt<'_>) -> Outcome {
+    fn make_true(
+        &mut self,
+        now: Timestamp,
+        once: &Once<'_>,
+        tried: Tried<MetaReply>,
+        attempt: &mut Attempt<'_>,
+    ) -> Outcome {
         let session = self.leases_to(Some(once.session));
         let told = session.map_or_else(Vec::new, |_| told_by_mutation(once.mutation, &tried.answer));
         if let Some(session) = session

@@ -106,7 +106,7 @@ struct Wait {
 }
 
 /// All leases.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Leases {
     inodes: HashMap<Ino, Vec<Holder>>,
     names: HashMap<Ino, Vec<Holder>>,
@@ -120,8 +120,28 @@ pub(crate) struct Leases {
     /// Sessions that have something to be told since this was looked at.
     rung: Vec<SessionId>,
     total: usize,
+    per_session_max: usize,
     /// Recalls since the start.
     pub(crate) recalls: u64,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            inodes: HashMap::new(),
+            names: HashMap::new(),
+            sessions: BTreeMap::new(),
+            open: BTreeMap::new(),
+            next_recall: 0,
+            waits: BTreeMap::new(),
+            next_wait: 0,
+            blocked: HashMap::new(),
+            rung: Vec::new(),
+            total: 0,
+            per_session_max: LEASES_PER_SESSION_MAX,
+            recalls: 0,
+        }
+    }
 }
 
 impl Leases {
@@ -188,7 +208,7 @@ impl Leases {
             return false;
         }
         let held = self.sessions.get(&session).map_or(0, |held| held.count);
-        if held > LEASES_PER_SESSION_MAX + LEASES_PER_SESSION_MAX / EVICTED_SHARE || self.total >= LEASES_MAX {
+        if held > self.per_session_max + self.evicted() || self.total >= LEASES_MAX {
             return false;
         }
         for told in told {
@@ -394,13 +414,20 @@ impl Leases {
         }
     }
 
+    /// How many leases of a session go when it has too many.
+    fn evicted(&self) -> usize {
+        (self.per_session_max / EVICTED_SHARE).max(1)
+    }
+
     /// Recalls the oldest leases of sessions that hold too many.
     pub(crate) fn evict(&mut self, now_ms: u64) {
-        let full = |(session, held): (&SessionId, &Held)| (held.count > LEASES_PER_SESSION_MAX).then_some(*session);
-        for session in self.sessions.iter().filter_map(full).collect::<Vec<_>>() {
+        let full = |(session, held): (&SessionId, &Held)| (held.count > self.per_session_max).then_some(*session);
+        let full: Vec<SessionId> = self.sessions.iter().filter_map(full).collect();
+        let evicted = self.evicted();
+        for session in full {
             self.forget_ended(session);
             let oldest: Vec<Lease> = self.sessions.get_mut(&session).map_or_else(Vec::new, |held| {
-                let count = (LEASES_PER_SESSION_MAX / EVICTED_SHARE).min(held.order.len());
+                let count = evicted.min(held.order.len());
                 // To the end: those that are leased again meanwhile are not the oldest any more.
                 let oldest: Vec<Lease> = held.order.drain(..count).collect();
                 held.order.extend(&oldest);
@@ -462,6 +489,11 @@ impl Leases {
         late
     }
 
+    /// Operations that wait.
+    pub(crate) fn waits(&self) -> usize {
+        self.waits.len()
+    }
+
     /// Leases of all sessions.
     pub(crate) fn len(&self) -> usize {
         self.total
@@ -472,11 +504,7 @@ fn gone(holder: &Holder, of: RecallOf) -> Wanted {
     Wanted { session: holder.session, of }
 }
 
-fn of_session<'a>(
-    all: &'a mut HashMap<Ino, Vec<Holder>>,
-    ino: &Ino,
-    session: SessionId,
-) -> Option<&'a mut Holder> {
+fn of_session<'a>(all: &'a mut HashMap<Ino, Vec<Holder>>, ino: &Ino, session: SessionId) -> Option<&'a mut Holder> {
     all.get_mut(ino)?.iter_mut().find(|holder| holder.session == session)
 }
 

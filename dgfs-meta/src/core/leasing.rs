@@ -77,7 +77,8 @@ impl Core {
             _ => None,
         };
         if let Some(ino) = written {
-            leasing.writes = !leasing.unkept && self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino);
+            leasing.writes =
+                !leasing.unkept && self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino);
         }
         if let Mutation::Open { ino, .. } = mutation {
             leasing.contended = self.opens.is_open_elsewhere(*ino, session);
@@ -91,7 +92,12 @@ impl Core {
     }
 
     /// Answers whether `session` may keep writes of a file back; `attr` is its attributes now.
-    pub(crate) fn lease_writes(&mut self, session: SessionId, attr: Attr, wait: Option<WaitId>) -> Result<Option<Attr>, Outcome> {
+    pub(crate) fn lease_writes(
+        &mut self,
+        session: SessionId,
+        attr: Attr,
+        wait: Option<WaitId>,
+    ) -> Result<Option<Attr>, Outcome> {
         let ino = attr.ino;
         if attr.kind != FileKind::File || self.opens.is_open_elsewhere(ino, session) {
             return Ok(None);

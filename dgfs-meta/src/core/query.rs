@@ -9,11 +9,11 @@ use dgfs_proto::meta::{DirEntry, LockSpec, MetaReply, Query, VolumeUsage};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
+use crate::core::leasing::{Attempt, told_by_query};
 use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
 use crate::core::ops::xattr;
 use crate::core::policy::{self, Policy};
-use crate::core::leasing::{Attempt, told_by_query};
 use crate::core::tx::{Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome};
 use crate::engine::{RowRange, Table};

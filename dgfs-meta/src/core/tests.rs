@@ -8,9 +8,8 @@ use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{
-    Leasing,
-    Caller, ClientInfo, Commit, Content, LockFamily, LockKind, LockSpec, MetaReply, Mutation, Named, NewContent,
-    NewNode, OpenMode, Query, RemoveKind, RenameMode, SetAttr, SlotEdit, VolumeInfo, XattrMode,
+    Caller, ClientInfo, Commit, Content, Leasing, LockFamily, LockKind, LockSpec, MetaReply, Mutation, Named,
+    NewContent, NewNode, OpenMode, Query, RemoveKind, RenameMode, SetAttr, SlotEdit, VolumeInfo, XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;

@@ -11,9 +11,7 @@ use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
 use dgfs_proto::limits::HEARTBEAT_MS;
-use dgfs_proto::meta::{
-    Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest,
-};
+use dgfs_proto::meta::{Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
 
@@ -332,9 +330,7 @@ impl Active {
                 | SessionRequest::Recalled(_)
                 | SessionRequest::Close,
                 None,
-            ) => {
-                Ok(MetaReply::Refused(Status::Forbidden))
-            }
+            ) => Ok(MetaReply::Refused(Status::Forbidden)),
         }
     }
 

@@ -57,9 +57,8 @@ impl Leasing {
     #[must_use]
     pub fn to_byte(self) -> Option<u8> {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        let byte = flag(self.unkept, Self::UNKEPT)
-            | flag(self.writes, Self::WRITES)
-            | flag(self.contended, Self::CONTENDED);
+        let byte =
+            flag(self.unkept, Self::UNKEPT) | flag(self.writes, Self::WRITES) | flag(self.contended, Self::CONTENDED);
         (byte != 0).then_some(byte)
     }
 

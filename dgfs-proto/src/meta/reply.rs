@@ -91,6 +91,12 @@ pub struct MetaStatus {
     pub engine_calls: u64,
     /// Rows in memory.
     pub rows_cached: u64,
+    /// What sessions may believe until it is recalled: inodes and directories, each counted for each session.
+    pub leases: u64,
+    /// Recalls since the start.
+    pub recalls: u64,
+    /// Operations that wait for recalls now.
+    pub recall_waits: u64,
     /// Garbage entries waiting.
     pub garbage: u64,
     /// Inodes without a name, waiting for their last close.

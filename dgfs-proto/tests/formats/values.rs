@@ -16,8 +16,9 @@ use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, Se
 use dgfs_proto::meta::{
     AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
     LiveQuery, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
-    NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus,
-    SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage, XattrMode,
+    NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand,
+    ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage,
+    XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -508,6 +509,9 @@ fn meta_status() -> MetaStatus {
         commits: 2,
         engine_calls: 3,
         rows_cached: 4,
+        leases: 8,
+        recalls: 9,
+        recall_waits: 10,
         garbage: 5,
         orphans: 6,
         sessions: vec![session],

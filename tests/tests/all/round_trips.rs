@@ -118,6 +118,62 @@ fn each_operation_costs_its_round_trips_and_no_more() {
     assert_costs("readdir", &list, &[], &[("readdir", 1), ("setattr", 1)]);
 }
 
+/// With a second mount that looks on, what is leased is as cheap as what is one's own.
+#[test]
+fn each_operation_costs_its_round_trips_with_a_second_mount_too() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let counted = Counted::of(&mut cluster);
+    let other = cluster.mount();
+    let dir = counted.mount.join("d");
+    fs::create_dir(&dir).unwrap();
+    let path = |at: u64| dir.join(format!("f{at}"));
+    let create = counted.count(|at| drop(File::create_new(path(at)).unwrap()));
+    assert_costs("create", &create, &[("make", 1)], &[]);
+
+    let small = counted.count(|at| fs::write(dir.join(format!("small{at}")), [7; 4096]).unwrap());
+    assert_costs("create, 4 KiB, close", &small, &[("make", 1), ("commit", 1)], &[]);
+
+    let stat = counted.count(|at| assert!(fs::metadata(path(at)).unwrap().is_file()));
+    assert_costs("stat of a known file", &stat, &[], &[]);
+
+    let missing = counted.count(|at| assert!(fs::metadata(dir.join(format!("none{at}"))).is_err()));
+    assert_costs("stat of a name that is not there", &missing, &[], &[]);
+
+    let read = counted.count(|at| assert_eq!(fs::read(dir.join(format!("small{at}"))).unwrap().len(), 4096));
+    assert_costs("open, read 4 KiB, close", &read, &[], &[("content", 1), ("setattr", 1)]);
+
+    let again = counted.count(|at| assert_eq!(fs::read(dir.join(format!("small{at}"))).unwrap().len(), 4096));
+    assert_costs("read again", &again, &[], &[]);
+
+    let rename = counted.count(|at| fs::rename(path(at), dir.join(format!("g{at}"))).unwrap());
+    assert_costs("rename", &rename, &[("rename", 1)], &[]);
+
+    let unlink = counted.count(|at| fs::remove_file(dir.join(format!("g{at}"))).unwrap());
+    assert_costs("unlink", &unlink, &[("remove", 1)], &[]);
+
+    // The other mount looks, and comes to know; after that each change of this one is told to it first.
+    let theirs = other.join("d");
+    let look = || fs::read_dir(&theirs).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>();
+    assert_eq!(look(), TIMES * 4096);
+    let create = counted.count(|at| drop(File::create_new(path(at)).unwrap()));
+    assert_costs("create in a directory that another mount knows", &create, &[("make", 1)], &[]);
+    assert_eq!(look(), TIMES * 4096);
+    // A file that is written at one mount and looked at by the other, by turns.
+    let shared = dir.join("small0");
+    let alternate = counted.count(|_| {
+        let mut file = OpenOptions::new().append(true).open(&shared).unwrap();
+        file.write_all(b"more").unwrap();
+        drop(file);
+        assert!(fs::metadata(theirs.join("small0")).unwrap().len() > 4096);
+    });
+    assert_costs(
+        "append and look by turns",
+        &alternate,
+        &[("open", 1), ("commit", 1)],
+        &[("lease", 1), ("content", 1), ("recall", 1)],
+    );
+}
+
 #[test]
 fn a_mount_that_comes_to_a_directory_reads_it_as_a_whole_instead_of_asking_for_each_name() {
     let mut cluster = Cluster::start(ClusterPlan::default());
