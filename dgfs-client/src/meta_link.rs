@@ -348,7 +348,7 @@ impl MetaLink {
     }
 
     /// `Stale` may mean an inode that is gone or this session's end: a heartbeat tells.
-    async fn judge_stale(&self, op: &Op) -> Status {
+    pub(crate) async fn judge_stale(&self, op: &Op) -> Status {
         let beat = MetaRequest::Session(SessionRequest::Beat);
         if let Ok((MetaReply::Refused(Status::Stale), _)) = self.attempt(op, beat, TRY).await {
             self.declare_dead();

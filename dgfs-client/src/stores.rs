@@ -280,6 +280,7 @@ impl Core {
             }
             Ok((ChunkReply::Refused(Status::OldMap), _)) => Err(Miss::OldMap),
             Ok((ChunkReply::Refused(Status::Busy | Status::Unavailable | Status::NotActive), _)) => Err(Miss::Away),
+            Ok((ChunkReply::Refused(Status::Stale), _)) => Err(Miss::Refused(self.link.judge_stale(op).await)),
             Ok((ChunkReply::Refused(status), _)) => Err(Miss::Refused(status)),
             Ok(answer) => Ok(answer),
             Err(error @ CallError::Rejected { .. }) => {

@@ -12,7 +12,7 @@ use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId};
 use dgfs_proto::log::{Change, Event};
-use dgfs_proto::meta::{LockSpec, MetaReply, Mutation, VolumeInfo};
+use dgfs_proto::meta::{MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
 
 use crate::cluster::{Cluster, Stored};
@@ -21,10 +21,10 @@ use crate::rows::{ConsumerRow, Counters, HeldLock, Row, SessionRow, SettingsRow,
 
 mod apply;
 mod cache;
-mod deadlock;
 mod garbage;
 mod leases;
 mod leasing;
+mod lock_waits;
 mod opens;
 mod ops;
 mod policy;
@@ -47,6 +47,7 @@ pub(crate) use tx::{LoadedRange, Need};
 
 use cache::RowCache;
 use leases::Leases;
+use lock_waits::LockWait;
 use opens::Opens;
 use tx::{Step, Stop, Tx};
 
@@ -108,6 +109,8 @@ pub(crate) struct Core {
     pub(crate) leases: Leases,
     /// Sessions that may believe what this writer does not know of: told to drop everything, and not done yet.
     unsettled: BTreeSet<SessionId>,
+    /// Grows with each session that begins or ends, also across writers.
+    sessions_version: u64,
     pub(crate) orphans: BTreeSet<Ino>,
     /// Orphans nobody has open: to be reaped.
     pub(crate) reapable: VecDeque<Ino>,
@@ -126,7 +129,8 @@ pub(crate) struct Core {
     /// After a takeover: when orphans that no session has claimed may be reaped.
     pub(crate) orphans_due: Option<Timestamp>,
     /// Owners that wait for a lock, and for which.
-    lock_waits: BTreeMap<(SessionId, OpId), (Ino, LockSpec)>,
+    lock_waits: BTreeMap<(SessionId, OpId), LockWait>,
+    next_lock_wait: u64,
 }
 
 impl Core {
@@ -150,6 +154,7 @@ impl Core {
             opens: Opens::default(),
             leases: Leases::default(),
             unsettled: BTreeSet::new(),
+            sessions_version: lease.epoch.0 << 32,
             orphans: snapshot.orphans.iter().copied().collect(),
             reapable: VecDeque::new(),
             unlocked: Vec::new(),
@@ -163,6 +168,7 @@ impl Core {
             mutations: 0,
             orphans_due: None,
             lock_waits: BTreeMap::new(),
+            next_lock_wait: 0,
         };
         let alone = snapshot.sessions.len() == 1;
         for row in snapshot.sessions {

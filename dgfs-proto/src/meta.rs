@@ -25,7 +25,7 @@ pub use self::reply::{
     ClassHealth, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus, SessionStatus, VolumeUsage,
 };
 pub use self::service::{
-    AdminRequest, Filled, GarbageItem, LiveQuery, Notice, ServerCommand, ServerRequest, SessionRequest,
+    AdminRequest, Filled, GarbageItem, LiveQuery, LivingSessions, Notice, ServerCommand, ServerRequest, SessionRequest,
 };
 
 /// What a volume is, fixed at format.

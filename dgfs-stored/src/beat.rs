@@ -294,9 +294,13 @@ impl Beating {
             collected: self.collected.clone(),
             filled: filled.clone(),
             upkeep: status.upkeep,
+            sessions: self.view.as_ref().map_or(0, |view| view.fence.version()),
         };
         match self.link.ask(request).await {
-            Ok(MetaReply::Beat { epoch, policies, garbage }) => {
+            Ok(MetaReply::Beat { epoch, policies, garbage, sessions }) => {
+                if let (Some(view), Some(sessions)) = (&self.view, sessions) {
+                    view.fence.learn(sessions);
+                }
                 self.policies.send_if_modified(|known| std::mem::replace(known, policies) != policies);
                 self.collected.clear();
                 self.heard(epoch, &filled).await;

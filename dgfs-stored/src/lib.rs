@@ -20,6 +20,7 @@ pub mod view;
 
 mod cache;
 mod damage;
+mod fence;
 mod fetch;
 mod fill;
 mod frames;

@@ -193,6 +193,11 @@ impl Handler<ChunkProtocol> for StoreService {
                 return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
             }
             let request_id = call.request_id;
+            let over = |session| self.view.as_ref().is_some_and(|view| view.fence.is_over(session));
+            if call.session.is_some_and(over) {
+                tracing::info!(request_id, session = ?call.session, peer = %peer.address, "a call of a session that is over was refused");
+                return (ChunkReply::Refused(Status::Stale), Bytes::new());
+            }
             match self.answer(call.map_epoch, call.request, body).await {
                 Ok(answer) => answer,
                 Err(Refusal::OldMap) => {

@@ -18,6 +18,7 @@ use dgfs_runtime::telemetry::fresh_request_id;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use crate::fence::Fence;
 use crate::metas::Metas;
 use crate::store::Store;
 
@@ -33,6 +34,8 @@ pub struct ClusterView {
     /// One asks meta, the others wait for its answer.
     asking: tokio::sync::Mutex<()>,
     epochs: watch::Sender<Epoch>,
+    /// Which sessions are over.
+    pub(crate) fence: Fence,
     /// Held while a partition that moved is dropped, and while it is listed as one's own: it may have moved back.
     pub(crate) vacating: tokio::sync::Mutex<()>,
 }
@@ -53,6 +56,7 @@ impl ClusterView {
             map: RwLock::default(),
             asking: tokio::sync::Mutex::new(()),
             epochs,
+            fence: Fence::default(),
             vacating: tokio::sync::Mutex::new(()),
         })
     }

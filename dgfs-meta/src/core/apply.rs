@@ -28,6 +28,9 @@ impl Core {
             attempt.leasing = Leasing { unkept: true, ..Leasing::default() };
             return known;
         }
+        if self.must_queue(once) {
+            return Outcome::Answer { reply: MetaReply::Refused(Status::WouldBlock), ticket: 0 };
+        }
         if let Mutation::Grant { chunks, versions } = once.mutation {
             return self.grant(once, (*chunks, *versions));
         }

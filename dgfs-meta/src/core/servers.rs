@@ -91,8 +91,17 @@ impl Core {
     }
 
     fn server_beat(&mut self, now: Timestamp, request: &ServerRequest, durable: u64) -> Outcome {
-        let ServerRequest::Beat { id, disk, capacity_bytes, used_bytes, free_bytes, collected, filled, upkeep } =
-            request
+        let ServerRequest::Beat {
+            id,
+            disk,
+            capacity_bytes,
+            used_bytes,
+            free_bytes,
+            collected,
+            filled,
+            upkeep,
+            sessions,
+        } = request
         else {
             return refused(Status::Malformed);
         };
@@ -111,7 +120,7 @@ impl Core {
         let epoch = self.cluster.epoch();
         // What follows from it is only about old data.
         let policies = if self.settings.recompressed.is_empty() { 0 } else { self.settings.policies };
-        Outcome::Answer { reply: MetaReply::Beat { epoch, policies, garbage }, ticket }
+        Outcome::Answer { reply: MetaReply::Beat { epoch, policies, garbage, sessions: self.living_sessions(*sessions) }, ticket }
     }
 
     /// Time passes for the cluster.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
 use dgfs_proto::limits::{RESUMED_OPENS_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
-use dgfs_proto::meta::{ClientInfo, MetaReply, Notice, Recall, SessionStatus};
+use dgfs_proto::meta::{ClientInfo, LivingSessions, MetaReply, Notice, Recall, SessionStatus};
 use dgfs_proto::status::Status;
 
 use crate::core::Outcome;
@@ -212,6 +212,7 @@ impl Core {
     pub(crate) fn recount_unsettled(&mut self) {
         let unsettled = |(id, session): (&SessionId, &Session)| (!session.has_dropped_caches()).then_some(*id);
         self.unsettled = self.sessions.iter().filter_map(unsettled).collect();
+        self.sessions_version += 1;
     }
 
     /// Sessions whose lease has run out.
@@ -299,6 +300,17 @@ impl Core {
     pub(crate) fn is_granted_to_living(&self, version: u64) -> bool {
         let within = |(first, count): &(u64, u64)| version >= *first && version - first < *count;
         self.sessions.values().any(|session| session.row.versions.iter().any(within))
+    }
+
+    /// Which sessions live, for a storage server that has list `known`.
+    pub(crate) fn living_sessions(&self, known: u64) -> Option<LivingSessions> {
+        let newest = self.counters.next_session.saturating_sub(1);
+        let list = || LivingSessions {
+            version: self.sessions_version,
+            newest,
+            living: self.sessions.keys().copied().collect(),
+        };
+        (known != self.sessions_version).then(list)
     }
 
     /// Orphans that nobody has open, at start-up or after a takeover's grace.

@@ -20,6 +20,7 @@ use crate::core::{Asker, Core, Need, Once, OpenRequest, Outcome, Snapshot};
 use crate::engine::{RowKey, Table, WriterLease};
 use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
 
+mod locks;
 mod model;
 mod policies;
 mod rules;

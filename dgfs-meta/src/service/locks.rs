@@ -27,10 +27,13 @@ impl Active {
         let reply = self.try_until_held(once, &cancelled).await;
         self.waits.lock().remove(&wait);
         self.core.lock().end_lock_wait(wait);
+        // Those behind it may go on.
+        self.locks_changed.notify_waiters();
         reply
     }
 
     async fn try_until_held(&self, once: &Once<'_>, cancelled: &Notify) -> Result<MetaReply, Dead> {
+        let mut waited = false;
         loop {
             let changed = self.locks_changed.notified();
             tokio::pin!(changed);
@@ -44,8 +47,15 @@ impl Active {
             if self.is_dead() {
                 return Err(Dead);
             }
+            let begins = !waited;
+            waited = true;
             if self.core.lock().would_deadlock(once) {
                 return Ok(MetaReply::Refused(Status::Deadlock));
+            }
+            if begins {
+                // With this wait another one may wait, through it, for a waiter that lets it go first: that one need not any more.
+                self.locks_changed.notify_waiters();
+                continue;
             }
             tokio::select! {
                 () = changed => {}

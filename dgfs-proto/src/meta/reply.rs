@@ -14,7 +14,7 @@ use crate::compression::Compression;
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
-use crate::meta::{ClientInfo, GarbageItem, LockSpec, Notice, Recall, VolumeInfo};
+use crate::meta::{ClientInfo, GarbageItem, LivingSessions, LockSpec, Notice, Recall, VolumeInfo};
 use crate::name::Name;
 use crate::status::Status;
 
@@ -249,6 +249,8 @@ pub enum MetaReply {
         policies: u64,
         /// Versions to drop.
         garbage: Vec<GarbageItem>,
+        /// Which sessions live, when that is newer than what the server has.
+        sessions: Option<LivingSessions>,
     },
     /// One answer for each question: still used, or maybe.
     Live(Vec<bool>),

@@ -96,6 +96,8 @@ pub enum ServerRequest {
         filled: Vec<Filled>,
         /// Repair and scrub.
         upkeep: Upkeep,
+        /// The version of the list of living sessions that it has.
+        sessions: u64,
     },
     /// Which of these versions does anything refer to, or may a live session still commit?
     CheckLive(Vec<LiveQuery>),
@@ -124,6 +126,17 @@ pub enum ServerRequest {
         /// Bytes of data in it.
         allocated: u32,
     },
+}
+
+/// Which sessions live; a session up to `newest` that is not among them is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivingSessions {
+    /// Grows with each change, also across writers.
+    pub version: u64,
+    /// The newest session there was.
+    pub newest: u64,
+    /// At most [`crate::limits::SESSIONS_MAX`].
+    pub living: Vec<SessionId>,
 }
 
 /// A member has fetched all that it lacked of a partition.

@@ -15,7 +15,7 @@ use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
     AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
-    LiveQuery, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
+    LiveQuery, LivingSessions, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
     NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand,
     ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage,
     XattrMode,
@@ -361,6 +361,7 @@ fn requests() -> Vec<MetaRequest> {
         collected: vec![1, 1 << 33],
         filled: vec![Filled { class: Class::SINGLE, partition: Partition(4095), since: Epoch(9) }],
         upkeep: upkeep(),
+        sessions: 1 << 33,
     };
     let open =
         SessionRequest::Open { client: client(), key: u64::MAX, resume: SessionId::new(5), opens: vec![(ino(2), 3)] };
@@ -585,6 +586,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
             epoch: Epoch(9),
             policies: 70_000,
             garbage: vec![GarbageItem { number: 4, id: version_id() }],
+            sessions: Some(LivingSessions { version: 1 << 33, newest: 7, living: vec![SessionId::new(7).unwrap()] }),
         },
         MetaReply::Alive { epoch: Epoch(9) },
         MetaReply::Policy { class: Class::coded(8, 3).unwrap(), compression: Compression::Zstd },

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use dgfs_client::stores::ChunkDirectory;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, Patch, PatchKind, VersionId};
 use dgfs_proto::class::Class;
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Partition, ServerId};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Partition, ServerId, SessionId};
 use dgfs_proto::map::{ClassMap, ClusterMap, Holder, Labels, Placement, ServerInfo, Standing};
-use dgfs_proto::meta::{Filled, MetaCall, MetaReply, MetaRequest};
+use dgfs_proto::meta::{Filled, LivingSessions, MetaCall, MetaReply, MetaRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, Handler, LocalChannel, MetaProtocol, Peer, Role};
 use futures_util::future::BoxFuture;
@@ -116,7 +116,16 @@ impl Ring {
     }
 
     async fn ask(&self, at: usize, map_epoch: u64, request: ChunkRequest, body: Bytes) -> (ChunkReply, Bytes) {
-        let call = ChunkCall { request_id: 1, map_epoch: Epoch(map_epoch), session: None, request };
+        self.ask_as(None, at, (map_epoch, request, body)).await
+    }
+
+    async fn ask_as(
+        &self,
+        session: Option<SessionId>,
+        at: usize,
+        (map_epoch, request, body): (u64, ChunkRequest, Bytes),
+    ) -> (ChunkReply, Bytes) {
+        let call = ChunkCall { request_id: 1, map_epoch: Epoch(map_epoch), session, request };
         let peer = Arc::new(Peer { role: Role::Client, address: "test".to_owned(), local: true });
         let service = Arc::clone(&self.neighbours.0.lock()[at]);
         service.handle(peer, call, body).await
@@ -133,6 +142,22 @@ impl Ring {
         file.read_exact_at(&mut byte, middle).unwrap();
         file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_can_neither_put_nor_read() {
+    let ring = Ring::new(r2()).await;
+    let (dead, living) = (SessionId::new(4), SessionId::new(5));
+    let told = LivingSessions { version: 1, newest: 5, living: living.into_iter().collect() };
+    ring.views[0].fence.learn(told);
+    let request = put_of(ring.id(1, 1), None, vec![data_patch(0, b"by whom")]);
+    let body = Bytes::from_static(b"by whom");
+    let put = || (1, ChunkRequest::Put(request.clone()), body.clone());
+    assert_eq!(ring.ask_as(dead, 0, put()).await.0, ChunkReply::Refused(Status::Stale));
+    assert!(matches!(ring.ask_as(living, 0, put()).await.0, ChunkReply::Put { .. }));
+    let get = || (1, ChunkRequest::Get { id: ring.id(1, 1), offset: 0, len: 7 }, Bytes::new());
+    assert_eq!(ring.ask_as(dead, 0, get()).await.0, ChunkReply::Refused(Status::Stale));
+    assert_eq!(ring.ask_as(living, 0, get()).await.1, Bytes::from_static(b"by whom"));
 }
 
 fn r2() -> Class {

@@ -46,7 +46,7 @@ impl FakeMeta {
             ServerRequest::Beat { collected, .. } => {
                 self.beats.send_modify(|beats| *beats += 1);
                 self.collected.send_modify(|all| all.extend(collected));
-                MetaReply::Beat { epoch: Epoch(1), policies: 0, garbage: std::mem::take(&mut self.garbage.lock()) }
+                MetaReply::Beat { epoch: Epoch(1), policies: 0, garbage: std::mem::take(&mut self.garbage.lock()), sessions: None }
             }
             ServerRequest::CheckLive(questions) => {
                 self.asked.send_modify(|all| all.extend(questions.iter().map(|question| question.id)));
@@ -170,6 +170,7 @@ async fn a_silent_metadata_service_delays_one_heartbeat_and_no_more() {
             collected: Vec::new(),
             filled: Vec::new(),
             upkeep: Default::default(),
+            sessions: 0,
         })
     };
     let began = tokio::time::Instant::now();

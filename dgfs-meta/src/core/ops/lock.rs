@@ -11,7 +11,7 @@ use dgfs_proto::status::Status;
 use crate::core::tx::{Step, Tx};
 use crate::rows::{HeldLock, Row, key};
 
-fn overlaps(a: &LockSpec, b: &LockSpec) -> bool {
+pub(crate) fn overlaps(a: &LockSpec, b: &LockSpec) -> bool {
     a.start <= b.end && b.start <= a.end
 }
 
@@ -19,16 +19,23 @@ fn same_owner(held: &HeldLock, session: SessionId, lock: &LockSpec) -> bool {
     held.session == session && held.lock.family == lock.family && held.lock.owner == lock.owner
 }
 
-/// The first held lock that stands in the way.
+/// The held locks that stand in the way.
+pub(crate) fn blockers<'a>(
+    held: &'a [HeldLock],
+    session: SessionId,
+    lock: &'a LockSpec,
+) -> impl Iterator<Item = &'a HeldLock> {
+    held.iter().filter(move |other| {
+        other.lock.family == lock.family
+            && !same_owner(other, session, lock)
+            && overlaps(&other.lock, lock)
+            && (other.lock.kind == LockKind::Write || lock.kind == LockKind::Write)
+    })
+}
+
+/// The first of them.
 pub(crate) fn blocker(held: &[HeldLock], session: SessionId, lock: &LockSpec) -> Option<HeldLock> {
-    held.iter()
-        .find(|other| {
-            other.lock.family == lock.family
-                && !same_owner(other, session, lock)
-                && overlaps(&other.lock, lock)
-                && (other.lock.kind == LockKind::Write || lock.kind == LockKind::Write)
-        })
-        .copied()
+    blockers(held, session, lock).next().copied()
 }
 
 /// `held` after `session` set `lock`: its own ranges are cut, then joined where they touch.

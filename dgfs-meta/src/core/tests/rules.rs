@@ -385,23 +385,6 @@ fn lock_ranges_split_merge_and_convert() {
 }
 
 #[test]
-fn a_ring_of_lock_waits_is_a_deadlock() {
-    let mut bench = Bench::new(BIG);
-    let other = bench.open_session();
-    let [a, b] = ["a", "b"].map(|text| bench.make(Ino::ROOT, text, NewNode::File).unwrap().ino);
-    let spec = LockSpec { family: LockFamily::Posix, owner: 1, kind: LockKind::Write, start: 0, end: 9, pid: 1 };
-    let wait = |ino| Mutation::Lock { ino, lock: spec, wait: true };
-    assert_eq!(bench.mutate(&wait(a)), Ok(MetaReply::Done));
-    assert_eq!(bench.mutate_as(other, &wait(b)), MetaReply::Done);
-    assert_eq!(bench.mutate(&wait(b)), Err(Status::WouldBlock));
-    let session = bench.session;
-    let first = Once { session, op: OpId(100), acked: OpId(0), mutation: &wait(b), keep_answer: false };
-    assert!(!bench.core.would_deadlock(&first));
-    let second = Once { session: other, op: OpId(101), acked: OpId(0), mutation: &wait(a), keep_answer: false };
-    assert!(bench.core.would_deadlock(&second));
-}
-
-#[test]
 fn each_change_has_its_event_in_order() {
     let mut bench = Bench::new(BIG);
     let ino = bench.make(Ino::ROOT, "f", NewNode::File).unwrap().ino;
