@@ -2,6 +2,7 @@
 //!
 //! Never reads a file: the `dgfs` command does.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,15 @@ use crate::stores::ChunkDirectory;
 /// Smallest write-back budget: two chunks of the default size and a request.
 pub const WRITE_BACK_BYTES_MIN: u64 = 9 << 20;
 
+/// A cache on a local disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskCacheConfig {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Bytes it may take, about.
+    pub bytes: u64,
+}
+
 /// Settings of one mount.
 #[derive(Clone, Debug)]
 pub struct VfsConfig {
@@ -26,6 +36,8 @@ pub struct VfsConfig {
     pub write_back_bytes: u64,
     /// Bytes of chunk data kept for reading; 0 keeps none (embedded: the page cache does).
     pub read_cache_bytes: u64,
+    /// Chunk data kept on a local disk, too, shared by the mounts of this host.
+    pub disk_cache: Option<DiskCacheConfig>,
     /// The largest read-ahead window; 0 reads nothing ahead.
     pub read_ahead_bytes_max: u64,
     /// What a put's answer means. With `Handed`, fsync also syncs the storage servers.
@@ -50,6 +62,7 @@ impl VfsConfig {
             client,
             write_back_bytes: 128 << 20,
             read_cache_bytes: 0,
+            disk_cache: None,
             read_ahead_bytes_max: 0,
             durability: PutDurability::Handed,
             deadline: Duration::from_secs(60),
@@ -67,6 +80,7 @@ impl VfsConfig {
             client,
             write_back_bytes: 128 << 20,
             read_cache_bytes: 64 << 20,
+            disk_cache: None,
             read_ahead_bytes_max: 16 << 20,
             durability: PutDurability::Synced,
             deadline: Duration::from_secs(60),
@@ -103,6 +117,14 @@ pub enum ConnectError {
     /// Another cluster, version or a bad certificate: a sentence with the remedy.
     #[error("{0}")]
     Rejected(String),
+    /// The local cache cannot be used.
+    #[error("the cache directory {directory} cannot be used: {reason}; name another one with --cache-dir")]
+    DiskCache {
+        /// The directory.
+        directory: String,
+        /// Why.
+        reason: String,
+    },
     /// Meta refused the session.
     #[error("the metadata server refused the session: {0}")]
     Refused(Status),

@@ -15,6 +15,7 @@ use dgfs_proto::meta::VolumeInfo;
 use crate::budget::Budget;
 use crate::cache::attrs::AttrCache;
 use crate::cache::blocks::BlockCache;
+use crate::cache::disk::DiskCache;
 use crate::cache::entries::EntryCache;
 use crate::cache::shards::Shards;
 use crate::config::VfsConfig;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) attrs: AttrCache,
     pub(crate) entries: EntryCache,
     pub(crate) blocks: BlockCache,
+    pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) policies: Policies,
     pub(crate) pages: crate::file::open::KernelPages,
     /// Where the bytes of files closed lately are, by data version: open again, they are readable while metadata are away.
@@ -68,6 +70,7 @@ pub(crate) struct CoreParts {
     pub(crate) volume: VolumeInfo,
     pub(crate) link: MetaLink,
     pub(crate) stores: Stores,
+    pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -97,6 +100,7 @@ impl Core {
             attrs: AttrCache::new(caching),
             entries: EntryCache::new(caching),
             blocks,
+            disk: parts.disk,
             policies: Policies::new(),
             pages: crate::file::open::KernelPages::new(),
             contents: Shards::new(CONTENTS_MAX),

@@ -159,6 +159,10 @@ pub struct ClientNumbers {
     pub write_errors: u64,
     /// Reads answered from the read cache.
     pub cache_hits: u64,
+    /// Blocks read from the cache on the local disk.
+    pub disk_cache_hits: u64,
+    /// Blocks of that cache that were not what they should have been.
+    pub disk_cache_damaged: u64,
     /// Blocks fetched ahead.
     pub read_ahead: u64,
 }
@@ -172,6 +176,8 @@ pub(crate) struct Counters {
     pub(crate) resumes: AtomicU64,
     pub(crate) write_errors: AtomicU64,
     pub(crate) cache_hits: AtomicU64,
+    pub(crate) disk_cache_hits: AtomicU64,
+    pub(crate) disk_cache_damaged: AtomicU64,
     pub(crate) read_ahead: AtomicU64,
 }
 
@@ -185,6 +191,8 @@ impl Default for Counters {
             resumes: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
             cache_hits: AtomicU64::new(0),
+            disk_cache_hits: AtomicU64::new(0),
+            disk_cache_damaged: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
         }
     }
@@ -225,6 +233,8 @@ impl Counters {
             resumes: read(&self.resumes),
             write_errors: read(&self.write_errors),
             cache_hits: read(&self.cache_hits),
+            disk_cache_hits: read(&self.disk_cache_hits),
+            disk_cache_damaged: read(&self.disk_cache_damaged),
             read_ahead: read(&self.read_ahead),
         }
     }

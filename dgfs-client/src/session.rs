@@ -10,6 +10,7 @@ use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, HEARTBEAT_MS, SESSION
 use dgfs_proto::meta::{MetaReply, MetaRequest, Notice, SessionRequest};
 use dgfs_proto::status::Status;
 
+use crate::cache::disk::DiskCache;
 use crate::config::{ConnectError, VfsConfig, VfsDeps};
 use crate::core::{Core, CoreParts};
 use crate::meta_link::MetaLink;
@@ -37,8 +38,26 @@ impl Core {
         if !volume.chunk_bytes.is_power_of_two() || !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&volume.chunk_bytes) {
             return Err(ConnectError::ChunkBytes(volume.chunk_bytes));
         }
+        let disk = match &config.disk_cache {
+            Some(cache) => {
+                let (cache, uuid, counters) = (cache.clone(), volume.uuid, Arc::clone(&counters));
+                let unusable = |reason: String| ConnectError::DiskCache {
+                    directory: cache.directory.display().to_string(),
+                    reason,
+                };
+                let directory = cache.directory.clone();
+                let opened =
+                    tokio::task::spawn_blocking(move || DiskCache::open(&directory, uuid, cache.bytes, counters)).await;
+                Some(
+                    opened
+                        .map_err(|error| unusable(error.to_string()))?
+                        .map_err(|error| unusable(error.to_string()))?,
+                )
+            }
+            None => None,
+        };
         let stores = Stores::new(deps.stores);
-        let core = Arc::new(Self::new(CoreParts { config, volume, link, stores, counters }));
+        let core = Arc::new(Self::new(CoreParts { config, volume, link, stores, disk, counters }));
         core.refresh_map(&op).await.map_err(ConnectError::Refused)?;
         core.runtime.spawn(Arc::clone(&core).beat_task());
         core.runtime.spawn(Arc::clone(&core).poll_task());

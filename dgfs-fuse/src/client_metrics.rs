@@ -23,6 +23,8 @@ struct Numbers {
     resumes: IntCounter,
     write_errors: IntCounter,
     cache_hits: IntCounter,
+    disk_cache_hits: IntCounter,
+    disk_cache_damaged: IntCounter,
 }
 
 /// Registers the client's numbers; they are current whenever they are rendered.
@@ -36,6 +38,12 @@ pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
         resumes: set.counter("dgfs_client_resumes_total", "Times the session was taken up again"),
         write_errors: set.counter("dgfs_client_write_errors_total", "Writes that failed after they were accepted"),
         cache_hits: set.counter("dgfs_client_cache_hits_total", "Reads answered from the memory cache"),
+        disk_cache_hits: set
+            .counter("dgfs_client_disk_cache_hits_total", "Blocks read from the cache on the local disk"),
+        disk_cache_damaged: set.counter(
+            "dgfs_client_disk_cache_damaged_total",
+            "Blocks of the local cache that were damaged and fetched anew",
+        ),
     };
     let vfs = Arc::downgrade(vfs);
     set.before_render(move || refresh(&numbers, &vfs));
@@ -57,4 +65,6 @@ fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
     follow(&numbers.resumes, now.resumes);
     follow(&numbers.write_errors, now.write_errors);
     follow(&numbers.cache_hits, now.cache_hits);
+    follow(&numbers.disk_cache_hits, now.disk_cache_hits);
+    follow(&numbers.disk_cache_damaged, now.disk_cache_damaged);
 }

@@ -116,9 +116,17 @@ impl Core {
         let fetch = async move {
             let key = BlockKey { id: version_of(slot), block };
             let from = block * BLOCK_BYTES;
+            let len = BLOCK_BYTES.min(slot.len.saturating_sub(from));
+            if let Some(bytes) = core.from_disk(key, len as usize).await {
+                core.blocks.arrived(key, Some(&bytes));
+                return Ok(bytes);
+            }
             let op = core.background_op();
-            let answer = core.get_chunk(&op, slot, from, BLOCK_BYTES.min(slot.len.saturating_sub(from))).await;
+            let answer = core.get_chunk(&op, slot, from, len).await;
             core.blocks.arrived(key, answer.as_ref().ok());
+            if let (Some(disk), Ok(bytes)) = (&core.disk, &answer) {
+                disk.put_soon(&core.runtime, key, bytes.clone());
+            }
             answer
         };
         let boxed: futures_util::future::BoxFuture<'static, Result<Bytes, Status>> = Box::pin(fetch);
@@ -127,11 +135,11 @@ impl Core {
 
     /// Committed bytes of one chunk.
     pub(crate) async fn fetch(self: &Arc<Self>, op: &Op, fetch: &Fetch, sequential: bool) -> Result<Bytes, Status> {
-        if self.blocks.is_off() {
+        if self.blocks.is_off() && self.disk.is_none() {
             return self.get_chunk(op, fetch.slot, fetch.from, fetch.len).await;
         }
         let (first, last) = (fetch.from / BLOCK_BYTES, (fetch.from + fetch.len - 1) / BLOCK_BYTES);
-        if !sequential && !self.holds(fetch, first, last) {
+        if !sequential && !self.holds(fetch, first, last) && !self.will_hold(fetch, first, last) {
             return self.get_chunk(op, fetch.slot, fetch.from, fetch.len).await;
         }
         if first == last {
@@ -146,6 +154,26 @@ impl Core {
             bytes.extend_from_slice(&self.part_of_block(fetch, block).await?);
         }
         Ok(bytes.freeze())
+    }
+
+    /// A block of the local disk, if it holds enough of it.
+    async fn from_disk(&self, key: BlockKey, need: usize) -> Option<Bytes> {
+        let disk = Arc::clone(self.disk.as_ref()?);
+        let bytes = self.runtime.spawn_blocking(move || disk.get(key)).await.ok()??;
+        (bytes.len() >= need).then_some(bytes)
+    }
+
+    /// With a cache on the local disk: are the blocks there? Otherwise they are fetched in the background, for the next time.
+    fn will_hold(self: &Arc<Self>, fetch: &Fetch, first: u32, last: u32) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let on_disk = |block| disk.has(BlockKey { id: version_of(fetch.slot), block });
+        if (first..=last).all(on_disk) {
+            return true;
+        }
+        for block in first..=last {
+            let _: bool = self.fetch_block_ahead(fetch.slot, block);
+        }
+        false
     }
 
     fn holds(&self, fetch: &Fetch, first: u32, last: u32) -> bool {

@@ -84,6 +84,12 @@ pub(crate) struct MountArgs {
     /// Memory for chunk data that was read, MiB
     #[arg(long, value_name = "MIB")]
     pub(crate) cache_mb: Option<u64>,
+    /// Keep chunk data of a cluster on a local disk, too, here; mounts of one host may share it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// How much of it, such as 500M or 20G [default: 10G]
+    #[arg(long, value_name = "SIZE", requires = "cache_dir")]
+    pub(crate) cache_size: Option<String>,
     /// Memory for writes not yet sent, MiB
     #[arg(long, value_name = "MIB")]
     pub(crate) write_back_mb: Option<u64>,

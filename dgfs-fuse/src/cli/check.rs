@@ -12,6 +12,8 @@ use crate::cli::Failure;
 const NAME_BYTES_MAX: usize = 64;
 /// More memory than any machine has: 16 TiB.
 const MEBIBYTES_MAX: u64 = 16 << 20;
+/// A cache of fewer bytes holds no working set: 64 MiB.
+const SIZE_MIN: u64 = 64 << 20;
 /// Symlinks to one another, as Linux.
 const LINKS_MAX: usize = 40;
 /// A hundred years.
@@ -42,6 +44,24 @@ pub(crate) fn bytes_of(word: &str, mebibytes: Option<u64>, least: u64) -> Result
         }
         size => Ok(size.map(|size| size << 20)),
     }
+}
+
+/// A size such as 500M or 20G (powers of 1024); `word` names where it was given.
+pub(crate) fn size(word: &str, text: &str) -> Result<u64, Failure> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "M" | "MB" | "MIB" => Some(20),
+        "G" | "GB" | "GIB" => Some(30),
+        "T" | "TB" | "TIB" => Some(40),
+        _ => None,
+    };
+    let bytes = digits.parse::<u64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| (SIZE_MIN..=MEBIBYTES_MAX << 20).contains(bytes)).ok_or_else(|| {
+        Failure::new(format!(
+            "{word} must be a size from 64M to {}T, such as 500M or 20G, not {text:?}",
+            MEBIBYTES_MAX >> 20
+        ))
+    })
 }
 
 /// A data directory is none of the mount point's: the mount would hide it from the process that needs it.
@@ -91,7 +111,16 @@ pub(crate) fn chunk_bytes(bytes: u32) -> Result<(), Failure> {
 mod tests {
     use std::path::Path;
 
-    use super::{apart, bytes_of, days, followed, volume_name};
+    use super::{apart, bytes_of, days, followed, size, volume_name};
+
+    #[test]
+    fn a_size_has_a_unit_and_bounds() {
+        let of = |text| size("--cache-size", text).ok();
+        assert_eq!((of("500M"), of("20g"), of("1TiB")), (Some(500 << 20), Some(20 << 30), Some(1 << 40)));
+        for text in ["", "G", "20", "1M", "-1G", "17T", "99999999999T", "2X", "1.5G"] {
+            assert_eq!(of(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn names_sizes_and_days_have_bounds() {

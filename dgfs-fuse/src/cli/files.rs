@@ -32,6 +32,12 @@ pub(crate) struct ClientFile {
     /// Memory for chunk data that was read, MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_mb: Option<u64>,
+    /// Where chunk data are kept on a local disk, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// How much of it, as 20G.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_size: Option<String>,
     /// Memory for writes not yet sent, MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) write_back_mb: Option<u64>,
@@ -130,6 +136,8 @@ mod tests {
             identity: "certs/client".into(),
             soft: true,
             cache_mb: Some(64),
+            cache_dir: Some("/var/cache/dgfs".into()),
+            cache_size: Some("20G".to_owned()),
             write_back_mb: None,
             deadline_s: None,
         };

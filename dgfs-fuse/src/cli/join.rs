@@ -167,6 +167,8 @@ fn client_file(joined: &Joined) -> ClientFile {
         identity: ".".into(),
         soft: false,
         cache_mb: None,
+        cache_dir: None,
+        cache_size: None,
         write_back_mb: None,
         deadline_s: None,
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dgfs_client::config::{VfsConfig, VfsDeps};
+use dgfs_client::config::{DiskCacheConfig, VfsConfig, VfsDeps};
 use dgfs_client::vfs::Vfs;
 use dgfs_proto::meta::{Caller, ClientInfo};
 use dgfs_runtime::disk::create_dir_durably;
@@ -38,6 +38,8 @@ use crate::mount::table::raise_read_ahead;
 use crate::mount::unmount::{How, unmount};
 use crate::volume::{MountInspector, VolumeLink};
 
+/// What a cache on a local disk takes unless told otherwise.
+const DISK_CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 /// How long the process waits for its kernel threads after the mount is gone.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,8 @@ fn source_of(args: &MountArgs, options: &MountOptions) -> Result<Source, Failure
                 identity,
                 soft: false,
                 cache_mb: None,
+                cache_dir: None,
+                cache_size: None,
                 write_back_mb: None,
                 deadline_s: None,
             };
@@ -206,10 +210,20 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
             let mut config = VfsConfig::cluster(client);
             config.soft = file.soft;
             take_sizes(&mut config, ("cache_mb", file.cache_mb), ("write_back_mb", file.write_back_mb))?;
+            let dir = file.cache_dir.as_ref().map(|dir| base.join(dir));
+            config.disk_cache = disk_cache(dir, ("cache_size", file.cache_size.as_deref()))?;
             config.deadline = file.deadline_s.map_or(config.deadline, Duration::from_secs);
             (link, config, format!("cluster at {}", file.meta.join(", ")), None, record)
         }
     };
+    if args.cache_dir.is_some() {
+        if config.local {
+            let sentence =
+                "an embedded volume has its data on this machine already: --cache-dir is for mounts of a cluster";
+            return Err(Failure::new(sentence));
+        }
+        config.disk_cache = disk_cache(args.cache_dir.clone(), ("--cache-size", args.cache_size.as_deref()))?;
+    }
     config.soft |= options.soft;
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
@@ -247,6 +261,13 @@ fn take_sizes(
     config.read_cache_bytes = check::bytes_of(cache.0, cache.1, 0)?.unwrap_or(config.read_cache_bytes);
     config.write_back_bytes = check::bytes_of(write_back.0, write_back.1, 1)?.unwrap_or(config.write_back_bytes);
     Ok(())
+}
+
+/// The cache on a local disk, if a directory was named; with the word its size was given by.
+fn disk_cache(dir: Option<PathBuf>, size: (&str, Option<&str>)) -> Result<Option<DiskCacheConfig>, Failure> {
+    let Some(directory) = dir else { return Ok(None) };
+    let bytes = size.1.map_or(Ok(DISK_CACHE_BYTES_DEFAULT), |text| check::size(size.0, text))?;
+    Ok(Some(DiskCacheConfig { directory, bytes }))
 }
 
 fn claim_record(path: &Path) -> Option<Record> {

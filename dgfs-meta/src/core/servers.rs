@@ -120,7 +120,10 @@ impl Core {
         let epoch = self.cluster.epoch();
         // What follows from it is only about old data.
         let policies = if self.settings.recompressed.is_empty() { 0 } else { self.settings.policies };
-        Outcome::Answer { reply: MetaReply::Beat { epoch, policies, garbage, sessions: self.living_sessions(*sessions) }, ticket }
+        Outcome::Answer {
+            reply: MetaReply::Beat { epoch, policies, garbage, sessions: self.living_sessions(*sessions) },
+            ticket,
+        }
     }
 
     /// Time passes for the cluster.

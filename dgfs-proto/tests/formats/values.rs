@@ -15,8 +15,8 @@ use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
     AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
-    LiveQuery, LivingSessions, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation, Named,
-    NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand,
+    LiveQuery, LivingSessions, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation,
+    Named, NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand,
     ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage,
     XattrMode,
 };

@@ -46,7 +46,12 @@ impl FakeMeta {
             ServerRequest::Beat { collected, .. } => {
                 self.beats.send_modify(|beats| *beats += 1);
                 self.collected.send_modify(|all| all.extend(collected));
-                MetaReply::Beat { epoch: Epoch(1), policies: 0, garbage: std::mem::take(&mut self.garbage.lock()), sessions: None }
+                MetaReply::Beat {
+                    epoch: Epoch(1),
+                    policies: 0,
+                    garbage: std::mem::take(&mut self.garbage.lock()),
+                    sessions: None,
+                }
             }
             ServerRequest::CheckLive(questions) => {
                 self.asked.send_modify(|all| all.extend(questions.iter().map(|question| question.id)));

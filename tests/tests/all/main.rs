@@ -10,6 +10,7 @@ mod damage;
 mod files;
 mod full_disk;
 mod layering;
+mod local_cache;
 mod model;
 mod outage;
 mod power;

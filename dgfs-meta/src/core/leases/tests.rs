@@ -1,3 +1,5 @@
+//! Leases one by one: who is told what, in which order, and the bounds.
+
 use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::limits::{RECALL_MS_MAX, RECALLS_MAX};
 use dgfs_proto::meta::RecallOf;

@@ -59,7 +59,8 @@ fn who_waits_first_goes_first_unless_it_waits_for_the_other() {
     let at_once = Mutation::Lock { ino: a, lock: LockSpec { kind: LockKind::Read, ..SPEC }, wait: false };
     assert_eq!(bench.mutate_as(reader, &at_once), MetaReply::Done);
     // The writer waits for the holder: the holder passes it.
-    let more = Mutation::Lock { ino: a, lock: LockSpec { start: 5, end: 30, kind: LockKind::Read, ..SPEC }, wait: true };
+    let more =
+        Mutation::Lock { ino: a, lock: LockSpec { start: 5, end: 30, kind: LockKind::Read, ..SPEC }, wait: true };
     assert_eq!(bench.mutate_as(holder, &more), MetaReply::Done);
     // The wait is given up: the reader's turn.
     bench.core.end_lock_wait((writer, OpId(1_000_000)));

@@ -234,7 +234,8 @@ fn what_three_mounts_saw_has_one_order_also_across_fail_overs_and_stalls() {
             .iter()
             .zip(1..)
             .map(|(mount, number)| {
-                let open = |at| OpenOptions::new().read(true).write(true).open(mount.join(format!("register{at}"))).unwrap();
+                let open =
+                    |at| OpenOptions::new().read(true).write(true).open(mount.join(format!("register{at}"))).unwrap();
                 let program = Program {
                     directory: mount.path(),
                     rng: Rng::new(rng.next()),
@@ -273,8 +274,11 @@ fn what_three_mounts_saw_has_one_order_also_across_fail_overs_and_stalls() {
 /// The calls on an object that has no order, by their begin.
 fn tell(calls: &[Vec<Event>]) {
     let first = calls.iter().flatten().map(|event| event.began).min().unwrap();
-    let mut all: Vec<(usize, &Event)> =
-        calls.iter().enumerate().flat_map(|(program, events)| events.iter().map(move |event| (program, event))).collect();
+    let mut all: Vec<(usize, &Event)> = calls
+        .iter()
+        .enumerate()
+        .flat_map(|(program, events)| events.iter().map(move |event| (program, event)))
+        .collect();
     all.sort_by_key(|(_, event)| event.began);
     for (program, event) in all {
         let (began, ended) = (event.began - first, event.ended - first);

@@ -1,0 +1,67 @@
+//! What stands in the way of a change, or of an answer.
+//!
+//! Never changes a lease. Always: whoever else could believe the opposite of what is to come true is named.
+
+use dgfs_proto::ids::{Ino, SessionId};
+use dgfs_proto::meta::RecallOf;
+
+use super::{Changes, Holder, Leases, UNHEEDED_MAX, WaitId, Wanted, Writes, gone};
+
+impl Leases {
+    /// Recalls that must be carried out before `session` may make these changes.
+    pub(crate) fn conflicts(&self, session: SessionId, changes: &Changes, wait: Option<WaitId>) -> Vec<Wanted> {
+        let told = wait.and_then(|wait| self.waits.get(&wait)).map(|wait| &wait.told);
+        let was_told = |wanted: &Wanted| told.is_some_and(|told| told.contains(wanted));
+        let mut wanted = Vec::new();
+        for ino in &changes.content {
+            wanted.extend(self.holders(*ino, session).map(|holder| gone(holder, RecallOf::Inode(*ino))));
+        }
+        for (ino, directory) in &changes.attrs {
+            for holder in self.holders(*ino, session) {
+                let whole = *directory || holder.unheeded >= UNHEEDED_MAX || holder.recall.is_some();
+                let of = if whole { RecallOf::Inode(*ino) } else { RecallOf::Attrs(*ino) };
+                let one = gone(holder, of);
+                if whole || !was_told(&one) {
+                    wanted.push(one);
+                }
+            }
+        }
+        for (parent, name) in &changes.names {
+            let holders = self.names.get(parent).into_iter().flatten().filter(|holder| holder.session != session);
+            for holder in holders {
+                let part = gone(holder, RecallOf::Name { parent: *parent, name: name.clone() });
+                if was_told(&part) {
+                    continue;
+                }
+                let whole = holder.unheeded >= UNHEEDED_MAX || holder.recall.is_some();
+                wanted.push(if whole { gone(holder, RecallOf::Names(*parent)) } else { part });
+            }
+        }
+        wanted.sort();
+        wanted.dedup();
+        wanted
+    }
+
+    /// Recalls that must be carried out before `session` may be told of these inodes: others keep writes of them back.
+    pub(crate) fn kept_back(&self, session: SessionId, inos: impl Iterator<Item = Ino>) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = inos
+            .flat_map(|ino| {
+                let writers = self.holders(ino, session).filter(|holder| holder.writes != Writes::No);
+                writers.map(move |holder| gone(holder, RecallOf::Writes(ino)))
+            })
+            .collect();
+        wanted.sort();
+        wanted.dedup();
+        wanted
+    }
+
+    /// Other sessions with a lease of an inode.
+    fn holders(&self, ino: Ino, but: SessionId) -> impl Iterator<Item = &Holder> {
+        self.inodes.get(&ino).into_iter().flatten().filter(move |holder| holder.session != but)
+    }
+
+    /// Does any other session hold a lease of an inode?
+    pub(crate) fn is_held_elsewhere(&self, ino: Ino, session: SessionId) -> bool {
+        self.holders(ino, session).next().is_some()
+    }
+}
