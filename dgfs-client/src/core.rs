@@ -164,7 +164,12 @@ impl Core {
     /// Waits until the kernel has forgotten what it must not believe any more.
     pub(crate) async fn forget_in_kernel(&self, what: Vec<Forget>) {
         let Some(kernel) = self.kernel.get().filter(|_| !what.is_empty()) else { return };
-        self.busy_names.add(Arc::clone(kernel).forget(what).await);
+        let busy = Arc::clone(kernel).forget(what).await;
+        if !busy.is_empty() {
+            self.busy_names.add(busy);
+            // A name that was told before they counted as busy must not stay.
+            let _: Vec<Ino> = Arc::clone(kernel).forget(vec![Forget::AllNames]).await;
+        }
     }
 
     /// Background tasks end from now on.

@@ -22,6 +22,8 @@ struct Books {
     opens: HashMap<Ino, u32>,
     /// Those of them that meta does not know.
     own: HashMap<Ino, u32>,
+    /// Those that are on their way to meta.
+    telling: HashMap<Ino, u32>,
     leaving: HashMap<Ino, u32>,
     /// Inodes that are about to lose a name: how many changes are under way.
     losing: HashMap<Ino, u32>,
@@ -110,21 +112,32 @@ impl Ledger {
         let mut taken = listed(&books.own);
         taken.retain(|(ino, _)| which.is_none_or(|wanted| wanted == *ino));
         taken.truncate(LIST_MAX);
-        for (ino, _) in &taken {
+        for (ino, count) in &taken {
             books.own.remove(ino);
+            *books.telling.entry(*ino).or_insert(0) += count;
         }
         taken
     }
 
     /// Are there opens of an inode that meta does not know?
     pub(crate) fn has_own(&self, ino: Ino) -> bool {
-        self.books.lock().own.contains_key(&ino)
+        let books = self.books.lock();
+        books.own.contains_key(&ino) || books.telling.contains_key(&ino)
+    }
+
+    /// Own opens that were taken to be registered are.
+    pub(crate) fn told(&self, taken: &[(Ino, u32)]) {
+        let mut books = self.books.lock();
+        for (ino, count) in taken {
+            lower(&mut books.telling, *ino, *count);
+        }
     }
 
     /// They could not be registered.
     pub(crate) fn give_own_back(&self, taken: &[(Ino, u32)]) {
         let mut books = self.books.lock();
         for (ino, count) in taken {
+            lower(&mut books.telling, *ino, *count);
             *books.own.entry(*ino).or_insert(0) += count;
         }
     }

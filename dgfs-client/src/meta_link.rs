@@ -122,7 +122,7 @@ impl MetaLink {
 
     /// No other session exists: what is cached stays true.
     pub(crate) fn sole(&self) -> bool {
-        self.sole.load(Ordering::Acquire)
+        self.sole.load(Ordering::Acquire) && !self.is_dead()
     }
 
     pub(crate) fn set_sole(&self, sole: bool) {
@@ -132,6 +132,9 @@ impl MetaLink {
 
     /// How long what was leased may be believed, unless it is recalled. Meta counts from the arrival of what was sent.
     pub(crate) fn lease_left(&self) -> Duration {
+        if self.is_dead() {
+            return Duration::ZERO;
+        }
         let since = self.alive.load(Ordering::Acquire).min(self.heard.load(Ordering::Acquire));
         let end = Duration::from_millis(since + SESSION_LEASE_MS - LEASE_MARGIN_MS);
         end.saturating_sub(self.began.elapsed())
@@ -441,8 +444,10 @@ impl MetaLink {
             MetaRequest::Session(SessionRequest::Open { client, key: self.key, resume, opens })
         };
         let mut answer = self.attempt(op, open(first), patience).await?.0;
-        // Opening is listening, too: there was nothing to hear before.
-        self.heard.fetch_max(self.alive.load(Ordering::Acquire), Ordering::AcqRel);
+        if resume.is_none() {
+            // Opening is listening, too: there was nothing to hear before.
+            self.heard.fetch_max(self.alive.load(Ordering::Acquire), Ordering::AcqRel);
+        }
         for page in rest.chunks(RESUMED_OPENS_MAX) {
             if !matches!(answer, MetaReply::Session { .. }) {
                 break;

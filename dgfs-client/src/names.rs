@@ -14,6 +14,7 @@ use dgfs_proto::meta::{
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
+use crate::cache::entries::EntryCache;
 use crate::cache::shards::Asked;
 use crate::core::Core;
 use crate::file::flush::Which;
@@ -183,7 +184,7 @@ impl Core {
         let made = made?;
         let attr = made.attrs.into_iter().next().ok_or(Status::Malformed)?;
         if attr.kind == FileKind::Directory && self.may_cache() && !leasing.unkept {
-            self.entries.made(attr.ino);
+            self.entries.made(asked.entries, attr.ino);
         }
         Ok(Seen { attr, since })
     }
@@ -204,12 +205,12 @@ impl Core {
         leasing: Leasing,
     ) -> Since {
         let last = N.saturating_sub(1);
-        let change = self.entries.own_change(asked.entries);
+        let mut change = EntryCache::own_change(asked.entries);
         let mut since = Since::default();
         for (at, (parent, name)) in places.into_iter().enumerate() {
             match answer {
                 Ok(named) if !leasing.unkept => {
-                    self.entries.settle(change, parent, name, (at == last).then_some(named.ino));
+                    self.entries.settle(&mut change, parent, name, (at == last).then_some(named.ino));
                     since.names = (at == last).then_some((parent, change.since()));
                 }
                 Ok(_) | Err(_) => self.doubt_entry(parent, &name),
@@ -277,7 +278,9 @@ impl Core {
         let (reply, leasing) = self.link.change(&op, remove).await;
         let removed = reply.and_then(named_of);
         match &removed {
-            Ok(_) if !leasing.unkept => self.entries.settle(self.entries.own_change(asked.entries), parent, name, None),
+            Ok(_) if !leasing.unkept => {
+                self.entries.settle(&mut EntryCache::own_change(asked.entries), parent, name, None);
+            }
             Ok(_) | Err(_) => self.doubt_entry(parent, &name),
         }
         let _: Option<Asked> = self.learn_attrs(asked, &removed, leasing);

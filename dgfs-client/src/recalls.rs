@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::Ino;
+use dgfs_proto::limits::LIST_MAX;
 use dgfs_proto::meta::{MetaRequest, Recall, RecallOf, SessionRequest};
 
 use crate::core::Core;
@@ -23,6 +24,8 @@ const BUSY_MAX: usize = 1024;
 /// How often the kernel is told to forget pages that were read again meanwhile.
 const ROUNDS_MAX: usize = 64;
 const ANSWER_TRY: Duration = Duration::from_secs(5);
+/// How long further pushes wait for the kernel.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// Directories whose names the kernel does not keep for now: forgetting one would wait for this mount's own requests.
 #[derive(Debug, Default)]
@@ -56,7 +59,7 @@ struct Under {
 }
 
 impl UnderRecall {
-    fn begin(&self, ino: Ino) {
+    pub(crate) fn begin(&self, ino: Ino) {
         self.0.lock().entry(ino).or_default().recalls += 1;
     }
 
@@ -70,7 +73,7 @@ impl UnderRecall {
     }
 
     /// Ends it, unless there were reads since.
-    fn end(&self, ino: Ino, reads: u64) -> bool {
+    pub(crate) fn end(&self, ino: Ino, reads: u64) -> bool {
         let mut all = self.0.lock();
         let quiet = all.get(&ino).is_none_or(|under| under.reads == reads);
         if quiet {
@@ -95,7 +98,7 @@ fn end_one(all: &mut HashMap<Ino, Under>, ino: Ino) {
 
 impl Core {
     /// Carries recalls out: those that are done when this returns, by their numbers. Those for which writes must be
-    /// sent first are answered later, by themselves.
+    /// sent first, or for which the kernel takes its time, are answered later, by themselves.
     pub(crate) async fn recall(self: &Arc<Self>, recalls: Vec<Recall>) -> Vec<u64> {
         recalls.iter().for_each(|recall| self.disbelieve(&recall.of));
         let (slow, quick): (Vec<Recall>, Vec<Recall>) =
@@ -104,14 +107,59 @@ impl Core {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
                 core.carry_out_recall(&recall.of).await;
-                let answer = MetaRequest::Session(SessionRequest::Recalled(vec![recall.id]));
-                if let Err(status) = core.link.call(&core.background_op(), answer, ANSWER_TRY).await {
-                    tracing::warn!(%status, "a recall was carried out, and could not be answered");
-                }
+                core.answer_recalls(vec![recall.id]).await;
             });
         }
-        self.carry_out_quick(&quick).await;
-        quick.into_iter().map(|recall| recall.id).collect()
+        let ids: Vec<u64> = quick.iter().map(|recall| recall.id).collect();
+        let core = Arc::clone(self);
+        let mut forgotten = Box::pin(async move { core.carry_out_quick(&quick).await });
+        if tokio::time::timeout(QUICK, &mut forgotten).await.is_ok() {
+            return ids;
+        }
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            forgotten.await;
+            core.answer_recalls(ids).await;
+        });
+        Vec::new()
+    }
+
+    /// Says that recalls were carried out, until that is heard.
+    async fn answer_recalls(&self, ids: Vec<u64>) {
+        for ids in ids.chunks(LIST_MAX) {
+            let answer = || MetaRequest::Session(SessionRequest::Recalled(ids.to_vec()));
+            while !self.link.is_dead() && !self.is_closing() {
+                match self.link.call(&self.background_op(), answer(), ANSWER_TRY).await {
+                    Ok(_) => break,
+                    Err(status) => tracing::warn!(%status, "a recall was carried out, and could not be answered yet"),
+                }
+            }
+        }
+    }
+
+    /// Sends what is kept back of all files.
+    async fn send_all_writes(self: &Arc<Self>) {
+        while !self.link.is_dead() && !self.is_closing() {
+            match self.flush_all_open(&self.background_op()).await {
+                Err(status) if status.is_transient() => {
+                    tracing::warn!(%status, "writes that others wait for could not be sent yet");
+                }
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Pages that a read or write put into the kernel must not stay there: they are taken away as soon as it was answered.
+    pub(crate) fn forget_pages_soon(self: &Arc<Self>, ino: Ino) {
+        self.under_recall.begin(ino);
+        let _: bool = self.under_recall.will_forget(ino);
+        self.forget_begun_pages(ino);
+    }
+
+    /// As [`Self::forget_pages_soon`], of an inode that is under recall already.
+    pub(crate) fn forget_begun_pages(self: &Arc<Self>, ino: Ino) {
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move { core.forget_inodes(vec![ino], Vec::new()).await });
     }
 
     /// From here on nothing of it is believed: neither what is known, nor answers that are on their way.
@@ -136,6 +184,7 @@ impl Core {
             }
             RecallOf::Name { parent, name } => self.entries.change(*parent, name),
             RecallOf::Names(parent) => self.entries.forget(*parent),
+            RecallOf::AllWrites => {}
         }
     }
 
@@ -147,6 +196,7 @@ impl Core {
                 let dirty = self.files.get(*ino).is_some_and(|file| file.inner.lock().is_dirty());
                 dirty || self.link.ledger.has_own(*ino)
             }
+            RecallOf::AllWrites => true,
             RecallOf::Name { .. } | RecallOf::Names(_) => false,
         }
     }
@@ -158,7 +208,7 @@ impl Core {
             match &recall.of {
                 RecallOf::Attrs(ino) => forget.push(Forget::Attrs(*ino)),
                 RecallOf::Inode(ino) => inodes.push(*ino),
-                RecallOf::Writes(_) => {}
+                RecallOf::Writes(_) | RecallOf::AllWrites => {}
                 RecallOf::Name { parent, name } => {
                     if !self.busy_names.is_busy(*parent) {
                         forget.push(Forget::Name(*parent, name.clone()));
@@ -171,6 +221,9 @@ impl Core {
     }
 
     async fn carry_out_recall(self: &Arc<Self>, of: &RecallOf) {
+        if matches!(of, RecallOf::AllWrites) {
+            self.send_all_writes().await;
+        }
         let (RecallOf::Attrs(ino) | RecallOf::Inode(ino) | RecallOf::Writes(ino)) = of else { return };
         let op = self.background_op();
         if !matches!(of, RecallOf::Writes(_))
@@ -191,7 +244,7 @@ impl Core {
         match of {
             RecallOf::Attrs(ino) => self.forget_in_kernel(vec![Forget::Attrs(*ino)]).await,
             RecallOf::Inode(ino) => self.forget_inodes(vec![*ino], Vec::new()).await,
-            RecallOf::Writes(_) | RecallOf::Name { .. } | RecallOf::Names(_) => {}
+            RecallOf::Writes(_) | RecallOf::Name { .. } | RecallOf::Names(_) | RecallOf::AllWrites => {}
         }
     }
 

@@ -88,6 +88,8 @@ impl Core {
             let request = SessionRequest::Poll { done, received, recalled: recalled.clone() };
             let Some(answer) = self.unless_closing(self.link.poll(&op, request)).await else { return };
             if self.link.is_dead() {
+                // Nothing of what was known may be believed any more.
+                self.drop_caches().await;
                 return;
             }
             match answer {
@@ -140,11 +142,14 @@ impl Core {
                     inner.writes_kept = false;
                     inner.leased = false;
                 }
-                let op = self.background_op();
-                if let Err(status) = self.flush_all_open(&op).await {
+                // After a take-over others wait for this before they may send theirs: what is unsent is recalled by itself.
+                if was_sole && let Err(status) = self.flush_all_open(&self.background_op()).await {
                     tracing::warn!(%status, "another mount joined while writes could not be sent; they are kept");
                 }
                 self.drop_caches().await;
+                if let Err(status) = self.register_own_opens(&Op::endless(), None).await {
+                    tracing::warn!(%status, "open files could not be registered");
+                }
                 if was_sole {
                     tokio::time::sleep(self.config.ttl_sole).await;
                 }
@@ -161,7 +166,11 @@ impl Core {
         self.pages.clear();
         self.contents.clear();
         for file in self.files.all() {
-            file.inner.lock().forget_content();
+            let mut inner = file.inner.lock();
+            inner.forget_content();
+            inner.leased = false;
+            inner.writes_kept &= self.link.sole();
+            drop(inner);
             forget.push(Forget::Inode(file.ino));
         }
         self.forget_in_kernel(forget).await;

@@ -205,6 +205,20 @@ impl Vfs {
         self.core.counters.numbers(self.core.budget.used())
     }
 
+    /// The kernel took a write where it was not stored (it appends at the size it has cached): it forgets the file's pages, where others
+    /// may have written.
+    pub fn forget_misplaced(&self, ino: Ino) {
+        if self.core.is_shared() {
+            self.core.forget_pages_soon(ino);
+        }
+    }
+
+    /// Are there, or may there be, other sessions?
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.core.is_shared()
+    }
+
     /// How long the kernel may believe an answer about `ino`. Asked for when the answer is sent: it may have been recalled.
     #[must_use]
     pub fn ttl(&self, since: Since, ino: Option<Ino>) -> CacheTtl {

@@ -27,7 +27,7 @@ use parking_lot::RwLock;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use dgfs_client::vfs::{Handle, OpenFlags, Vfs};
+use dgfs_client::vfs::{CacheTtl, Handle, OpenFlags, Vfs};
 use dgfs_proto::attr::{Attr, Timestamp};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{SetAttr, SetTime};
@@ -147,6 +147,13 @@ impl Adapter {
 }
 
 impl Shared {
+    /// A reply names an inode, with this time to believe its attributes. Where nobody else is mounted nothing is recalled.
+    pub(crate) fn note_named(&self, attr: &Attr, ttl: CacheTtl) {
+        if !ttl.attr.is_zero() && self.vfs.is_shared() {
+            self.forgetter.named(attr.ino);
+        }
+    }
+
     /// Do reads through a handle opened with these flags move atime?
     fn wants_atime(&self, raw_flags: i32) -> bool {
         self.options.atime == AtimePolicy::Relative && raw_flags & libc::O_NOATIME == 0

@@ -152,7 +152,7 @@ impl Core {
             loads: BTreeMap::new(),
             sessions: BTreeMap::new(),
             opens: Opens::default(),
-            leases: Leases::default(),
+            leases: Leases::of_writer(lease.epoch),
             unsettled: BTreeSet::new(),
             sessions_version: lease.epoch.0 << 32,
             orphans: snapshot.orphans.iter().copied().collect(),
@@ -187,6 +187,9 @@ impl Core {
             }
         }
         core.recount_unsettled();
+        if core.sessions.len() > 1 {
+            core.sessions.keys().for_each(|id| core.leases.recall_all_writes(*id, now.as_ms()));
+        }
         core
     }
 

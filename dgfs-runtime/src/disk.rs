@@ -85,6 +85,15 @@ pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(directory_of(to))
 }
 
+/// Renames without syncing anything, for what can be had again (caches): after a power cut the name may lead to the old file, to
+/// the new one, or to one without its bytes, so its content must prove itself.
+///
+/// # Errors
+/// Those of rename(2).
+pub fn rename_undurably(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
 /// Makes `directory` and its parents where missing (mode 0700) and waits until their names are on the disk.
 ///
 /// # Errors

@@ -26,7 +26,6 @@ struct Told {
 
 impl Fence {
     /// What was told last, to be told only what is newer.
-
     pub(crate) fn version(&self) -> u64 {
         self.told.read().version
     }
@@ -42,7 +41,6 @@ impl Fence {
     }
 
     /// Is a session over?
-
     pub(crate) fn is_over(&self, session: SessionId) -> bool {
         let told = self.told.read();
         session.get() <= told.newest && !told.living.contains(&session)

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use dgfs_proto::ids::Uuid;
+use dgfs_runtime::disk::rename_undurably;
 
 use crate::cache::blocks::BlockKey;
 use crate::metrics::{Counters, count};
@@ -130,7 +131,7 @@ impl DiskCache {
         let aside = path.with_extension(format!("new-{}-{:?}", std::process::id(), std::thread::current().id()));
         let written = File::create(&aside)
             .and_then(|mut file| file.write_all(&header(key, bytes)).and_then(|()| file.write_all(bytes)))
-            .and_then(|()| fs::rename(&aside, &path));
+            .and_then(|()| rename_undurably(&aside, &path));
         if written.is_err() {
             drop(fs::remove_file(&aside));
         }

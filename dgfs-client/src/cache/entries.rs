@@ -57,16 +57,17 @@ pub(crate) struct EntryCache {
 }
 
 /// An own change of one or two names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct OwnChange {
     asked: Asked,
-    number: u64,
+    /// The number of the last place that was settled.
+    last: u64,
 }
 
 impl OwnChange {
     /// Since when what it brought is known.
-    pub(crate) const fn since(self) -> Asked {
-        Asked(self.number)
+    pub(crate) const fn since(&self) -> Asked {
+        Asked(self.last)
     }
 }
 
@@ -156,16 +157,17 @@ impl EntryCache {
     }
 
     /// A change that this session asked for at `asked` was answered.
-    pub(crate) fn own_change(&self, asked: Asked) -> OwnChange {
-        OwnChange { asked, number: self.next_change() }
+    pub(crate) const fn own_change(asked: Asked) -> OwnChange {
+        OwnChange { asked, last: 0 }
     }
 
     /// By an own change the entry leads to `ino` now, unless something else in the directory changed since it was asked for.
-    pub(crate) fn settle(&self, change: OwnChange, parent: Ino, name: Name, ino: Option<Ino>) {
+    pub(crate) fn settle(&self, change: &mut OwnChange, parent: Ino, name: Name, ino: Option<Ino>) {
         self.directory(parent, |directory| {
             // The same change may concern two names of one directory.
-            let alone = directory.changed <= change.asked.0 || directory.changed == change.number;
-            directory.changed = directory.changed.max(change.number);
+            let alone = directory.changed <= change.asked.0 || directory.changed == change.last;
+            directory.changed = self.next_change();
+            change.last = directory.changed;
             if alone {
                 directory.put(name, ino);
             } else {
@@ -176,26 +178,27 @@ impl EntryCache {
 
     /// The entry changed, or may have.
     pub(crate) fn change(&self, parent: Ino, name: &Name) {
-        let change = self.next_change();
         self.directory(parent, |directory| {
-            directory.changed = change;
+            // Under the lock: whoever reads the old before has asked before.
+            directory.changed = self.next_change();
             directory.doubt(name.clone());
         });
     }
 
     /// Nothing is known of a directory any more.
     pub(crate) fn forget(&self, parent: Ino) {
-        let change = self.next_change();
         self.directory(parent, |directory| {
-            directory.changed = change;
+            directory.changed = self.next_change();
             directory.complete = false;
             directory.names.clear();
         });
     }
 
-    /// This session made the directory: it is empty.
-    pub(crate) fn made(&self, ino: Ino) {
-        self.directory(ino, |directory| directory.complete = directory.names.is_empty());
+    /// This session made the directory, asked for at `asked`: it is empty, unless something in it changed since.
+    pub(crate) fn made(&self, asked: Asked, ino: Ino) {
+        self.directory(ino, |directory| {
+            directory.complete = directory.names.is_empty() && directory.changed <= asked.0;
+        });
     }
 
     /// The directory was read as a whole, page by page since `asked`: names that were not kept do not exist.
@@ -290,11 +293,11 @@ mod tests {
     #[test]
     fn a_directory_made_here_knows_what_is_not_in_it() {
         let entries = EntryCache::new(true);
-        entries.made(ino(5));
+        entries.made(entries.asking(), ino(5));
         assert_eq!(entries.get(ino(5), &name("a")), Some(None));
-        entries.settle(entries.own_change(entries.asking()), ino(5), name("a"), Some(ino(6)));
+        entries.settle(&mut EntryCache::own_change(entries.asking()), ino(5), name("a"), Some(ino(6)));
         assert_eq!(entries.get(ino(5), &name("a")), Some(Some(ino(6))));
-        entries.settle(entries.own_change(entries.asking()), ino(5), name("a"), None);
+        entries.settle(&mut EntryCache::own_change(entries.asking()), ino(5), name("a"), None);
         assert_eq!(entries.get(ino(5), &name("a")), Some(None));
         assert_eq!(entries.get(ino(7), &name("a")), None);
     }
@@ -302,10 +305,10 @@ mod tests {
     #[test]
     fn a_rename_within_a_directory_settles_both_names() {
         let entries = EntryCache::new(true);
-        entries.made(ino(5));
-        let change = entries.own_change(entries.asking());
-        entries.settle(change, ino(5), name("old"), None);
-        entries.settle(change, ino(5), name("new"), Some(ino(6)));
+        entries.made(entries.asking(), ino(5));
+        let mut change = EntryCache::own_change(entries.asking());
+        entries.settle(&mut change, ino(5), name("old"), None);
+        entries.settle(&mut change, ino(5), name("new"), Some(ino(6)));
         assert_eq!(entries.get(ino(5), &name("old")), Some(None));
         assert_eq!(entries.get(ino(5), &name("new")), Some(Some(ino(6))));
     }
@@ -313,13 +316,13 @@ mod tests {
     #[test]
     fn a_name_whose_change_may_have_failed_is_asked_for() {
         let entries = EntryCache::new(true);
-        entries.made(ino(5));
+        entries.made(entries.asking(), ino(5));
         entries.change(ino(5), &name("a"));
         assert_eq!(entries.get(ino(5), &name("a")), None);
         assert_eq!(entries.get(ino(5), &name("b")), Some(None));
         let (first, second) = (entries.asking(), entries.asking());
-        entries.settle(entries.own_change(first), ino(5), name("c"), Some(ino(6)));
-        entries.settle(entries.own_change(second), ino(5), name("c"), None);
+        entries.settle(&mut EntryCache::own_change(first), ino(5), name("c"), Some(ino(6)));
+        entries.settle(&mut EntryCache::own_change(second), ino(5), name("c"), None);
         assert_eq!(entries.get(ino(5), &name("c")), None, "two changes at once: which came last is not known");
     }
 
@@ -331,7 +334,7 @@ mod tests {
         entries.completed(asked, ino(5));
         assert_eq!(entries.get(ino(5), &name("b")), Some(None));
         let asked = entries.asking();
-        entries.settle(entries.own_change(entries.asking()), ino(8), name("new"), Some(ino(9)));
+        entries.settle(&mut EntryCache::own_change(entries.asking()), ino(8), name("new"), Some(ino(9)));
         entries.completed(asked, ino(8));
         assert_eq!(entries.get(ino(8), &name("b")), None);
     }
@@ -339,10 +342,10 @@ mod tests {
     #[test]
     fn names_stay_bounded_and_a_forgotten_directory_is_not_complete() {
         let entries = EntryCache::with_room(100);
-        entries.made(ino(16));
+        entries.made(entries.asking(), ino(16));
         for number in 0..1000 {
             entries.settle(
-                entries.own_change(entries.asking()),
+                &mut EntryCache::own_change(entries.asking()),
                 ino(16),
                 name(&format!("f{number}")),
                 Some(ino(1000 + number)),

@@ -23,6 +23,9 @@ use crate::operation::{Backoff, Op};
 /// How long a read waits for metadata that are away before it is answered from what was seen last.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// How often a file that must not be kept is asked for anew, before its pages are taken from the kernel after each read.
+const UNKEPT_TRIES_MAX: u32 = 4;
+
 /// How true what is known of a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Current {
@@ -46,9 +49,9 @@ impl Core {
     }
 
     /// Asks what a file holds, unless that is leased. While meta is away, open files stay readable as they were last seen.
-    pub(crate) async fn be_current(&self, op: &Op, file: &FileState) -> Result<Current, Status> {
+    pub(crate) async fn be_current(self: &Arc<Self>, op: &Op, file: &FileState) -> Result<Current, Status> {
         let mut backoff = Backoff::new();
-        loop {
+        for tries in 0.. {
             if self.knows(file) {
                 return Ok(Current::Leased);
             }
@@ -59,11 +62,17 @@ impl Core {
                 Ok(true) => return Ok(Current::Leased),
                 // It is about to change. Pages of it must not stay with the kernel.
                 Ok(false) if self.under_recall.will_forget(file.ino) => return Ok(Current::Asked),
+                // It changes all the time, or meta has no room to remember who knows it.
+                Ok(false) if tries >= UNKEPT_TRIES_MAX => {
+                    self.forget_pages_soon(file.ino);
+                    return Ok(Current::Asked);
+                }
                 Ok(false) => backoff.pause(op).await?,
                 Err(status) if away && status.is_transient() => return Ok(Current::LastSeen),
                 Err(status) => return Err(status),
             }
         }
+        Err(Status::Unavailable)
     }
 
     /// Asks for a page of slots (or the inline bytes) of a file; true when it is leased.
@@ -128,8 +137,28 @@ impl Core {
         place: Place,
         data: Bytes,
     ) -> Result<u32, Status> {
-        let written = match place {
-            Place::End => self.append_shared(op, file, data).await?,
+        // Reads of other programs meanwhile may bring pages of before.
+        self.under_recall.begin(file.ino);
+        let written = self.store_through(op, file, place, data).await;
+        let quiet = self.under_recall.end(file.ino, 0);
+        if !quiet {
+            self.forget_begun_pages(file.ino);
+        } else if written.is_ok() && !self.may_give_pages(file) {
+            // The kernel holds pages of the write.
+            self.forget_pages_soon(file.ino);
+        }
+        written
+    }
+
+    async fn store_through(
+        self: &Arc<Self>,
+        op: &Op,
+        file: &Arc<FileState>,
+        place: Place,
+        data: Bytes,
+    ) -> Result<u32, Status> {
+        match place {
+            Place::End => self.append_shared(op, file, data).await,
             Place::At(offset) => {
                 let written = u32::try_from(data.len()).map_err(|_| Status::Invalid)?;
                 let _changing = self.lock_flush(op, file).await?;
@@ -139,12 +168,9 @@ impl Core {
                 }
                 let round = self.round_at(file, offset, &data, None)?;
                 self.send_round(op, file, &round).await?;
-                written
+                Ok(written)
             }
-        };
-        // The kernel holds pages of it now.
-        let _: Current = self.be_current(op, file).await?;
-        Ok(written)
+        }
     }
 
     /// Attributes of an own change of content, as far as they may be kept.

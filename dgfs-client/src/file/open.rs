@@ -179,12 +179,15 @@ impl Core {
                 self.link.ledger.give_own_back(&opens);
                 return Err(status);
             }
+            self.link.ledger.told(&opens);
         }
     }
 
     /// A handle for a file whose open is in the ledger.
     fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags, leasing: Leasing) -> Opened {
         let keep_cache = (self.link.sole() || !leasing.unkept) && self.kernel_pages_hold(&attr, flags.truncate);
+        // The kernel appends at the size it has cached; others may have made the file longer.
+        let direct_io = flags.direct || leasing.contended || (flags.append && !self.config.local);
         let atime_due = flags.read && attr.size > 0 && atime_is_due(&attr);
         let mut fresh = Some((attr.clone(), content));
         let chunk_bytes = self.chunk_bytes();
@@ -206,7 +209,7 @@ impl Core {
             error_seen_by_write: AtomicU64::new(error_seen),
             read_ahead: Mutex::new(ReadAhead::default()),
         });
-        Opened { handle, keep_cache, direct_io: flags.direct || leasing.contended, atime_due }
+        Opened { handle, keep_cache, direct_io, atime_due }
     }
 
     /// May the kernel keep its pages? Only if nobody else changed the content since this mount last saw it.

@@ -117,7 +117,7 @@ impl Core {
             let key = BlockKey { id: version_of(slot), block };
             let from = block * BLOCK_BYTES;
             let len = BLOCK_BYTES.min(slot.len.saturating_sub(from));
-            if let Some(bytes) = core.from_disk(key, len as usize).await {
+            if let Some(bytes) = core.on_disk(key, len as usize).await {
                 core.blocks.arrived(key, Some(&bytes));
                 return Ok(bytes);
             }
@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// A block of the local disk, if it holds enough of it.
-    async fn from_disk(&self, key: BlockKey, need: usize) -> Option<Bytes> {
+    async fn on_disk(&self, key: BlockKey, need: usize) -> Option<Bytes> {
         let disk = Arc::clone(self.disk.as_ref()?);
         let bytes = self.runtime.spawn_blocking(move || disk.get(key)).await.ok()??;
         (bytes.len() >= need).then_some(bytes)

@@ -40,7 +40,7 @@ impl Core {
     }
 
     /// The file's size, and whether it is inline; asks when that is not known.
-    async fn shape(&self, op: &Op, file: &FileState) -> Result<(u64, Option<u64>), Status> {
+    async fn shape(self: &Arc<Self>, op: &Op, file: &FileState) -> Result<(u64, Option<u64>), Status> {
         let _: Current = self.be_current(op, file).await?;
         if matches!(file.inner.lock().content, Content::Unknown) {
             self.load_page(op, file, 0).await?;
@@ -53,7 +53,7 @@ impl Core {
         Ok((inner.size(), inline))
     }
 
-    async fn seek_data(&self, op: &Op, file: &FileState, offset: u64) -> Result<u64, Status> {
+    async fn seek_data(self: &Arc<Self>, op: &Op, file: &FileState, offset: u64) -> Result<u64, Status> {
         let (size, inline) = self.shape(op, file).await?;
         if offset >= size || inline.is_some_and(|bytes| offset >= bytes) {
             return Err(Status::NotFound);
@@ -80,7 +80,7 @@ impl Core {
         Err(Status::NotFound)
     }
 
-    async fn seek_hole(&self, op: &Op, file: &FileState, offset: u64) -> Result<u64, Status> {
+    async fn seek_hole(self: &Arc<Self>, op: &Op, file: &FileState, offset: u64) -> Result<u64, Status> {
         let (size, inline) = self.shape(op, file).await?;
         if offset >= size {
             return Err(Status::NotFound);

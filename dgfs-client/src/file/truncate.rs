@@ -27,7 +27,10 @@ impl Core {
         }
         let Some(file) = self.files.get(ino) else {
             let (attr, since, _) = self.send_attr(op, ino, set).await?;
-            self.pages.own_change(&attr);
+            // Without an open file here nobody knows whether the kernel has pages of it; if it does, it has cut them, too.
+            if self.pages.get(ino).is_some() {
+                self.pages.own_change(&attr);
+            }
             return Ok(Seen { attr, since: Since { attrs: since, names: None } });
         };
         let _changing = self.lock_flush(op, &file).await?;

@@ -101,7 +101,8 @@ impl Core {
         let filled = {
             let mut inner = file.inner.lock();
             // Looked at with the state locked: whoever takes the right back looks for unsent bytes afterwards.
-            if !self.link.sole() && !(inner.writes_kept && !self.link.lease_left().is_zero()) {
+            let may_keep = inner.writes_kept && !self.link.lease_left().is_zero();
+            if !self.link.sole() && !may_keep {
                 return Ok(None);
             }
             let offset = match place {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fuser::{FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use dgfs_client::vfs::{CacheTtl, Listed};
+use dgfs_proto::attr::Attr;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::DirEntry;
 
@@ -87,7 +88,12 @@ pub(crate) async fn list<L: Listing>(
     match fetch(&shared, &directory, cookie).await {
         Ok((dots, page)) => {
             let _barrier = shared.barrier.read();
-            fill(&mut reply, cookie, dots, &page.entries, |ino| shared.vfs.ttl(page.since, Some(ino)));
+            let ttl = |attr: &Attr| {
+                let ttl = shared.vfs.ttl(page.since, Some(attr.ino));
+                shared.note_named(attr, ttl);
+                ttl
+            };
+            fill(&mut reply, cookie, dots, &page.entries, ttl);
             reply.send();
             None
         }
@@ -106,7 +112,7 @@ async fn fetch(shared: &Shared, directory: &OpenDirectory, cookie: u64) -> Resul
     Ok((dots, shared.vfs.readdir(directory.handle, behind).await?))
 }
 
-fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], ttl: impl Fn(Ino) -> CacheTtl) {
+fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], ttl: impl Fn(&Attr) -> CacheTtl) {
     if let Some((own, parent)) = dots {
         if cookie < COOKIE_DOT && reply.dot(own, COOKIE_DOT, ".") {
             return;
@@ -116,7 +122,7 @@ fn fill<L: Listing>(reply: &mut L, cookie: u64, dots: Dots, page: &[DirEntry], t
         }
     }
     for entry in page {
-        if reply.entry(entry, ttl(entry.attr.ino)) {
+        if reply.entry(entry, ttl(&entry.attr)) {
             return;
         }
     }

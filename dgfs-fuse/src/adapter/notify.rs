@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use futures_util::future::BoxFuture;
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use dgfs_client::vfs::{Forget, KernelCache};
 use dgfs_proto::ids::Ino;
+use dgfs_proto::limits::RECALL_MS_MAX;
 use dgfs_proto::name::Name;
 
 use crate::metrics::MountMetrics;
@@ -34,7 +35,15 @@ const THREADS: usize = 2;
 /// How long one name is waited for.
 const NAME_WAIT: Duration = Duration::from_millis(5);
 /// How long pages are waited for.
-const PAGES_WAIT: Duration = Duration::from_secs(2);
+/// The metadata service gives this mount up when others waited for so long.
+const PAGES_WAIT: Duration = Duration::from_millis(RECALL_MS_MAX);
+/// An inode that was named to the kernel so lately may not be known to it yet.
+const LATELY: Duration = Duration::from_secs(1);
+/// Inodes remembered as named lately.
+const LATELY_MAX: usize = 4096;
+/// How often an inode that the kernel is about to know is tried again, and how long after each try.
+const TRIES_MAX: u32 = 6;
+const TRY_PAUSE: Duration = Duration::from_millis(2);
 /// Makes every name that the kernel caches expire (`FUSE_NOTIFY_INC_EPOCH`, Linux 6.16).
 const NOTIFY_INC_EPOCH: i32 = 8;
 
@@ -78,6 +87,8 @@ impl Done {
 #[derive(Default)]
 struct State {
     inodes: VecDeque<Job>,
+    /// These never wait in the kernel.
+    attributes: VecDeque<Job>,
     names: VecDeque<Job>,
     notifier: Option<Notifier>,
     /// The mount's own `/dev/fuse`, for what the library does not say.
@@ -92,6 +103,8 @@ pub struct KernelForgetter {
     room: Condvar,
     /// This kernel takes [`NOTIFY_INC_EPOCH`].
     epochs: AtomicBool,
+    /// Inodes that replies named lately with a time.
+    lately: Mutex<VecDeque<(Ino, Instant)>>,
     /// Held for reading while a reply with a cache time is sent.
     barrier: Arc<RwLock<()>>,
     metrics: Arc<MountMetrics>,
@@ -106,6 +119,7 @@ impl KernelForgetter {
             work: Condvar::new(),
             room: Condvar::new(),
             epochs: AtomicBool::new(false),
+            lately: Mutex::default(),
             barrier: Arc::default(),
             metrics,
         })
@@ -132,10 +146,13 @@ impl KernelForgetter {
             );
         }
         for number in 0..THREADS {
-            let (inodes, names) = (Arc::clone(self), Arc::clone(self));
+            let (inodes, names, attributes) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
             let thread = |name: &str| std::thread::Builder::new().name(format!("dgfs-{name}-{number}"));
             thread("forget").spawn(move || inodes.work(|state| &mut state.inodes))?;
             thread("forget-name").spawn(move || names.work(|state| &mut state.names))?;
+            if number == 0 {
+                thread("forget-attr").spawn(move || attributes.work(|state| &mut state.attributes))?;
+            }
         }
         Ok(())
     }
@@ -146,8 +163,8 @@ impl KernelForgetter {
         state.closed = true;
         state.notifier = None;
         state.device = None;
-        let State { inodes, names, .. } = &mut *state;
-        inodes.drain(..).chain(names.drain(..)).for_each(|job| job.done.set());
+        let State { inodes, attributes, names, .. } = &mut *state;
+        inodes.drain(..).chain(attributes.drain(..)).chain(names.drain(..)).for_each(|job| job.done.set());
         drop(state);
         self.work.notify_all();
         self.room.notify_all();
@@ -167,7 +184,7 @@ impl KernelForgetter {
     fn queue(&self, target: Target) -> Option<Arc<Done>> {
         let done = Arc::new(Done::default());
         let mut state = self.state.lock();
-        while state.inodes.len() + state.names.len() >= QUEUE_MAX && !state.closed {
+        while state.inodes.len() + state.attributes.len() + state.names.len() >= QUEUE_MAX && !state.closed {
             self.room.wait(&mut state);
         }
         if state.closed || state.notifier.is_none() {
@@ -176,7 +193,8 @@ impl KernelForgetter {
         let job = Job { done: Arc::clone(&done), target };
         match &job.target {
             Target::Name(..) => state.names.push_back(job),
-            Target::Inode(_) | Target::Attributes(_) => state.inodes.push_back(job),
+            Target::Attributes(_) => state.attributes.push_back(job),
+            Target::Inode(_) => state.inodes.push_back(job),
         }
         drop(state);
         self.work.notify_all();
@@ -186,8 +204,8 @@ impl KernelForgetter {
     /// Has the kernel ask for the attributes anew; nobody waits for it, and where the queue is full it is left out.
     pub(crate) fn refresh_attributes(&self, ino: Ino) {
         let mut state = self.state.lock();
-        if state.inodes.len() < QUEUE_MAX / 2 && !state.closed && state.notifier.is_some() {
-            state.inodes.push_back(Job { target: Target::Attributes(ino), done: Arc::default() });
+        if state.attributes.len() < QUEUE_MAX / 2 && !state.closed && state.notifier.is_some() {
+            state.attributes.push_back(Job { target: Target::Attributes(ino), done: Arc::default() });
             drop(state);
             self.work.notify_all();
         }
@@ -199,8 +217,8 @@ impl KernelForgetter {
             drop(self.barrier.write());
             let outcome = match &job.target {
                 // Offset 0 without a length: attributes and all pages.
-                Target::Inode(ino) => notifier.inval_inode(INodeNo(ino.get()), 0, 0),
-                Target::Attributes(ino) => notifier.inval_inode(INodeNo(ino.get()), -1, 0),
+                Target::Inode(ino) => self.tell(*ino, || notifier.inval_inode(INodeNo(ino.get()), 0, 0)),
+                Target::Attributes(ino) => self.tell(*ino, || notifier.inval_inode(INodeNo(ino.get()), -1, 0)),
                 Target::Name(parent, name) => {
                     notifier.inval_entry(INodeNo(parent.get()), OsStr::from_bytes(name.as_bytes()))
                 }
@@ -211,6 +229,38 @@ impl KernelForgetter {
             self.metrics.invalidations.inc();
             job.done.set();
         }
+    }
+
+    /// A reply names an inode to the kernel, which may believe it for some time.
+    pub(crate) fn named(&self, ino: Ino) {
+        let mut lately = self.lately.lock();
+        if lately.len() == LATELY_MAX {
+            lately.pop_front();
+        }
+        lately.push_back((ino, Instant::now()));
+    }
+
+    /// Tells the kernel to forget of an inode. One that it does not know, but that was named to it a moment ago, is just being
+    /// made from that reply: a little later it is there.
+    fn tell(&self, ino: Ino, forget: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        for _ in 0..TRIES_MAX {
+            match forget() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_named_lately(ino) => {
+                    std::thread::sleep(TRY_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
+
+    fn was_named_lately(&self, ino: Ino) -> bool {
+        self.lately
+            .lock()
+            .iter()
+            .rev()
+            .take_while(|(_, since)| since.elapsed() < LATELY)
+            .any(|(named, _)| *named == ino)
     }
 
     fn next(&self, of: &impl Fn(&mut State) -> &mut VecDeque<Job>) -> Option<(Job, Notifier)> {

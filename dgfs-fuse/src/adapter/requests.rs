@@ -121,7 +121,11 @@ impl Adapter {
         let (data, shared) = (Bytes::copy_from_slice(data), Arc::clone(&self.shared));
         self.serve(Op::Write, reply, async move {
             let open = shared.handle_for(&file, append).await?;
-            Ok(shared.vfs.write(open, offset, data).await?)
+            let written = shared.vfs.write(open, offset, data).await;
+            if append && !file.append {
+                shared.vfs.forget_misplaced(file.ino);
+            }
+            Ok(written?)
         });
     }
 

@@ -51,7 +51,10 @@ impl Respond<Looked> for ReplyEntry {
         let _barrier = shared.barrier.read();
         let ttl = shared.vfs.ttl(looked.since, looked.attr.as_ref().map(|attr| attr.ino));
         match looked.attr {
-            Some(attr) => self.entry_with_ttls(&ttl.attr, &ttl.entry, &file_attr(&attr), GENERATION),
+            Some(attr) => {
+                shared.note_named(&attr, ttl);
+                self.entry_with_ttls(&ttl.attr, &ttl.entry, &file_attr(&attr), GENERATION);
+            }
             None if ttl.entry.is_zero() => self.error(fuser::Errno::ENOENT),
             // Nothing, which the kernel may remember as long as an entry.
             None => self.entry_with_ttls(&Duration::ZERO, &ttl.entry, &missing_attr(), GENERATION),
@@ -100,6 +103,7 @@ impl Respond<(Seen, FileHandle, FopenFlags)> for ReplyCreate {
     fn accept(self, (Seen { attr, since }, handle, flags): (Seen, FileHandle, FopenFlags), shared: &Shared) {
         let _barrier = shared.barrier.read();
         let ttl = shared.vfs.ttl(since, Some(attr.ino));
+        shared.note_named(&attr, ttl);
         self.created(&ttl.attr.min(ttl.entry), &file_attr(&attr), GENERATION, handle, flags);
     }
     refuse!();

@@ -70,7 +70,7 @@ impl Core {
             && let Some(first) =
                 self.before_changing(session, once.mutation, &tried.effects.writes, (&told, attempt.wait))
         {
-            return first;
+            return Outcome::Recall(session, first);
         }
         let (reply, ticket, more) = self.carry_out(now, Some(once.session), tried);
         if more {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use dgfs_proto::ids::{Ino, SessionId};
+use dgfs_proto::ids::{Epoch, Ino, SessionId};
 use dgfs_proto::limits::{LEASES_MAX, LEASES_PER_SESSION_MAX};
 use dgfs_proto::meta::{Recall, RecallOf};
 use dgfs_proto::name::Name;
@@ -123,6 +123,8 @@ pub(crate) struct Leases {
     /// Sessions that have something to be told since this was looked at.
     rung: Vec<SessionId>,
     total: usize,
+    /// Sessions that may keep writes back of which nothing is known, and the recall by which they send them.
+    unsent: BTreeMap<SessionId, u64>,
     per_session_max: usize,
     /// Recalls since the start.
     pub(crate) recalls: u64,
@@ -141,6 +143,7 @@ impl Default for Leases {
             blocked: HashMap::new(),
             rung: Vec::new(),
             total: 0,
+            unsent: BTreeMap::new(),
             per_session_max: LEASES_PER_SESSION_MAX,
             recalls: 0,
         }
@@ -148,13 +151,19 @@ impl Default for Leases {
 }
 
 impl Leases {
+    /// Those of a writer: its recalls have numbers that no writer before has used.
+    pub(crate) fn of_writer(epoch: Epoch) -> Self {
+        Self { next_recall: epoch.0 << 32, ..Self::default() }
+    }
+
     /// Leases to `session` what it is told; false when something of it must not be kept.
     pub(crate) fn lease(&mut self, session: SessionId, told: &[Told]) -> bool {
         if told.iter().any(|told| self.is_blocked(told)) {
             return false;
         }
         let held = self.sessions.get(&session).map_or(0, |held| held.count);
-        if held > self.per_session_max + self.evicted() || self.total >= LEASES_MAX {
+        let full = held > self.per_session_max + self.evicted() || self.total >= LEASES_MAX;
+        if full && told.iter().any(|told| !self.holds(session, told)) {
             return false;
         }
         for told in told {
@@ -176,6 +185,25 @@ impl Leases {
             self.total += 1;
         }
         true
+    }
+
+    fn holds(&self, session: SessionId, told: &Told) -> bool {
+        let holders = match told {
+            Told::Inode(ino) => self.inodes.get(ino),
+            Told::Name(parent, _) | Told::AllNames(parent) => self.names.get(parent),
+        };
+        holders.is_some_and(|holders| holders.iter().any(|holder| holder.session == session))
+    }
+
+    /// The session has changed a file that it must not believe: its kernel may hold pages of it all the same.
+    pub(crate) fn note_pages(&mut self, session: SessionId, ino: Ino) {
+        if !self.holds(session, &Told::Inode(ino)) {
+            self.inodes.entry(ino).or_default().push(Holder::new(session));
+            let held = self.sessions.entry(session).or_default();
+            held.order.push_back(Lease::Inode(ino));
+            held.count += 1;
+            self.total += 1;
+        }
     }
 
     fn is_blocked(&self, told: &Told) -> bool {
@@ -254,7 +282,11 @@ impl Leases {
 
     /// Recalls the oldest leases of sessions that hold too many.
     pub(crate) fn evict(&mut self, now_ms: u64) {
-        let full = |(session, held): (&SessionId, &Held)| (held.count > self.per_session_max).then_some(*session);
+        // Where all together are too many, everybody gives something.
+        let crowded = self.total > LEASES_MAX - LEASES_MAX / EVICTED_SHARE;
+        let full = |(session, held): (&SessionId, &Held)| {
+            (held.count > self.per_session_max || (crowded && held.count > 0)).then_some(*session)
+        };
         let full: Vec<SessionId> = self.sessions.iter().filter_map(full).collect();
         let evicted = self.evicted();
         for session in full {
@@ -281,6 +313,7 @@ impl Leases {
         for id in self.open.iter().filter(|(_, open)| open.session == session).map(|(id, _)| *id).collect::<Vec<_>>() {
             self.close(id);
         }
+        self.unsent.remove(&session);
         let Some(held) = self.sessions.remove(&session) else { return };
         for lease in held.order {
             self.end(session, lease, |_| true);

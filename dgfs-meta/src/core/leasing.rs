@@ -11,10 +11,10 @@ use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::meta::{Leasing, MetaReply, Mutation, OpenMode, Query};
 use dgfs_proto::status::Status;
 
+use crate::core::Core;
 use crate::core::cache::RowCache;
 use crate::core::leases::{Changes, Told, WaitId, Wanted};
 use crate::core::tx::LoadedRange;
-use crate::core::{Core, Outcome};
 use crate::engine::{RowKey, Table};
 use crate::rows::{DentryRow, Row};
 
@@ -34,13 +34,16 @@ impl Core {
 
     /// Recalls needed before `session` may be answered: the sessions that hold writes of what it is told back, and those
     /// of which nothing is known yet.
-    pub(crate) fn before_telling(&self, session: SessionId, told: &[Told], reply: &MetaReply) -> Option<Outcome> {
+    pub(crate) fn before_telling(&self, session: SessionId, told: &[Told], reply: &MetaReply) -> Option<Vec<Wanted>> {
         if attrs_in(reply).any(|attr| attr.kind == FileKind::File) && !self.others_settled(session) {
-            return Some(Outcome::Recall(session, Vec::new()));
+            return Some(Vec::new());
         }
         let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
-        let wanted = self.leases.kept_back(session, inos);
-        (!wanted.is_empty()).then_some(Outcome::Recall(session, wanted))
+        let mut wanted = self.leases.kept_back(session, inos);
+        if attrs_in(reply).any(|attr| attr.kind == FileKind::File) {
+            wanted.extend(self.leases.unsent_of_others(session));
+        }
+        (!wanted.is_empty()).then_some(wanted)
     }
 
     /// Recalls needed before `session` may change these rows and be answered.
@@ -50,16 +53,19 @@ impl Core {
         mutation: &Mutation,
         writes: &BTreeMap<RowKey, Option<Arc<Row>>>,
         (told, wait): (&[Told], Option<WaitId>),
-    ) -> Option<Outcome> {
+    ) -> Option<Vec<Wanted>> {
         let changes = changes(&mut self.cache, writes);
         if changes != Changes::default() && !self.others_settled(session) {
-            return Some(Outcome::Recall(session, Vec::new()));
+            return Some(Vec::new());
         }
         let mut wanted = self.leases.conflicts(session, &changes, wait);
         let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
         let source = if let Mutation::CopyChunks { from, .. } = mutation { Some(*from) } else { None };
         wanted.extend(self.leases.kept_back(session, inos.chain(source)));
-        (!wanted.is_empty()).then_some(Outcome::Recall(session, wanted))
+        if changes != Changes::default() {
+            wanted.extend(self.leases.unsent_of_others(session));
+        }
+        (!wanted.is_empty()).then_some(wanted)
     }
 
     /// Leases what `session` is told; what that allows.
@@ -80,6 +86,9 @@ impl Core {
             leasing.writes =
                 !leasing.unkept && self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino);
         }
+        if let (true, Mutation::Commit(commit)) = (leasing.unkept, mutation) {
+            self.leases.note_pages(session, commit.ino);
+        }
         if let Mutation::Open { ino, .. } = mutation {
             leasing.contended = self.opens.is_open_elsewhere(*ino, session);
         }
@@ -97,18 +106,19 @@ impl Core {
         session: SessionId,
         attr: Attr,
         wait: Option<WaitId>,
-    ) -> Result<Option<Attr>, Outcome> {
+    ) -> Result<Option<Attr>, Vec<Wanted>> {
         let ino = attr.ino;
         if attr.kind != FileKind::File || self.opens.is_open_elsewhere(ino, session) {
             return Ok(None);
         }
         if !self.others_settled(session) {
-            return Err(Outcome::Recall(session, Vec::new()));
+            return Err(Vec::new());
         }
         let changes = Changes { content: vec![ino], ..Changes::default() };
-        let wanted = self.leases.conflicts(session, &changes, wait);
+        let mut wanted = self.leases.unsent_of_others(session);
+        wanted.extend(self.leases.conflicts(session, &changes, wait));
         if !wanted.is_empty() {
-            return Err(Outcome::Recall(session, wanted));
+            return Err(wanted);
         }
         // Its own wait keeps the file from being leased to anybody: that is over now.
         if let Some(wait) = wait {
@@ -119,6 +129,8 @@ impl Core {
 
     /// Recalls what an operation needs; its wait.
     pub(crate) fn recall(&mut self, wait: Option<WaitId>, wanted: Vec<Wanted>, now: Timestamp) -> WaitId {
+        // Whoever has ended since has nothing to forget.
+        let wanted = wanted.into_iter().filter(|one| self.sessions.contains_key(&one.session)).collect();
         self.leases.recall(wait, wanted, now.as_ms())
     }
 

@@ -15,7 +15,7 @@ use crate::core::ops::open::content;
 use crate::core::ops::xattr;
 use crate::core::policy::{self, Policy};
 use crate::core::tx::{Need, Step, Stop, Tx};
-use crate::core::{Core, Outcome};
+use crate::core::{Core, Outcome, Wanted};
 use crate::engine::{RowRange, Table};
 use crate::rows::{DentryRow, Row, SLOTS_PER_ROW, key};
 
@@ -55,7 +55,8 @@ impl Core {
         };
         let reply = match self.tell(asker.session, query, reply, attempt) {
             Ok(reply) => reply,
-            Err(first) => return first,
+            // Only a session that leases is told to wait.
+            Err((session, wanted)) => return Outcome::Recall(session, wanted),
         };
         Outcome::Answer { reply, ticket: self.wait_for(observed) }
     }
@@ -67,14 +68,14 @@ impl Core {
         query: &Query,
         reply: MetaReply,
         attempt: &mut Attempt<'_>,
-    ) -> Result<MetaReply, Outcome> {
+    ) -> Result<MetaReply, (SessionId, Vec<Wanted>)> {
         let Some(session) = self.leases_to(session) else { return Ok(reply) };
         let told = told_by_query(query, &reply);
         if let Some(first) = self.before_telling(session, &told, &reply) {
-            return Err(first);
+            return Err((session, first));
         }
         if let (Query::LeaseWrites(_), MetaReply::WritesLeased(Some(attr))) = (query, &reply) {
-            let leased = self.lease_writes(session, attr.clone(), attempt.wait)?;
+            let leased = self.lease_writes(session, attr.clone(), attempt.wait).map_err(|wanted| (session, wanted))?;
             return Ok(MetaReply::WritesLeased(leased));
         }
         attempt.leasing = self.lease(session, &told);

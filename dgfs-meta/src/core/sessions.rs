@@ -233,6 +233,7 @@ impl Core {
     /// One step of ending a session: its locks, then its opens, then itself.
     pub(crate) fn end_session(&mut self, now: Timestamp, id: SessionId) -> Outcome {
         let Some(session) = self.sessions.get(&id) else {
+            self.leases.end_session(id);
             return Outcome::Answer { reply: MetaReply::Done, ticket: 0 };
         };
         if let Some(ino) = session.locked.iter().next().copied() {

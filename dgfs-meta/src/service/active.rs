@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
-use dgfs_proto::limits::HEARTBEAT_MS;
+use dgfs_proto::limits::{HEARTBEAT_MS, WRITER_LEASE_MS};
 use dgfs_proto::meta::{Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
@@ -45,6 +45,8 @@ pub(crate) struct Active {
     pub(crate) commits: AtomicU64,
     pub(crate) commit_lock: tokio::sync::Mutex<()>,
     pub(crate) sync_lock: tokio::sync::Mutex<()>,
+    /// When the lease in the engine was renewed last, by the monotonic clock.
+    pub(crate) renewed_ms: AtomicU64,
     pub(crate) dead: AtomicBool,
     pub(crate) died: watch::Sender<bool>,
     /// Locks were loosened, or a session ended.
@@ -76,6 +78,12 @@ struct Brought {
 pub(crate) struct Dead;
 
 impl Active {
+    /// Might another writer have taken over by now? Then no session's lease is prolonged here: that one may change what it believes.
+    pub(crate) fn may_be_replaced(&self) -> bool {
+        let renewed = self.renewed_ms.load(Ordering::Acquire);
+        !self.options.exclusive && self.options.clock.monotonic_ms() > renewed + WRITER_LEASE_MS
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }

@@ -46,7 +46,10 @@ impl Active {
             }
             let began = self.options.clock.monotonic_ms();
             match self.engine.renew(self.epoch).await {
-                Ok(()) => renewed = began,
+                Ok(()) => {
+                    renewed = began;
+                    self.renewed_ms.store(began, Ordering::Release);
+                }
                 Err(error @ EngineError::Fenced { .. }) => {
                     self.die(&error);
                     return;

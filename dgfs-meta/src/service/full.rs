@@ -105,6 +105,7 @@ impl Active {
         }
         self.locks_changed.notify_waiters();
         self.sessions_changed.notify_waiters();
+        self.recalled.notify_waiters();
         Ok(())
     }
 

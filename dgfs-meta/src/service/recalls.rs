@@ -113,6 +113,9 @@ impl Active {
         let mut told = false;
         loop {
             let changed = self.sessions_changed.notified();
+            if self.may_be_replaced() {
+                return Ok(MetaReply::Refused(Status::NotActive));
+            }
             let (notice, recalls, ticket) = {
                 let mut core = self.core.lock();
                 let time = now(&self.options.clock);

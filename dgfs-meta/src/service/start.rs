@@ -57,6 +57,7 @@ pub(crate) async fn activate(
         dead: AtomicBool::new(false),
         died,
         locks_changed: Notify::new(),
+        renewed_ms: AtomicU64::new(options.clock.monotonic_ms()),
         bells: Bells::default(),
         recalled: Notify::new(),
         sessions_changed: Notify::new(),

@@ -26,6 +26,8 @@ pub enum RecallOf {
     },
     /// All names of a directory.
     Names(Ino),
+    /// Writes kept back under a writer before: they are sent first.
+    AllWrites,
 }
 
 /// A recall on its way to a session.

@@ -547,6 +547,7 @@ fn recalls() -> Vec<Recall> {
         RecallOf::Writes(ino(4)),
         RecallOf::Name { parent: ino(5), name: name("n") },
         RecallOf::Names(ino(6)),
+        RecallOf::AllWrites,
     ];
     all.into_iter().zip(1 << 33..).map(|(of, id)| Recall { id, of }).collect()
 }

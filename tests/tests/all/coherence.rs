@@ -27,14 +27,14 @@ struct Trio {
     b: Mount,
     c: Mount,
     // Last: the mounts end before their cluster.
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Trio {
     fn new() -> Self {
         let mut cluster = Cluster::start(ClusterPlan::default());
         let (a, b, c) = (cluster.mount(), cluster.mount(), cluster.mount());
-        Self { a, b, c, _cluster: cluster }
+        Self { a, b, c, cluster }
     }
 
     /// Runs `work` in directory `name` of mounts a and b, while c makes, renames, lists, writes and removes files of its own in

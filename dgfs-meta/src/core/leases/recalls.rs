@@ -33,6 +33,21 @@ impl Leases {
         wait
     }
 
+    /// A session of a writer before may keep writes back: it is to send them.
+    pub(crate) fn recall_all_writes(&mut self, session: SessionId, now_ms: u64) {
+        self.unsent.insert(session, 0);
+        let _: u64 = self.queue(&Wanted { session, of: RecallOf::AllWrites }, now_ms);
+    }
+
+    /// Recalls that must be carried out before anything of a file's content is told to, or changed by, `session`. Those that
+    /// have to send writes themselves pass each other.
+    pub(crate) fn unsent_of_others(&self, session: SessionId) -> Vec<Wanted> {
+        if self.unsent.is_empty() || self.unsent.contains_key(&session) {
+            return Vec::new();
+        }
+        self.unsent.keys().map(|other| Wanted { session: *other, of: RecallOf::AllWrites }).collect()
+    }
+
     /// Tells a session; the number of the recall.
     pub(super) fn queue(&mut self, wanted: &Wanted, now_ms: u64) -> u64 {
         let id = self.next_recall + 1;
@@ -56,6 +71,11 @@ impl Leases {
                         None
                     }
                 })
+            }
+            RecallOf::AllWrites => {
+                let known = self.unsent.get(&session).copied().filter(|known| *known > 0);
+                self.unsent.entry(session).and_modify(|open| *open = if *open == 0 { id } else { *open });
+                known
             }
             RecallOf::Attrs(ino) => of_session(&mut self.inodes, ino, session).and_then(|holder| {
                 holder.unheeded += 1;
@@ -116,6 +136,9 @@ impl Leases {
                     holder.writes = Writes::No;
                 }
             }
+            RecallOf::AllWrites => {
+                self.unsent.remove(&open.session);
+            }
             RecallOf::Attrs(_) | RecallOf::Name { .. } => {}
         }
         for wait in self.waits.values_mut() {
@@ -135,7 +158,7 @@ impl Leases {
         if held.outbox.is_empty() {
             return None;
         }
-        held.batches = held.batches.max(received) + 1;
+        held.batches = held.batches.max(received).saturating_add(1);
         let count = held.outbox.len().min(RECALLS_MAX);
         held.sent = Some((held.batches, held.outbox.drain(..count).collect()));
         held.sent.clone()
@@ -166,6 +189,7 @@ fn blocks(of: &RecallOf) -> Vec<RecallOf> {
     match of {
         RecallOf::Attrs(ino) | RecallOf::Inode(ino) => vec![RecallOf::Inode(*ino)],
         RecallOf::Writes(ino) => vec![RecallOf::Writes(*ino)],
+        RecallOf::AllWrites => Vec::new(),
         // A listing tells this name too.
         RecallOf::Name { parent, name } => {
             vec![RecallOf::Name { parent: *parent, name: name.clone() }, RecallOf::Names(*parent)]

@@ -138,3 +138,53 @@ fn mappings_show_and_bring_what_was_written() {
         }
     });
 }
+
+/// A descriptor that reads and appends: what it reads is the file, not what its kernel thought was the end.
+#[test]
+fn a_descriptor_that_appends_reads_what_others_appended_before_it() {
+    let trio = Trio::new();
+    trio.stirred("d", |a, b| {
+        for round in 0..rounds(20) {
+            let name = format!("log{round}");
+            let append = |directory: &Path| {
+                OpenOptions::new().read(true).append(true).create(true).open(directory.join(&name)).unwrap()
+            };
+            let (mut mine, mut theirs) = (append(a), append(b));
+            // Whole pages: the kernel keeps those without asking for what is around them.
+            theirs.write_all(&[2; 8192]).unwrap();
+            mine.write_all(&[1; 8192]).unwrap();
+            let mut seen = Vec::new();
+            mine.seek(SeekFrom::Start(0)).unwrap();
+            mine.read_to_end(&mut seen).unwrap();
+            assert_eq!(seen.len(), 16_384, "round {round}");
+            assert!(seen[..8192] == [2; 8192] && seen[8192..] == [1; 8192], "round {round}");
+            theirs.write_all(&[3; 100]).unwrap();
+            assert!(fs::read(a.join(&name)).unwrap()[16_384..] == [3; 100], "round {round}");
+        }
+    });
+}
+
+/// Two mounts with writes that they keep back lose their metadata service: the next one gets the writes, and everybody sees
+/// them at once.
+#[test]
+fn writes_kept_back_by_two_mounts_outlive_a_take_over() {
+    let mut trio = Trio::new();
+    for round in 0..3 {
+        let mut files: Vec<File> =
+            [&trio.a, &trio.b].map(|mount| open(&mount.join(format!("of{}", mount.pid())))).into_iter().collect();
+        let len = 3000 + round * 1000;
+        for file in &mut files {
+            file.set_len(0).unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.write_all(&vec![round as u8 + 1; len]).unwrap();
+        }
+        let which = if round % 2 == 0 { "meta-1" } else { "meta-2" };
+        assert_eq!(trio.cluster.kill9(which), 1);
+        for mount in [&trio.a, &trio.b] {
+            let path = trio.c.join(format!("of{}", mount.pid()));
+            assert_eq!(fs::metadata(&path).unwrap().len(), len as u64, "round {round}");
+            assert!(fs::read(&path).unwrap() == vec![round as u8 + 1; len], "round {round}");
+        }
+        trio.cluster.start_the_dead();
+    }
+}

@@ -80,7 +80,7 @@ fn attributes(one: &Path, other: &Path) {
 fn xattrs(one: &Path, other: &Path) {
     let (mine, theirs) = both(one, other, "kept");
     let value = |path: &Path| {
-        let mut buffer = vec![0; 64];
+        let mut buffer = [0; 64];
         getxattr(path, "user.tag", &mut buffer[..]).map(|len| buffer[..len].to_vec()).unwrap_or_default()
     };
     let next = [value(&theirs).first().map_or(1, |byte| byte.wrapping_add(1))];
@@ -163,7 +163,7 @@ fn every_change_is_seen_by_the_other_mount_when_it_returned() {
         for round in 0..rounds(40) {
             for (at, (what, change)) in CHANGES.iter().enumerate() {
                 println!("round {round}: {what}");
-                if (round as usize + at) % 2 == 0 { change(a, b) } else { change(b, a) }
+                if (round as usize + at).is_multiple_of(2) { change(a, b) } else { change(b, a) }
             }
         }
     });

@@ -172,6 +172,7 @@ impl World {
         let mut flush = Vec::new();
         for recall in recalls {
             match &recall.of {
+                RecallOf::AllWrites => {}
                 RecallOf::Attrs(of) => forget(client, Key::Attrs(of.get() - 2)),
                 RecallOf::Inode(of) | RecallOf::Writes(of) => {
                     let of = of.get() - 2;
