@@ -37,11 +37,21 @@ pub struct ClusterPlan<'a> {
     pub dir: Option<&'a Path>,
     /// Where Redis keeps its files; none is a scratch directory.
     pub redis_dir: Option<&'a Path>,
+    /// Metadata lie in the embedded engine of one service, and Redis is not used.
+    pub embedded_engine: bool,
 }
 
 impl Default for ClusterPlan<'_> {
     fn default() -> Self {
-        Self { servers: 1, replicas: 1, grace_s: None, scrub_s: None, dir: None, redis_dir: None }
+        Self {
+            servers: 1,
+            replicas: 1,
+            grace_s: None,
+            scrub_s: None,
+            dir: None,
+            redis_dir: None,
+            embedded_engine: false,
+        }
     }
 }
 
@@ -72,7 +82,9 @@ impl Cluster {
         let mut words = vec![format!("--servers={}", plan.servers), format!("--replicas={}", plan.replicas)];
         words.extend(plan.grace_s.map(|seconds| format!("--grace={seconds}")));
         words.extend(plan.scrub_s.map(|seconds| format!("--scrub={seconds}")));
-        words.extend(["--redis".to_owned(), cluster.redis.url()]);
+        if !plan.embedded_engine {
+            words.extend(["--redis".to_owned(), cluster.redis.url()]);
+        }
         cluster.up(&words);
         cluster
     }

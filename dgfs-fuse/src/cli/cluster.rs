@@ -277,16 +277,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     write_file(&directory.join("index-1.toml"), &index)?;
     write_atomically(&directory.join("pids"), b"").map_err(Failure::new)?;
     let identity = identity(Role::Client, "client")?;
-    let client = ClientFile {
-        meta,
-        identity,
-        soft: false,
-        cache_mb: None,
-        cache_dir: None,
-        cache_size: None,
-        write_back_mb: None,
-        deadline_s: None,
-    };
+    let client = ClientFile { meta, identity, ..ClientFile::default() };
     // Last: a cluster is made when this file is there.
     write_file(&directory.join("client.toml"), &client)
 }

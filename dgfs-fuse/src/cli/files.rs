@@ -19,7 +19,7 @@ use crate::cli::Failure;
 const ATTRIBUTE_BYTES_MAX: usize = 65_536;
 
 /// `client.toml`: how to join a cluster.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientFile {
     /// `HOST:PORT` of the metadata services.

@@ -162,16 +162,7 @@ fn index_file(joined: &Joined) -> IndexConfig {
 }
 
 fn client_file(joined: &Joined) -> ClientFile {
-    ClientFile {
-        meta: joined.meta.clone(),
-        identity: ".".into(),
-        soft: false,
-        cache_mb: None,
-        cache_dir: None,
-        cache_size: None,
-        write_back_mb: None,
-        deadline_s: None,
-    }
+    ClientFile { meta: joined.meta.clone(), identity: ".".into(), ..ClientFile::default() }
 }
 
 /// With a free port where none was said: written down, so that it stays the same.

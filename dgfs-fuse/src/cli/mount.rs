@@ -93,16 +93,7 @@ fn source_of(args: &MountArgs, options: &MountOptions) -> Result<Source, Failure
         None => {
             let identity = args.identity.clone().ok_or_else(|| Failure::new("--meta needs --identity or --config"))?;
             let base = std::env::current_dir().map_err(Failure::new)?;
-            let file = ClientFile {
-                meta: Vec::new(),
-                identity,
-                soft: false,
-                cache_mb: None,
-                cache_dir: None,
-                cache_size: None,
-                write_back_mb: None,
-                deadline_s: None,
-            };
+            let file = ClientFile { identity, ..ClientFile::default() };
             (file, base)
         }
     };

@@ -32,7 +32,11 @@ struct Trio {
 
 impl Trio {
     fn new() -> Self {
-        let mut cluster = Cluster::start(ClusterPlan::default());
+        Self::of(ClusterPlan::default())
+    }
+
+    fn of(plan: ClusterPlan<'_>) -> Self {
+        let mut cluster = Cluster::start(plan);
         let (a, b, c) = (cluster.mount(), cluster.mount(), cluster.mount());
         Self { a, b, c, cluster }
     }

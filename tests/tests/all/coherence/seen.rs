@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, getxattr, setxattr, utimensat};
 
+use dgfs_tests::cluster::ClusterPlan;
+
 use super::{Trio, both, names, rounds};
 
 /// A change on `one`, seen on `other`; both had looked at the names before.
@@ -157,7 +159,15 @@ const CHANGES: [(&str, Change); 8] = [
 
 #[test]
 fn every_change_is_seen_by_the_other_mount_when_it_returned() {
-    let trio = Trio::new();
+    see_every_change(&Trio::new());
+}
+
+#[test]
+fn every_change_is_seen_with_metadata_in_the_embedded_engine_too() {
+    see_every_change(&Trio::of(ClusterPlan { embedded_engine: true, ..ClusterPlan::default() }));
+}
+
+fn see_every_change(trio: &Trio) {
     trio.stirred("d", |a, b| {
         fs::write(a.join("kept"), b"kept").unwrap();
         for round in 0..rounds(40) {

@@ -152,7 +152,9 @@ impl World {
                 if client.dirty.get(&of) == Some(&sent) {
                     client.dirty.remove(&of);
                     client.cache.insert(Key::Content(of), sent);
-                    client.writes.contains(&of).then_some(()).unwrap_or_else(|| forget(client, Key::Content(of)));
+                    if !client.writes.contains(&of) {
+                        forget(client, Key::Content(of));
+                    }
                 }
                 let done: Vec<u64> =
                     client.flushing.iter().filter(|(_, waits)| *waits == of).map(|(recall, _)| *recall).collect();
