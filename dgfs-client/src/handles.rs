@@ -22,6 +22,8 @@ const SHARDS: u64 = 16;
 pub(crate) struct OpenFile {
     pub(crate) file: Arc<FileState>,
     pub(crate) flags: OpenFlags,
+    /// The kernel keeps no pages of what it reads here.
+    pub(crate) direct_io: bool,
     /// The number of the last write error that fsync or close reported here.
     pub(crate) error_seen: AtomicU64,
     /// The number of the last write error that a write reported here.

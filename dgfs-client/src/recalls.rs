@@ -15,6 +15,7 @@ use dgfs_proto::meta::{MetaRequest, Recall, RecallOf, SessionRequest};
 
 use crate::core::Core;
 use crate::file::flush::Which;
+use crate::operation::{Backoff, Op};
 use crate::vfs::Forget;
 
 /// How long the kernel keeps no names of a directory in which it was at work when one had to be forgotten.
@@ -23,6 +24,8 @@ const BUSY: Duration = Duration::from_secs(2);
 const BUSY_MAX: usize = 1024;
 /// How often the kernel is told to forget pages that were read again meanwhile.
 const ROUNDS_MAX: usize = 64;
+/// How long pages are waited for while this mount writes the file by itself.
+const OWN_WRITE: Duration = Duration::from_secs(2);
 const ANSWER_TRY: Duration = Duration::from_secs(5);
 /// How long further pushes wait for the kernel.
 const QUICK: Duration = Duration::from_millis(100);
@@ -56,11 +59,33 @@ pub(crate) struct UnderRecall(Mutex<HashMap<Ino, Under>>);
 struct Under {
     recalls: u32,
     reads: u64,
+    /// Own writes under way, which take the pages away again by themselves.
+    writes: u32,
 }
 
 impl UnderRecall {
     pub(crate) fn begin(&self, ino: Ino) {
         self.0.lock().entry(ino).or_default().recalls += 1;
+    }
+
+    /// An own write of an inode goes through, in which its kernel may hold pages until it is answered.
+    pub(crate) fn begin_write(&self, ino: Ino) {
+        let mut all = self.0.lock();
+        let under = all.entry(ino).or_default();
+        under.recalls += 1;
+        under.writes += 1;
+    }
+
+    /// It ends; true when nothing was read meanwhile. Otherwise it counts as a recall under way from now on.
+    pub(crate) fn end_write(&self, ino: Ino) -> bool {
+        if let Some(under) = self.0.lock().get_mut(&ino) {
+            under.writes = under.writes.saturating_sub(1);
+        }
+        self.end(ino, 0)
+    }
+
+    fn writes(&self, ino: Ino) -> bool {
+        self.0.lock().get(&ino).is_some_and(|under| under.writes > 0)
     }
 
     /// A read brings pages of an inode that must not be kept; true when they will be taken away again.
@@ -128,24 +153,28 @@ impl Core {
     async fn answer_recalls(&self, ids: Vec<u64>) {
         for ids in ids.chunks(LIST_MAX) {
             let answer = || MetaRequest::Session(SessionRequest::Recalled(ids.to_vec()));
+            let mut backoff = Backoff::new();
             while !self.link.is_dead() && !self.is_closing() {
                 match self.link.call(&self.background_op(), answer(), ANSWER_TRY).await {
                     Ok(_) => break,
                     Err(status) => tracing::warn!(%status, "a recall was carried out, and could not be answered yet"),
                 }
+                let _: Result<(), _> = backoff.pause(&Op::endless()).await;
             }
         }
     }
 
-    /// Sends what is kept back of all files.
+    /// Sends what is kept back of all files; what cannot be sent for good is given up there.
     async fn send_all_writes(self: &Arc<Self>) {
+        let mut backoff = Backoff::new();
         while !self.link.is_dead() && !self.is_closing() {
-            match self.flush_all_open(&self.background_op()).await {
-                Err(status) if status.is_transient() => {
-                    tracing::warn!(%status, "writes that others wait for could not be sent yet");
-                }
-                Ok(()) | Err(_) => return,
+            if let Err(status) = self.flush_all_open(&self.background_op()).await {
+                tracing::warn!(%status, "writes that others may wait for could not be sent yet");
             }
+            if self.files.all().iter().all(|file| !file.inner.lock().is_dirty()) {
+                return;
+            }
+            let _: Result<(), _> = backoff.pause(&Op::endless()).await;
         }
     }
 
@@ -260,7 +289,10 @@ impl Core {
         for _ in 0..ROUNDS_MAX {
             let seen: Vec<(Ino, u64)> = inodes.iter().map(|ino| (*ino, self.under_recall.reads(*ino))).collect();
             forget.extend(inodes.iter().map(|ino| Forget::Inode(*ino)));
-            self.forget_in_kernel(std::mem::take(&mut forget)).await;
+            // A page of an own write is held by the kernel until that write is answered, for which others may wait for this.
+            let own = inodes.iter().any(|ino| self.under_recall.writes(*ino));
+            let limit = if own { OWN_WRITE } else { Duration::MAX };
+            drop(tokio::time::timeout(limit, self.forget_in_kernel(std::mem::take(&mut forget))).await);
             inodes = seen
                 .into_iter()
                 .filter(|(ino, reads)| !self.under_recall.end(*ino, *reads))

@@ -19,6 +19,9 @@ use crate::operation::{Backoff, Op};
 use crate::stores::Stores;
 use crate::vfs::Forget;
 
+/// How long dropping all caches waits for the kernel; what it has begun goes on.
+const DROPPED: Duration = Duration::from_secs(5);
+
 impl Core {
     /// Opens a session and starts the tasks that keep it.
     pub(crate) async fn connect(config: VfsConfig, deps: VfsDeps) -> Result<Arc<Self>, ConnectError> {
@@ -173,7 +176,8 @@ impl Core {
             drop(inner);
             forget.push(Forget::Inode(file.ino));
         }
-        self.forget_in_kernel(forget).await;
+        // The kernel may hold pages for a read that waits for what this is to be answered for.
+        drop(tokio::time::timeout(DROPPED, self.forget_in_kernel(forget)).await);
     }
 
     /// Tells meta that this session ends.

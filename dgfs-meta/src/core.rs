@@ -187,9 +187,7 @@ impl Core {
             }
         }
         core.recount_unsettled();
-        if core.sessions.len() > 1 {
-            core.sessions.keys().for_each(|id| core.leases.recall_all_writes(*id, now.as_ms()));
-        }
+        core.sessions.keys().for_each(|id| core.leases.recall_all_writes(*id));
         core
     }
 

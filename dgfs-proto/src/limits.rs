@@ -92,7 +92,8 @@ pub const POLL_MS: u64 = 4_000;
 /// How much earlier than meta a client counts its lease as ended: for clocks that run at different speeds.
 pub const LEASE_MARGIN_MS: u64 = 2_000;
 /// A session that lives and has not carried out a recall for so long is fenced: others wait for it.
-pub const RECALL_MS_MAX: u64 = 45_000;
+/// Longer than a request of a hard mount may take, for which its kernel may have to wait.
+pub const RECALL_MS_MAX: u64 = 75_000;
 /// Recalls in one message.
 pub const RECALLS_MAX: usize = 1024;
 /// Leases of one session; beyond, the oldest are recalled.

@@ -62,6 +62,8 @@ pub(crate) struct OwnChange {
     asked: Asked,
     /// The number of the last place that was settled.
     last: u64,
+    /// Nothing else had changed where it was.
+    alone: bool,
 }
 
 impl OwnChange {
@@ -158,14 +160,15 @@ impl EntryCache {
 
     /// A change that this session asked for at `asked` was answered.
     pub(crate) const fn own_change(asked: Asked) -> OwnChange {
-        OwnChange { asked, last: 0 }
+        OwnChange { asked, last: 0, alone: true }
     }
 
     /// By an own change the entry leads to `ino` now, unless something else in the directory changed since it was asked for.
     pub(crate) fn settle(&self, change: &mut OwnChange, parent: Ino, name: Name, ino: Option<Ino>) {
         self.directory(parent, |directory| {
             // The same change may concern two names of one directory.
-            let alone = directory.changed <= change.asked.0 || directory.changed == change.last;
+            let alone = directory.changed <= change.asked.0 || change.alone && directory.changed == change.last;
+            change.alone = alone;
             directory.changed = self.next_change();
             change.last = directory.changed;
             if alone {

@@ -138,9 +138,9 @@ impl Core {
         data: Bytes,
     ) -> Result<u32, Status> {
         // Reads of other programs meanwhile may bring pages of before.
-        self.under_recall.begin(file.ino);
+        self.under_recall.begin_write(file.ino);
         let written = self.store_through(op, file, place, data).await;
-        let quiet = self.under_recall.end(file.ino, 0);
+        let quiet = self.under_recall.end_write(file.ino);
         if !quiet {
             self.forget_begun_pages(file.ino);
         } else if written.is_ok() && !self.may_give_pages(file) {

@@ -205,6 +205,7 @@ impl Core {
         let handle = self.handles.add(OpenFile {
             file,
             flags,
+            direct_io,
             error_seen: AtomicU64::new(error_seen),
             error_seen_by_write: AtomicU64::new(error_seen),
             read_ahead: Mutex::new(ReadAhead::default()),

@@ -49,7 +49,7 @@ impl Core {
         loop {
             let current = self.be_current(&op, &open.file).await?;
             let bytes = self.read_file(&op, &open.file, offset, size, sequential).await?;
-            if current == Current::LastSeen || self.may_give_pages(&open.file) {
+            if current == Current::LastSeen || open.direct_io || self.may_give_pages(&open.file) {
                 return Ok(bytes);
             }
         }

@@ -36,7 +36,7 @@ const THREADS: usize = 2;
 const NAME_WAIT: Duration = Duration::from_millis(5);
 /// How long pages are waited for.
 /// The metadata service gives this mount up when others waited for so long.
-const PAGES_WAIT: Duration = Duration::from_millis(RECALL_MS_MAX);
+const PAGES_WAIT: Duration = Duration::from_millis(RECALL_MS_MAX + 5_000);
 /// An inode that was named to the kernel so lately may not be known to it yet.
 const LATELY: Duration = Duration::from_secs(1);
 /// Inodes remembered as named lately.

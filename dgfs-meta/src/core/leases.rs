@@ -94,7 +94,8 @@ struct Held {
 struct Open {
     session: SessionId,
     of: RecallOf,
-    since_ms: u64,
+    /// Since when an operation waits for it; none when nobody does.
+    waited_since_ms: Option<u64>,
 }
 
 /// An operation that waits.
@@ -158,7 +159,8 @@ impl Leases {
 
     /// Leases to `session` what it is told; false when something of it must not be kept.
     pub(crate) fn lease(&mut self, session: SessionId, told: &[Told]) -> bool {
-        if told.iter().any(|told| self.is_blocked(told)) {
+        let unsent = self.unsent.keys().any(|other| *other != session);
+        if unsent || told.iter().any(|told| self.is_blocked(told)) {
             return false;
         }
         let held = self.sessions.get(&session).map_or(0, |held| held.count);
@@ -281,7 +283,7 @@ impl Leases {
     }
 
     /// Recalls the oldest leases of sessions that hold too many.
-    pub(crate) fn evict(&mut self, now_ms: u64) {
+    pub(crate) fn evict(&mut self) {
         // Where all together are too many, everybody gives something.
         let crowded = self.total > LEASES_MAX - LEASES_MAX / EVICTED_SHARE;
         let full = |(session, held): (&SessionId, &Held)| {
@@ -303,7 +305,7 @@ impl Leases {
                     Lease::Inode(ino) => RecallOf::Inode(ino),
                     Lease::Names(ino) => RecallOf::Names(ino),
                 };
-                let _: u64 = self.queue(&Wanted { session, of }, now_ms);
+                let _: u64 = self.queue(&Wanted { session, of });
             }
         }
     }

@@ -29,19 +29,20 @@ pub(crate) struct Attempt<'a> {
 impl Core {
     /// Does a session ask whose answers are leased? A sole one may believe everything anyway; others (tools) nothing.
     pub(crate) fn leases_to(&self, session: Option<SessionId>) -> Option<SessionId> {
-        session.filter(|id| self.sessions.contains_key(id) && !self.is_sole(*id))
+        session.filter(|id| self.sessions.contains_key(id) && !self.knows_it_is_sole(*id))
     }
 
-    /// Recalls needed before `session` may be answered: the sessions that hold writes of what it is told back, and those
-    /// of which nothing is known yet.
-    pub(crate) fn before_telling(&self, session: SessionId, told: &[Told], reply: &MetaReply) -> Option<Vec<Wanted>> {
-        if attrs_in(reply).any(|attr| attr.kind == FileKind::File) && !self.others_settled(session) {
-            return Some(Vec::new());
-        }
+    /// Recalls needed before `session` may be answered: of the sessions that keep, or may keep, writes of what it is told back.
+    pub(crate) fn before_telling(
+        &self,
+        session: SessionId,
+        query: &Query,
+        (told, reply): (&[Told], &MetaReply),
+    ) -> Option<Vec<Wanted>> {
         let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
         let mut wanted = self.leases.kept_back(session, inos);
         if attrs_in(reply).any(|attr| attr.kind == FileKind::File) {
-            wanted.extend(self.leases.unsent_of_others(session));
+            wanted.extend(self.leases.unsent_of_others(session, matches!(query, Query::Content { .. })));
         }
         (!wanted.is_empty()).then_some(wanted)
     }
@@ -63,7 +64,7 @@ impl Core {
         let source = if let Mutation::CopyChunks { from, .. } = mutation { Some(*from) } else { None };
         wanted.extend(self.leases.kept_back(session, inos.chain(source)));
         if changes != Changes::default() {
-            wanted.extend(self.leases.unsent_of_others(session));
+            wanted.extend(self.leases.unsent_of_others(session, matches!(mutation, Mutation::Commit(_))));
         }
         (!wanted.is_empty()).then_some(wanted)
     }
@@ -115,7 +116,7 @@ impl Core {
             return Err(Vec::new());
         }
         let changes = Changes { content: vec![ino], ..Changes::default() };
-        let mut wanted = self.leases.unsent_of_others(session);
+        let mut wanted = self.leases.unsent_of_others(session, false);
         wanted.extend(self.leases.conflicts(session, &changes, wait));
         if !wanted.is_empty() {
             return Err(wanted);

@@ -1,4 +1,4 @@
-//! Waits for locks: who came first goes first, and a wait that would close a ring is refused (EDEADLK).
+//! Waits for locks: of those who want to write, who came first goes first, and a wait that would close a ring is refused (EDEADLK).
 //!
 //! Never grants a lock: `ops::lock` does. Always: a waiter that could have its lock passes an earlier one that is in its way
 //! only if that one waits, directly or through others, for this waiter's owner.
@@ -55,26 +55,30 @@ impl Core {
     /// Must a request that is willing to wait let others go first?
     pub(crate) fn must_queue(&mut self, once: &Once<'_>) -> bool {
         let Mutation::Lock { ino, lock, wait: true } = once.mutation else { return false };
-        if self.lock_waits.is_empty() {
+        // Readers pass: a reader may wait for another one in ways that nobody sees here (a lock within a lock), as on Linux.
+        if self.lock_waits.is_empty() || lock.kind != LockKind::Write {
             return false;
         }
         let known = self.lock_waits.get(&(once.session, once.op));
         let order = known.map_or(u64::MAX, |wait| wait.order);
         let mine = LockWait { session: once.session, ino: *ino, lock: *lock, order };
         let first = self.earlier(mine);
+        // Who holds nothing is in nobody's way.
+        let holds = self.sessions.get(&once.session).is_some_and(|session| !session.locked.is_empty());
+        if !holds {
+            return !first.is_empty();
+        }
         first.into_iter().any(|wait| !self.leads_to(wait, mine.owner(), true))
     }
 
     /// Earlier waits in the way of a wait.
     fn earlier(&self, mine: LockWait) -> Vec<LockWait> {
         let in_the_way = |wait: &&LockWait| {
-            let excludes = wait.lock.kind == LockKind::Write || mine.lock.kind == LockKind::Write;
             wait.ino == mine.ino
                 && wait.order < mine.order
                 && wait.owner() != mine.owner()
                 && wait.lock.family == mine.lock.family
                 && overlaps(&wait.lock, &mine.lock)
-                && excludes
         };
         self.lock_waits.values().filter(in_the_way).copied().collect()
     }

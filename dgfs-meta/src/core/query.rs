@@ -71,7 +71,7 @@ impl Core {
     ) -> Result<MetaReply, (SessionId, Vec<Wanted>)> {
         let Some(session) = self.leases_to(session) else { return Ok(reply) };
         let told = told_by_query(query, &reply);
-        if let Some(first) = self.before_telling(session, &told, &reply) {
+        if let Some(first) = self.before_telling(session, query, (&told, &reply)) {
             return Err((session, first));
         }
         if let (Query::LeaseWrites(_), MetaReply::WritesLeased(Some(attr))) = (query, &reply) {

@@ -74,7 +74,10 @@ impl Core {
             let session = match before.remove(&id) {
                 Some(known) => resumed_session(known, Some(row), refused),
                 None if survivors == Survivors::InMemory => continue,
-                None => Session::survivor(row, now, self.epoch, alone),
+                None => {
+                    self.leases.recall_all_writes(id);
+                    Session::survivor(row, now, self.epoch, alone)
+                }
             };
             self.sessions.insert(id, session);
         }

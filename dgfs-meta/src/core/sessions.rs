@@ -159,6 +159,11 @@ impl Core {
         self.sessions.len() == 1 && self.sessions.get(&id).is_some_and(|session| session.notice.1 == Notice::Sole)
     }
 
+    /// Is it the only one, and has heard so? What it is told until then is leased as to all others.
+    pub(crate) fn knows_it_is_sole(&self, id: SessionId) -> bool {
+        self.is_sole(id) && self.sessions.get(&id).is_some_and(|session| session.notice_done >= session.notice.0)
+    }
+
     /// A sign of life under its number; false when the session is dead.
     pub(crate) fn touch(&mut self, id: SessionId, now: Timestamp) -> bool {
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -122,7 +122,7 @@ impl Active {
             return refused(Status::Forbidden);
         }
         let answer = self.dispatch(peer, call).await.unwrap_or(refused(Status::NotActive));
-        if self.is_dead() { refused(Status::NotActive) } else { answer }
+        if self.is_dead() || self.may_be_replaced() { refused(Status::NotActive) } else { answer }
     }
 
     async fn dispatch(self: &Arc<Self>, peer: &Peer, call: MetaCall) -> Result<(MetaReply, Leasing), Dead> {

@@ -96,7 +96,7 @@ impl Active {
     pub(crate) fn evict_leases(&self) {
         let rung = {
             let mut core = self.core.lock();
-            core.leases.evict(now(&self.options.clock).as_ms());
+            core.leases.evict();
             core.leases.take_rung()
         };
         self.ring(&rung);

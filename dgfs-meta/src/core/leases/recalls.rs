@@ -20,7 +20,10 @@ impl Leases {
             self.next_wait
         });
         for one in wanted {
-            let id = self.queue(&one, now_ms);
+            let id = self.queue(&one);
+            if let Some(open) = self.open.get_mut(&id) {
+                open.waited_since_ms.get_or_insert(now_ms);
+            }
             let blocked = blocks(&one.of);
             for of in &blocked {
                 *self.blocked.entry(of.clone()).or_insert(0) += 1;
@@ -34,22 +37,23 @@ impl Leases {
     }
 
     /// A session of a writer before may keep writes back: it is to send them.
-    pub(crate) fn recall_all_writes(&mut self, session: SessionId, now_ms: u64) {
+    pub(crate) fn recall_all_writes(&mut self, session: SessionId) {
         self.unsent.insert(session, 0);
-        let _: u64 = self.queue(&Wanted { session, of: RecallOf::AllWrites }, now_ms);
+        let _: u64 = self.queue(&Wanted { session, of: RecallOf::AllWrites });
     }
 
-    /// Recalls that must be carried out before anything of a file's content is told to, or changed by, `session`. Those that
-    /// have to send writes themselves pass each other.
-    pub(crate) fn unsent_of_others(&self, session: SessionId) -> Vec<Wanted> {
-        if self.unsent.is_empty() || self.unsent.contains_key(&session) {
+    /// Recalls that must be carried out before anything of a file is told to, or changed by, `session`. What flushes need
+    /// (`sends`) those pass that have writes to send themselves; nothing is leased to them meanwhile.
+    pub(crate) fn unsent_of_others(&self, session: SessionId, sends: bool) -> Vec<Wanted> {
+        if self.unsent.is_empty() || sends && self.unsent.contains_key(&session) {
             return Vec::new();
         }
-        self.unsent.keys().map(|other| Wanted { session: *other, of: RecallOf::AllWrites }).collect()
+        let others = self.unsent.keys().filter(|other| **other != session);
+        others.map(|other| Wanted { session: *other, of: RecallOf::AllWrites }).collect()
     }
 
     /// Tells a session; the number of the recall.
-    pub(super) fn queue(&mut self, wanted: &Wanted, now_ms: u64) -> u64 {
+    pub(super) fn queue(&mut self, wanted: &Wanted) -> u64 {
         let id = self.next_recall + 1;
         let session = wanted.session;
         let known = match &wanted.of {
@@ -91,7 +95,7 @@ impl Leases {
         }
         self.next_recall = id;
         self.recalls += 1;
-        self.open.insert(id, Open { session, of: wanted.of.clone(), since_ms: now_ms });
+        self.open.insert(id, Open { session, of: wanted.of.clone(), waited_since_ms: None });
         self.sessions.entry(session).or_default().outbox.push_back(Recall { id, of: wanted.of.clone() });
         self.rung.push(session);
         id
@@ -169,14 +173,14 @@ impl Leases {
         std::mem::take(&mut self.rung)
     }
 
-    /// The oldest recall that a session has not carried out.
+    /// Since when somebody waits for a recall that a session has not carried out.
     pub(crate) fn waits_since(&self, session: SessionId) -> Option<u64> {
-        self.open.values().find(|open| open.session == session).map(|open| open.since_ms)
+        self.open.values().filter(|open| open.session == session).filter_map(|open| open.waited_since_ms).min()
     }
 
     /// Sessions that have not carried out a recall for too long.
     pub(crate) fn overdue(&self, now_ms: u64) -> Vec<SessionId> {
-        let late = |open: &&Open| now_ms > open.since_ms + RECALL_MS_MAX;
+        let late = |open: &&Open| open.waited_since_ms.is_some_and(|since| now_ms > since + RECALL_MS_MAX);
         let mut late: Vec<SessionId> = self.open.values().filter(late).map(|open| open.session).collect();
         late.sort_unstable();
         late.dedup();

@@ -252,7 +252,7 @@ impl World {
                 }
             }
         }
-        self.leases.evict(now);
+        self.leases.evict();
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.wait.is_none_or(|wait| self.leases.is_carried_out(wait)) {
                 self.attempt(waiting);

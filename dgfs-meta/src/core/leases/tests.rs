@@ -118,7 +118,7 @@ fn the_oldest_leases_go_when_a_session_has_too_many() {
         refused += u32::from(!leases.lease(one, &[Told::Inode(ino(number + 2))]));
     }
     assert!(leases.len() <= 70 && refused > 100, "{} leases, {refused} refused", leases.len());
-    leases.evict(0);
+    leases.evict();
     let told = obey(&mut leases, one, &mut 0);
     assert_eq!(told.first(), Some(&RecallOf::Inode(ino(2))), "the oldest first");
     assert!(leases.lease(one, &[Told::Inode(ino(900))]));

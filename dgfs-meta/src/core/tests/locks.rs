@@ -47,22 +47,25 @@ fn a_ring_through_the_second_of_two_readers_is_found_too() {
 }
 
 #[test]
-fn who_waits_first_goes_first_unless_it_waits_for_the_other() {
+fn of_writers_who_waits_first_goes_first_unless_it_waits_for_the_other() {
     let mut bench = Bench::new(BIG);
-    let (holder, writer, reader) = (bench.session, bench.open_session(), bench.open_session());
+    let (holder, first, second) = (bench.session, bench.open_session(), bench.open_session());
     let a = bench.make(Ino::ROOT, "a", NewNode::File).unwrap().ino;
-    assert_eq!(bench.mutate_as(holder, &wait(a, LockKind::Read)), MetaReply::Done);
-    assert!(begins(&mut bench, writer, 1_000_000, &wait(a, LockKind::Write)));
-    // A reader would fit beside the holder, and readers without end would starve the writer.
-    assert!(begins(&mut bench, reader, 1_000_001, &wait(a, LockKind::Read)));
-    // Who does not want to wait is not told to.
-    let at_once = Mutation::Lock { ino: a, lock: LockSpec { kind: LockKind::Read, ..SPEC }, wait: false };
-    assert_eq!(bench.mutate_as(reader, &at_once), MetaReply::Done);
-    // The writer waits for the holder: the holder passes it.
-    let more =
-        Mutation::Lock { ino: a, lock: LockSpec { start: 5, end: 30, kind: LockKind::Read, ..SPEC }, wait: true };
+    assert_eq!(bench.mutate_as(holder, &wait(a, LockKind::Write)), MetaReply::Done);
+    bench.core.set_locked(holder, a, true);
+    assert!(begins(&mut bench, first, 1_000_000, &wait(a, LockKind::Write)));
+    assert!(begins(&mut bench, second, 1_000_001, &wait(a, LockKind::Write)));
+    // The first waits for the holder: the holder passes it.
+    let more = Mutation::Lock { ino: a, lock: LockSpec { start: 5, end: 30, ..SPEC }, wait: true };
     assert_eq!(bench.mutate_as(holder, &more), MetaReply::Done);
-    // The wait is given up: the reader's turn.
-    bench.core.end_lock_wait((writer, OpId(1_000_000)));
-    assert_eq!(bench.mutate_as(reader, &wait(a, LockKind::Read)), MetaReply::Done);
+    let lock = LockSpec { end: u64::MAX, kind: LockKind::Unlock, ..SPEC };
+    let unlock = Mutation::Lock { ino: a, lock, wait: false };
+    assert_eq!(bench.mutate_as(holder, &unlock), MetaReply::Done);
+    // Free, but the first has waited for longer; readers pass.
+    assert_eq!(bench.mutate_as(second, &wait(a, LockKind::Write)), MetaReply::Refused(Status::WouldBlock));
+    assert_eq!(bench.mutate_as(second, &wait(a, LockKind::Read)), MetaReply::Done);
+    assert_eq!(bench.mutate_as(second, &unlock), MetaReply::Done);
+    // The wait is given up: the second's turn.
+    bench.core.end_lock_wait((first, OpId(1_000_000)));
+    assert_eq!(bench.mutate_as(second, &wait(a, LockKind::Write)), MetaReply::Done);
 }
