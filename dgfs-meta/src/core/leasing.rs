@@ -55,6 +55,11 @@ impl Core {
         writes: &BTreeMap<RowKey, Option<Arc<Row>>>,
         (told, wait): (&[Told], Option<WaitId>),
     ) -> Option<Vec<Wanted>> {
+        if matches!(mutation, Mutation::Release { .. } | Mutation::Register { .. }) {
+            // What ends with its last close nobody can see. Everybody's opens are told, and taken back, while others settle:
+            // they must not wait for that.
+            return None;
+        }
         let changes = changes(&mut self.cache, writes);
         if changes != Changes::default() && !self.others_settled(session) {
             return Some(Vec::new());
