@@ -109,6 +109,10 @@ impl Active {
         }
         let deadline = tokio::time::sleep(Duration::from_millis(POLL_MS));
         tokio::pin!(deadline);
+        if !self.core.lock().touch(id, now(&self.options.clock)) {
+            return Ok(MetaReply::Refused(Status::Stale));
+        }
+        // Only of a session that there is: whoever asks under other numbers must not fill the memory.
         let bell = self.bells.of(id);
         let mut told = false;
         loop {
@@ -120,6 +124,7 @@ impl Active {
                 let mut core = self.core.lock();
                 let time = now(&self.options.clock);
                 if !core.touch(id, time) {
+                    self.bells.forget(id);
                     return Ok(MetaReply::Refused(Status::Stale));
                 }
                 let notice = core.notice(id, heard.done);
