@@ -254,12 +254,16 @@ impl Core {
             self.send_all_writes().await;
         }
         let (RecallOf::Attrs(ino) | RecallOf::Inode(ino) | RecallOf::Writes(ino)) = of else { return };
-        let op = self.background_op();
-        if !matches!(of, RecallOf::Writes(_))
-            && let Err(status) = self.register_own_opens(&op, Some(*ino)).await
-        {
-            tracing::warn!(ino = ino.get(), %status, "an open file could not be registered");
+        let mut backoff = Backoff::new();
+        // Answered before it was registered, an open file could lose its last name, and its bytes, elsewhere.
+        while !matches!(of, RecallOf::Writes(_)) && !self.link.is_dead() && !self.is_closing() {
+            match self.register_own_opens(&self.background_op(), Some(*ino)).await {
+                Ok(()) => break,
+                Err(status) => tracing::warn!(ino = ino.get(), %status, "an open file could not be registered yet"),
+            }
+            let _: Result<(), _> = backoff.pause(&Op::endless()).await;
         }
+        let op = self.background_op();
         if !matches!(of, RecallOf::Attrs(_))
             && let Some(file) = self.files.get(*ino)
         {
