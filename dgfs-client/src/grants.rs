@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use dgfs_proto::class::Class;
-use dgfs_proto::ids::{ChunkId, ChunkVersion};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Ino};
 use dgfs_proto::meta::{MetaReply, Mutation};
 use dgfs_proto::status::Status;
 
@@ -18,6 +18,8 @@ use crate::operation::Op;
 /// Ids per grant: 4 GiB of new chunks of the default size, and a day of small overwrites.
 const CHUNKS: u32 = 1024;
 const VERSIONS: u32 = 4096;
+/// Inodes per grant.
+const INODES: u32 = 4096;
 
 /// Ids looked at for one whose servers have room: each is of another partition. With two of five full, one of ten does with
 /// three copies.
@@ -30,6 +32,7 @@ pub(crate) struct Grants {
     /// Only one asks at a time.
     asking: tokio::sync::Mutex<()>,
     ahead: AtomicBool,
+    inodes_ahead: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ struct Held {
     /// The range after this one.
     more_chunks: Range,
     more_versions: Range,
+    inodes: Range,
+    more_inodes: Range,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,7 +106,7 @@ impl Core {
         loop {
             let (taken, low) = {
                 let mut held = self.grants.held.lock();
-                let Held { versions, more_versions, chunks, more_chunks } = &mut *held;
+                let Held { versions, more_versions, chunks, more_chunks, .. } = &mut *held;
                 let taken = versions.take(more_versions).and_then(ChunkVersion::new);
                 let low = versions.left() + more_versions.left() < u64::from(VERSIONS) / 4
                     || chunks.left() + more_chunks.left() < u64::from(CHUNKS) / 4;
@@ -137,7 +142,7 @@ impl Core {
             }
         }
         let request = Mutation::Grant { chunks: CHUNKS, versions: VERSIONS };
-        let MetaReply::Granted { chunk, version } = self.link.mutate(op, request).await? else {
+        let MetaReply::Granted { chunk, version } = self.link.grant(op, request).await? else {
             return Err(Status::Malformed);
         };
         let mut held = self.grants.held.lock();
@@ -148,6 +153,45 @@ impl Core {
         if held.more_versions.left() == 0 {
             held.more_versions = Range { next: version.get(), end: version.get() + u64::from(VERSIONS) };
         }
+        Ok(())
+    }
+}
+
+impl Grants {
+    /// The next inode number, in ascending order; none when there is none left. True: it is time to ask for more.
+    pub(crate) fn take_ino(&self) -> (Option<Ino>, bool) {
+        let mut held = self.held.lock();
+        let Held { inodes, more_inodes, .. } = &mut *held;
+        let taken = inodes.take(more_inodes).and_then(Ino::new);
+        (taken, inodes.left() + more_inodes.left() < u64::from(INODES) / 2)
+    }
+}
+
+impl Core {
+    /// Asks for inode numbers in the background, unless that is being done.
+    pub(crate) fn ask_for_inodes_ahead(self: &Arc<Self>) {
+        if self.grants.inodes_ahead.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            if let Err(status) = core.ask_for_inodes(&core.background_op()).await {
+                tracing::debug!(%status, "no inode numbers were granted; files are made one by one");
+            }
+            core.grants.inodes_ahead.store(false, Ordering::Release);
+        });
+    }
+
+    async fn ask_for_inodes(&self, op: &Op) -> Result<(), Status> {
+        if self.grants.held.lock().more_inodes.left() > 0 {
+            return Ok(());
+        }
+        let request = Mutation::GrantInodes { count: INODES };
+        let MetaReply::InodesGranted(ino) = self.link.grant(op, request).await? else {
+            return Err(Status::Malformed);
+        };
+        let range = Range { next: ino.get(), end: ino.get().saturating_add(u64::from(INODES)) };
+        self.grants.held.lock().more_inodes = range;
         Ok(())
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct OpenFile {
     pub(crate) error_seen: AtomicU64,
     /// The number of the last write error that a write reported here.
     pub(crate) error_seen_by_write: AtomicU64,
+    /// The number of the last change that was told as done and refused, known here.
+    pub(crate) lost_seen: AtomicU64,
     pub(crate) read_ahead: Mutex<ReadAhead>,
 }
 
@@ -58,11 +60,13 @@ pub(crate) struct OpenDirectory {
     pub(crate) ino: Ino,
     pub(crate) page: Mutex<Option<Page>>,
     pub(crate) reading: Mutex<Option<Reading>>,
+    /// As of files.
+    pub(crate) lost_seen: AtomicU64,
 }
 
 impl OpenDirectory {
-    fn new(ino: Ino) -> Self {
-        Self { ino, page: Mutex::new(None), reading: Mutex::new(None) }
+    fn new(ino: Ino, lost_seen: AtomicU64) -> Self {
+        Self { ino, page: Mutex::new(None), reading: Mutex::new(None), lost_seen }
     }
 }
 
@@ -99,9 +103,9 @@ impl Handles {
         self.shard(handle.0)?.write().remove(&handle.0)
     }
 
-    pub(crate) fn add_directory(&self, ino: Ino) -> Handle {
+    pub(crate) fn add_directory(&self, ino: Ino, lost_seen: AtomicU64) -> Handle {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.directories.write().insert(handle, Arc::new(OpenDirectory::new(ino)));
+        self.directories.write().insert(handle, Arc::new(OpenDirectory::new(ino, lost_seen)));
         Handle(handle)
     }
 

@@ -19,6 +19,7 @@ mod dirs;
 mod file;
 mod grants;
 mod handles;
+mod kept_back;
 mod ledger;
 mod locks;
 mod meta_link;

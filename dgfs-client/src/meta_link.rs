@@ -11,19 +11,22 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either};
 use parking_lot::Mutex;
 
-use dgfs_proto::ids::{Ino, OpId, SessionId};
-use dgfs_proto::limits::{CALL_DEADLINE_MS, LEASE_MARGIN_MS, POLL_MS, RESUMED_OPENS_MAX, SESSION_LEASE_MS};
+use dgfs_proto::ids::{OpId, SessionId};
+use dgfs_proto::limits::{CALL_DEADLINE_MS, LEASE_MARGIN_MS, POLL_MS, SESSION_LEASE_MS};
 use dgfs_proto::meta::{
-    ClientInfo, Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest, VolumeInfo,
+    ClientInfo, KeptBack, Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Named, Query, SessionRequest,
 };
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
 
-use crate::ledger::{Ledger, Opens};
-use crate::metrics::{Counters, MetaKind, count};
+use crate::kept_back::{Changing, KeptQueue, touched};
+use crate::ledger::Ledger;
+use crate::metrics::{Counters, MetaKind};
 use crate::op_window::OpWindow;
 use crate::operation::{Backoff, Op};
 use crate::past::SessionToken;
+
+mod resume;
 
 /// One try of one call. Shorter than the overall deadline so that a standby is asked in time.
 const TRY: Duration = Duration::from_millis(CALL_DEADLINE_MS / 3);
@@ -55,6 +58,7 @@ pub(crate) struct MetaLink {
     answered: AtomicU64,
     synced: AtomicU64,
     pub(crate) ops: OpWindow,
+    pub(crate) kept: KeptQueue,
     pub(crate) ledger: Ledger,
     pub(crate) counters: Arc<Counters>,
 }
@@ -64,14 +68,6 @@ type Called = Result<(MetaReply, Bytes), CallError>;
 
 /// An answer, and what it allows.
 type Answer = (MetaReply, Leasing);
-
-/// How one try to take up the session ended.
-enum Resumed {
-    Yes(Box<VolumeInfo>),
-    Away,
-    Dead,
-    Refused(Status),
-}
 
 impl MetaLink {
     pub(crate) fn new(
@@ -100,6 +96,7 @@ impl MetaLink {
             answered: AtomicU64::new(1),
             synced: AtomicU64::new(0),
             ops: OpWindow::default(),
+            kept: KeptQueue::default(),
             ledger: Ledger::default(),
             counters,
         }
@@ -172,27 +169,56 @@ impl MetaLink {
 
     /// Asks a question.
     pub(crate) async fn query(&self, op: &Op, query: Query) -> Result<MetaReply, Status> {
-        self.call(op, MetaRequest::Query(query), TRY).await
+        self.ask(op, query).await.0
     }
 
     /// Asks a question whose answer may be kept, as far as is said with it.
     pub(crate) async fn ask(&self, op: &Op, query: Query) -> (Result<MetaReply, Status>, Leasing) {
+        if let Err(status) = self.kept.drained(op).await {
+            return (Err(status), Leasing::default());
+        }
         self.call_for(op, MetaRequest::Query(query), TRY).await
     }
 
-    /// As [`Self::mutate`], with what the answer allows.
-    pub(crate) async fn change(&self, op: &Op, mutation: Mutation) -> (Result<MetaReply, Status>, Leasing) {
+    /// As [`Self::mutate`], with what the answer allows. Until the last part is dropped, nothing that the change touches is
+    /// kept back: what is known of it must follow first.
+    pub(crate) async fn change(
+        &self,
+        op: &Op,
+        mutation: Mutation,
+    ) -> (Result<MetaReply, Status>, Leasing, Option<Changing<'_>>) {
+        let changing = match self.kept.exclusive(op, touched(&mutation)).await {
+            Ok(changing) => changing,
+            Err(status) => return (Err(status), Leasing::default(), None),
+        };
         let id = self.ops.begin();
-        self.mutate_for(op, id, mutation, TRY).await
+        let (answer, leasing) = self.mutate_for(op, id, mutation, TRY).await;
+        (answer, leasing, Some(changing))
     }
 
     /// Changes the truth, exactly once.
     pub(crate) async fn mutate(&self, op: &Op, mutation: Mutation) -> Result<MetaReply, Status> {
+        self.change(op, mutation).await.0
+    }
+
+    /// As [`Self::mutate`], for numbers that have nothing to do with what is kept back.
+    pub(crate) async fn grant(&self, op: &Op, mutation: Mutation) -> Result<MetaReply, Status> {
         let id = self.ops.begin();
         self.mutate_as(op, id, mutation, TRY).await
     }
 
-    /// Changes the truth under a number already begun, which is finished here.
+    /// Sends changes that were kept back.
+    pub(crate) async fn send_kept_back(&self, op: &Op, changes: Vec<KeptBack>) -> Result<MetaReply, Status> {
+        let acked = self.ops.acked();
+        self.call(op, MetaRequest::KeptBack { acked, changes }, TRY).await
+    }
+
+    /// Something was changed: the next sync is needed.
+    pub(crate) fn note_answered(&self) {
+        self.answered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Changes the truth under a number already begun, which is finished here; not before what was kept back.
     pub(crate) async fn mutate_as(
         &self,
         op: &Op,
@@ -221,6 +247,7 @@ impl MetaLink {
 
     /// Makes everything answered before durable; skipped when nothing was answered since the last time.
     pub(crate) async fn sync(&self, op: &Op) -> Result<(), Status> {
+        self.kept.drained(op).await?;
         let until = self.answered.load(Ordering::Acquire);
         if self.sole() && self.synced.load(Ordering::Acquire) >= until {
             return if self.is_dead() { Err(Status::Stale) } else { Ok(()) };
@@ -368,93 +395,6 @@ impl MetaLink {
                  more; unmount it and mount it again"
             );
         }
-    }
-
-    /// Finds the active server and takes the session up there, unless somebody did since `seen`.
-    pub(crate) async fn mend(&self, op: &Op, seen: u64) -> Result<Option<Box<VolumeInfo>>, Status> {
-        // Somebody else may be at it, and for longer than a soft operation may take.
-        let patience = if op.soft { Duration::ZERO } else { op.left(Duration::from_secs(3600)) };
-        let Ok(_mending) = tokio::time::timeout(patience, self.mending.lock()).await else {
-            return Err(Status::Unavailable);
-        };
-        if self.generation() != seen {
-            return Ok(None);
-        }
-        let mut backoff = Backoff::new();
-        loop {
-            for _ in 0..self.channels.len() {
-                match self.resume(op).await {
-                    Resumed::Yes(volume) => return Ok(Some(volume)),
-                    Resumed::Dead => return Err(Status::Stale),
-                    Resumed::Refused(status) => return Err(status),
-                    Resumed::Away => {
-                        let next = (self.active.load(Ordering::Acquire) + 1) % self.channels.len().max(1);
-                        self.active.store(next, Ordering::Release);
-                    }
-                }
-            }
-            backoff.pause(op).await?;
-        }
-    }
-
-    async fn resume(&self, op: &Op) -> Resumed {
-        let resume = self.session();
-        let opens = if resume.is_some() { self.ledger.opens() } else { Opens::default() };
-        let patience = if resume.is_some() { TRY } else { OPEN_TRY };
-        match self.open_session(op, resume, &opens.all, patience).await {
-            Ok(MetaReply::Session { id, sole, volume }) => {
-                if resume.is_some() {
-                    count(&self.counters.resumes);
-                    tracing::info!(session = id.get(), "the session goes on");
-                }
-                self.session.store(id.get(), Ordering::Release);
-                self.ledger.registered(&opens.own);
-                // Taking a session up never makes it sole: only a notice does, and notices are carried out in their order.
-                if sole && resume.is_some() {
-                    self.answered.fetch_add(1, Ordering::AcqRel);
-                } else {
-                    self.set_sole(sole);
-                }
-                self.generation.fetch_add(1, Ordering::AcqRel);
-                Resumed::Yes(Box::new(volume))
-            }
-            Ok(MetaReply::Refused(Status::Stale)) if resume.is_some() => {
-                self.declare_dead();
-                Resumed::Dead
-            }
-            Ok(MetaReply::Refused(Status::NotActive | Status::Busy | Status::Unavailable)) => Resumed::Away,
-            Ok(MetaReply::Refused(status)) => Resumed::Refused(status),
-            Ok(_) => Resumed::Refused(Status::Malformed),
-            Err(CallError::Rejected { .. }) => Resumed::Refused(Status::Io),
-            Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => Resumed::Away,
-        }
-    }
-
-    /// Opens or takes up a session; more opens than one message carries go in several, each of which says so again.
-    async fn open_session(
-        &self,
-        op: &Op,
-        resume: Option<SessionId>,
-        opens: &[(Ino, u32)],
-        patience: Duration,
-    ) -> Result<MetaReply, CallError> {
-        let (first, rest) = opens.split_at(opens.len().min(RESUMED_OPENS_MAX));
-        let open = |opens: &[(Ino, u32)]| {
-            let (client, opens) = (self.client.clone(), opens.to_vec());
-            MetaRequest::Session(SessionRequest::Open { client, key: self.key, resume, opens })
-        };
-        let mut answer = self.attempt(op, open(first), patience).await?.0;
-        if resume.is_none() {
-            // Opening is listening, too: there was nothing to hear before.
-            self.heard.fetch_max(self.alive.load(Ordering::Acquire), Ordering::AcqRel);
-        }
-        for page in rest.chunks(RESUMED_OPENS_MAX) {
-            if !matches!(answer, MetaReply::Session { .. }) {
-                break;
-            }
-            answer = self.attempt(op, open(page), patience).await?.0;
-        }
-        Ok(answer)
     }
 }
 

@@ -35,7 +35,7 @@ kinds!(
         Content = "content", Xattr = "xattr", OtherQuery = "query", Make = "make", Link = "link",
         Remove = "remove", Rename = "rename", SetAttr = "setattr", Commit = "commit", SetXattr = "setxattr",
         CopyChunks = "copy_chunks", Open = "open", Release = "release", Lock = "lock", Grant = "grant",
-        Sync = "sync", Map = "map", Lease = "lease", Recall = "recall", Other = "other",
+        Sync = "sync", Map = "map", Lease = "lease", Recall = "recall", KeptBack = "kept_back", Other = "other",
     }
 );
 
@@ -56,6 +56,7 @@ impl MetaKind {
             MetaRequest::Session(SessionRequest::Recalled(_)) => Self::Recall,
             MetaRequest::Query(query) => Self::of_query(query),
             MetaRequest::Mutate { mutation, .. } => Self::of_mutation(mutation),
+            MetaRequest::KeptBack { .. } => Self::KeptBack,
             MetaRequest::Sync => Self::Sync,
             MetaRequest::GetMap(_) => Self::Map,
             MetaRequest::CancelWait(_) | MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => {
@@ -92,7 +93,7 @@ impl MetaKind {
             Mutation::Open { .. } | Mutation::Register { .. } => Self::Open,
             Mutation::Release { .. } => Self::Release,
             Mutation::Lock { .. } | Mutation::UnlockOwner { .. } => Self::Lock,
-            Mutation::Grant { .. } => Self::Grant,
+            Mutation::Grant { .. } | Mutation::GrantInodes { .. } => Self::Grant,
         }
     }
 }
@@ -165,6 +166,14 @@ pub struct ClientNumbers {
     pub disk_cache_damaged: u64,
     /// Blocks fetched ahead.
     pub read_ahead: u64,
+    /// Changes made ahead of meta.
+    pub kept_back: u64,
+    /// Those of them that were refused: 0, unless the engine is full or the session was ended.
+    pub kept_refused: u64,
+    /// Those of them that ended otherwise than they were told: 0.
+    pub kept_otherwise: u64,
+    /// Those of them that wait for their answers now.
+    pub kept_waiting: u64,
 }
 
 #[derive(Debug)]
@@ -179,6 +188,9 @@ pub(crate) struct Counters {
     pub(crate) disk_cache_hits: AtomicU64,
     pub(crate) disk_cache_damaged: AtomicU64,
     pub(crate) read_ahead: AtomicU64,
+    pub(crate) kept_back: AtomicU64,
+    pub(crate) kept_refused: AtomicU64,
+    pub(crate) kept_otherwise: AtomicU64,
 }
 
 impl Default for Counters {
@@ -194,6 +206,9 @@ impl Default for Counters {
             disk_cache_hits: AtomicU64::new(0),
             disk_cache_damaged: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
+            kept_back: AtomicU64::new(0),
+            kept_refused: AtomicU64::new(0),
+            kept_otherwise: AtomicU64::new(0),
         }
     }
 }
@@ -224,7 +239,7 @@ impl Counters {
         }
     }
 
-    pub(crate) fn numbers(&self, dirty_bytes: u64) -> ClientNumbers {
+    pub(crate) fn numbers(&self, dirty_bytes: u64, kept_waiting: u64) -> ClientNumbers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ClientNumbers {
             dirty_bytes,
@@ -236,6 +251,10 @@ impl Counters {
             disk_cache_hits: read(&self.disk_cache_hits),
             disk_cache_damaged: read(&self.disk_cache_damaged),
             read_ahead: read(&self.read_ahead),
+            kept_back: read(&self.kept_back),
+            kept_refused: read(&self.kept_refused),
+            kept_otherwise: read(&self.kept_otherwise),
+            kept_waiting,
         }
     }
 }

@@ -166,7 +166,16 @@ impl Core {
         }
     }
 
-    pub(crate) async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Result<Seen, Status> {
+    pub(crate) async fn make(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: Name,
+        node: NewNode,
+        access: Access,
+    ) -> Result<Seen, Status> {
+        if let Some(made) = self.keep_make(parent, &name, &node, access) {
+            return Ok(made);
+        }
         let op = self.op();
         let asked = self.asking();
         let make = Mutation::Make {
@@ -177,9 +186,11 @@ impl Core {
             umask: access.umask,
             caller: access.caller,
             open: false,
+            ino: None,
         };
-        let (reply, leasing) = self.link.change(&op, make).await;
+        let (reply, leasing, _changing) = self.link.change(&op, make).await;
         let made = reply.and_then(named_of);
+        self.learn_ahead_made(asked, parent, &made, leasing);
         let since = self.learn_named(asked, [(parent, name)], &made, leasing);
         let made = made?;
         let attr = made.attrs.into_iter().next().ok_or(Status::Malformed)?;
@@ -187,6 +198,20 @@ impl Core {
             self.entries.made(asked.entries, attr.ino);
         }
         Ok(Seen { attr, since })
+    }
+
+    /// Something was made; what may be changed ahead from now on.
+    pub(crate) fn learn_ahead_made(
+        &self,
+        asked: AskedNames,
+        parent: Ino,
+        made: &Result<Named, Status>,
+        leasing: Leasing,
+    ) {
+        if let Ok(named) = made {
+            self.learn_ahead(asked, &[parent], leasing);
+            self.learn_ahead(asked, &[named.ino], Leasing { ahead: leasing.writes, ..leasing });
+        }
     }
 
     /// The moment before a question or a change.
@@ -221,7 +246,12 @@ impl Core {
     }
 
     /// Attributes that an own change of names brought; since when the first of them are known.
-    fn learn_attrs(&self, asked: AskedNames, answer: &Result<Named, Status>, leasing: Leasing) -> Option<Asked> {
+    pub(crate) fn learn_attrs(
+        &self,
+        asked: AskedNames,
+        answer: &Result<Named, Status>,
+        leasing: Leasing,
+    ) -> Option<Asked> {
         let Ok(named) = answer else { return None };
         if leasing.unkept {
             named.attrs.iter().for_each(|attr| self.attrs.change(attr.ino));
@@ -256,7 +286,8 @@ impl Core {
     pub(crate) async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Result<Seen, Status> {
         let op = self.op();
         let asked = self.asking();
-        let (reply, leasing) = self.link.change(&op, Mutation::Link { ino, parent, name: name.clone() }).await;
+        let link = Mutation::Link { ino, parent, name: name.clone() };
+        let (reply, leasing, _changing) = self.link.change(&op, link).await;
         let linked = reply.and_then(named_of);
         let since = self.learn_named(asked, [(parent, name)], &linked, leasing);
         if linked.is_err() {
@@ -270,13 +301,19 @@ impl Core {
     }
 
     pub(crate) async fn remove(&self, parent: Ino, name: Name, kind: RemoveKind) -> Result<(), Status> {
+        if self.keep_remove(parent, &name, kind).is_some() {
+            return Ok(());
+        }
         let op = self.op();
         let known = self.entries.get(parent, &name);
         let _no_open = self.before_losing(&op, known).await?;
         let asked = self.asking();
         let remove = Mutation::Remove { parent, name: name.clone(), kind };
-        let (reply, leasing) = self.link.change(&op, remove).await;
+        let (reply, leasing, _changing) = self.link.change(&op, remove).await;
         let removed = reply.and_then(named_of);
+        if removed.is_ok() {
+            self.learn_ahead(asked, &[parent], leasing);
+        }
         match &removed {
             Ok(_) if !leasing.unkept => {
                 self.entries.settle(&mut EntryCache::own_change(asked.entries), parent, name, None);
@@ -290,7 +327,7 @@ impl Core {
     }
 
     /// An inode lost a name, perhaps its last.
-    fn lost_name(&self, named: &Named) {
+    pub(crate) fn lost_name(&self, named: &Named) {
         let Some((ino, 0)) = named.lost else { return };
         self.attrs.change(ino);
         if let Some(file) = self.files.get(ino) {
@@ -299,6 +336,9 @@ impl Core {
     }
 
     pub(crate) async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Result<(), Status> {
+        if self.keep_rename(&from, &to, mode).is_some() {
+            return Ok(());
+        }
         let op = self.op();
         let known = [self.entries.get(from.0, &from.1), self.entries.get(to.0, &to.1)];
         let target = if mode == RenameMode::Replace { known[1] } else { Some(None) };
@@ -306,12 +346,15 @@ impl Core {
         let asked = self.asking();
         let rename =
             Mutation::Rename { parent: from.0, name: from.1.clone(), new_parent: to.0, new_name: to.1.clone(), mode };
-        let (reply, leasing) = self.link.change(&op, rename).await;
+        let (reply, leasing, _changing) = self.link.change(&op, rename).await;
         let named = match reply {
             // Two names of one inode: both stay.
             Ok(MetaReply::Done) => return Ok(()),
             answer => answer.and_then(named_of),
         };
+        if named.is_ok() {
+            self.learn_ahead(asked, &[from.0, to.0], leasing);
+        }
         if mode == RenameMode::Exchange {
             self.doubt_entry(from.0, &from.1);
             self.doubt_entry(to.0, &to.1);

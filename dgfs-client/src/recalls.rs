@@ -131,8 +131,9 @@ impl Core {
         for recall in slow {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
-                core.carry_out_recall(&recall.of).await;
-                core.answer_recalls(vec![recall.id]).await;
+                let id = recall.id;
+                core.carry_out_recall(recall).await;
+                core.answer_recalls(vec![id]).await;
             });
         }
         let ids: Vec<u64> = quick.iter().map(|recall| recall.id).collect();
@@ -171,7 +172,8 @@ impl Core {
             if let Err(status) = self.flush_all_open(&self.background_op()).await {
                 tracing::warn!(%status, "writes that others may wait for could not be sent yet");
             }
-            if self.files.all().iter().all(|file| !file.inner.lock().is_dirty()) {
+            let drained = self.link.kept.drained(&self.background_op()).await.is_ok();
+            if drained && self.files.all().iter().all(|file| !file.inner.lock().is_dirty()) {
                 return;
             }
             let _: Result<(), _> = backoff.pause(&Op::endless()).await;
@@ -194,10 +196,14 @@ impl Core {
     /// From here on nothing of it is believed: neither what is known, nor answers that are on their way.
     fn disbelieve(&self, of: &RecallOf) {
         match of {
-            RecallOf::Attrs(ino) => self.attrs.change(*ino),
+            RecallOf::Attrs(ino) => {
+                self.attrs.change(*ino);
+                self.link.kept.revoke(*ino);
+            }
             RecallOf::Inode(ino) => {
                 self.under_recall.begin(*ino);
                 self.attrs.change(*ino);
+                self.link.kept.revoke(*ino);
                 self.contents.change(*ino);
                 if let Some(file) = self.files.get(*ino) {
                     let mut inner = file.inner.lock();
@@ -207,18 +213,29 @@ impl Core {
             }
             RecallOf::Writes(ino) => {
                 self.attrs.change(*ino);
+                self.link.kept.revoke(*ino);
                 if let Some(file) = self.files.get(*ino) {
                     file.inner.lock().writes_kept = false;
                 }
             }
-            RecallOf::Name { parent, name } => self.entries.change(*parent, name),
-            RecallOf::Names(parent) => self.entries.forget(*parent),
-            RecallOf::AllWrites => {}
+            RecallOf::Name { parent, name } => {
+                self.entries.change(*parent, name);
+                self.link.kept.revoke(*parent);
+            }
+            RecallOf::Names(parent) => {
+                self.entries.forget(*parent);
+                self.link.kept.revoke(*parent);
+            }
+            RecallOf::AllWrites => self.link.kept.revoke_all(),
         }
     }
 
     /// Must something be sent before it is carried out?
     fn is_slow(&self, of: &RecallOf) -> bool {
+        // What is kept back may be of it: it was allowed until just now.
+        if !self.link.kept.is_empty() {
+            return true;
+        }
         match of {
             RecallOf::Attrs(ino) => self.link.ledger.has_own(*ino),
             RecallOf::Inode(ino) | RecallOf::Writes(ino) => {
@@ -249,36 +266,48 @@ impl Core {
         self.forget_inodes(inodes, forget).await;
     }
 
-    async fn carry_out_recall(self: &Arc<Self>, of: &RecallOf) {
-        if matches!(of, RecallOf::AllWrites) {
-            self.send_all_writes().await;
-        }
-        let (RecallOf::Attrs(ino) | RecallOf::Inode(ino) | RecallOf::Writes(ino)) = of else { return };
+    async fn carry_out_recall(self: &Arc<Self>, recall: Recall) {
         let mut backoff = Backoff::new();
-        // Answered before it was registered, an open file could lose its last name, and its bytes, elsewhere.
-        while !matches!(of, RecallOf::Writes(_)) && !self.link.is_dead() && !self.is_closing() {
-            match self.register_own_opens(&self.background_op(), Some(*ino)).await {
+        while let Err(status) = self.link.kept.drained(&self.background_op()).await {
+            if self.link.is_dead() || self.is_closing() {
+                break;
+            }
+            tracing::warn!(%status, "changes kept back that others wait for could not be sent yet");
+            let _: Result<(), _> = backoff.pause(&Op::endless()).await;
+        }
+        match &recall.of {
+            RecallOf::AllWrites => self.send_all_writes().await,
+            RecallOf::Attrs(ino) => self.tell_opens(*ino).await,
+            RecallOf::Inode(ino) | RecallOf::Writes(ino) => {
+                self.tell_opens(*ino).await;
+                self.send_writes(*ino).await;
+            }
+            RecallOf::Name { .. } | RecallOf::Names(_) => {}
+        }
+        self.carry_out_quick(&[recall]).await;
+    }
+
+    /// Answered before it was registered, an open file could lose its last name, and its bytes, elsewhere; or others could
+    /// take it for unused.
+    async fn tell_opens(&self, ino: Ino) {
+        let mut backoff = Backoff::new();
+        while !self.link.is_dead() && !self.is_closing() {
+            match self.register_own_opens(&self.background_op(), Some(ino)).await {
                 Ok(()) => break,
                 Err(status) => tracing::warn!(ino = ino.get(), %status, "an open file could not be registered yet"),
             }
             let _: Result<(), _> = backoff.pause(&Op::endless()).await;
         }
-        let op = self.background_op();
-        if !matches!(of, RecallOf::Attrs(_))
-            && let Some(file) = self.files.get(*ino)
-        {
-            let mut result = self.flush_file(&op, &file, Which::All).await;
-            // As long as they may still be sent, others wait: giving them up is for meta to decide.
-            while matches!(result, Err(status) if status.is_transient()) && !self.link.is_dead() && !self.is_closing() {
-                result = self.flush_file(&self.background_op(), &file, Which::All).await;
-            }
-            self.files.forget_idle(&file);
+    }
+
+    async fn send_writes(self: &Arc<Self>, ino: Ino) {
+        let Some(file) = self.files.get(ino) else { return };
+        let mut result = self.flush_file(&self.background_op(), &file, Which::All).await;
+        // As long as they may still be sent, others wait: giving them up is for meta to decide.
+        while matches!(result, Err(status) if status.is_transient()) && !self.link.is_dead() && !self.is_closing() {
+            result = self.flush_file(&self.background_op(), &file, Which::All).await;
         }
-        match of {
-            RecallOf::Attrs(ino) => self.forget_in_kernel(vec![Forget::Attrs(*ino)]).await,
-            RecallOf::Inode(ino) => self.forget_inodes(vec![*ino], Vec::new()).await,
-            RecallOf::Writes(_) | RecallOf::Name { .. } | RecallOf::Names(_) | RecallOf::AllWrites => {}
-        }
+        self.files.forget_idle(&file);
     }
 
     /// Has the kernel forget inodes whole, and the rest. A read of such an inode that was answered meanwhile may have

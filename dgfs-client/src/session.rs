@@ -65,6 +65,7 @@ impl Core {
         core.runtime.spawn(Arc::clone(&core).beat_task());
         core.runtime.spawn(Arc::clone(&core).poll_task());
         core.runtime.spawn(Arc::clone(&core).write_back_task());
+        core.runtime.spawn(Arc::clone(&core).kept_back_task());
         Ok(core)
     }
 
@@ -136,6 +137,12 @@ impl Core {
                 // First nothing is believed any more; then what the kernel was told before runs out, or is taken from it.
                 let was_sole = self.link.sole();
                 self.link.set_sole(false);
+                self.link.kept.revoke_all();
+                // From here on nothing is kept back; what was is told before anybody else can look. After a take-over others
+                // wait for this before they may send theirs: what is unsent is recalled by itself.
+                if was_sole && let Err(status) = self.link.kept.drained(&Op::endless()).await {
+                    tracing::warn!(%status, "changes kept back could not be sent");
+                }
                 if let Err(status) = self.register_own_opens(&Op::endless(), None).await {
                     tracing::warn!(%status, "open files could not be registered");
                 }
@@ -161,7 +168,8 @@ impl Core {
     }
 
     /// Forgets everything that another session may change, in the kernel too.
-    async fn drop_caches(self: &Arc<Self>) {
+    pub(crate) async fn drop_caches(self: &Arc<Self>) {
+        self.link.kept.revoke_all();
         let mut forget = vec![Forget::AllNames];
         forget.extend(self.attrs.inos().into_iter().map(Forget::Attrs));
         self.attrs.clear();

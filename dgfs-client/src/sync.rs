@@ -23,8 +23,10 @@ impl Core {
     /// Sends and syncs one file; a write error of the handle is reported once.
     pub(crate) async fn sync_file(self: &Arc<Self>, op: &Op, open: &OpenFile) -> Result<(), Status> {
         let sent = self.flush_file(op, &open.file, Which::All).await;
+        let answered = self.link.kept.drained(op).await;
         open.take_error()?;
-        sent?;
+        self.take_lost(&open.lost_seen)?;
+        sent.and(answered)?;
         self.sync_all(op).await
     }
 
@@ -36,8 +38,10 @@ impl Core {
 
     /// fsync of a directory.
     pub(crate) async fn fsync_directory(self: &Arc<Self>, handle: Handle) -> Result<(), Status> {
-        self.handles.directory(handle)?;
+        let directory = self.handles.directory(handle)?;
         let op = self.op();
+        self.link.kept.drained(&op).await?;
+        self.take_lost(&directory.lost_seen)?;
         // A name may be durable only with the bytes it leads to, as far as they were committed.
         self.sync_all(&op).await
     }

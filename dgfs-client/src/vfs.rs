@@ -202,7 +202,7 @@ impl Vfs {
     /// Further numbers for metrics.
     #[must_use]
     pub fn numbers(&self) -> ClientNumbers {
-        self.core.counters.numbers(self.core.budget.used())
+        self.core.counters.numbers(self.core.budget.used(), self.core.link.kept.depth().0)
     }
 
     /// The kernel took a write where it was not stored (it appends at the size it has cached): it forgets the file's pages, where others
@@ -311,7 +311,7 @@ impl Vfs {
 
     /// Opens a directory.
     pub async fn opendir(&self, ino: Ino) -> Answer<Handle> {
-        Ok(self.core.handles.add_directory(ino))
+        Ok(self.core.handles.add_directory(ino, self.core.lost_before()))
     }
 
     /// Entries behind `cookie` (0 at first), without `.` and `..`; an empty page is the end.

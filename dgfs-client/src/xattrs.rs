@@ -31,7 +31,7 @@ impl Core {
     async fn change_xattr(&self, op: &Op, ino: Ino, mutation: Mutation) -> Result<(), Status> {
         let asked = self.attrs.asking();
         let is_policy = sets_policy(&mutation);
-        let changed = self.link.mutate(op, mutation).await;
+        let (changed, _, _changing) = self.link.change(op, mutation).await;
         if is_policy && changed.is_ok() {
             // The map says that policies changed; this mount's next write is to follow its own.
             self.refresh_map(op).await?;

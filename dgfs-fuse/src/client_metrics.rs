@@ -25,6 +25,10 @@ struct Numbers {
     cache_hits: IntCounter,
     disk_cache_hits: IntCounter,
     disk_cache_damaged: IntCounter,
+    kept_back: IntCounter,
+    kept_refused: IntCounter,
+    kept_otherwise: IntCounter,
+    kept_waiting: IntGauge,
 }
 
 /// Registers the client's numbers; they are current whenever they are rendered.
@@ -44,6 +48,14 @@ pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
             "dgfs_client_disk_cache_damaged_total",
             "Blocks of the local cache that were damaged and fetched anew",
         ),
+        kept_back: set.counter("dgfs_client_kept_back_total", "Changes made ahead of the metadata service"),
+        kept_refused: set
+            .counter("dgfs_client_kept_back_refused_total", "Changes told as done that were refused later"),
+        kept_otherwise: set.counter(
+            "dgfs_client_kept_back_otherwise_total",
+            "Changes told as done that ended otherwise than they were told",
+        ),
+        kept_waiting: set.gauge("dgfs_client_kept_back", "Changes made ahead that wait for their answers"),
     };
     let vfs = Arc::downgrade(vfs);
     set.before_render(move || refresh(&numbers, &vfs));
@@ -67,4 +79,8 @@ fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
     follow(&numbers.cache_hits, now.cache_hits);
     follow(&numbers.disk_cache_hits, now.disk_cache_hits);
     follow(&numbers.disk_cache_damaged, now.disk_cache_damaged);
+    follow(&numbers.kept_back, now.kept_back);
+    follow(&numbers.kept_refused, now.kept_refused);
+    follow(&numbers.kept_otherwise, now.kept_otherwise);
+    show(&numbers.kept_waiting, now.kept_waiting);
 }

@@ -22,6 +22,7 @@ use crate::rows::{ConsumerRow, Counters, HeldLock, Row, SessionRow, SettingsRow,
 mod apply;
 mod cache;
 mod garbage;
+mod kept_back;
 mod leases;
 mod leasing;
 mod lock_waits;
@@ -37,6 +38,7 @@ mod tx;
 
 pub(crate) use apply::is_waiting_lock;
 pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
+pub(crate) use kept_back::Batch;
 pub(crate) use leases::{WaitId, Wanted};
 pub(crate) use leasing::Attempt;
 pub(crate) use query::Asker;
@@ -182,8 +184,7 @@ impl Core {
         }
         for (id, op, reply) in snapshot.answers {
             if let Some(session) = core.sessions.get_mut(&id) {
-                session.answers.insert(op, (reply, 0));
-                session.kept.insert(op);
+                session.restore_answer(op, reply);
             }
         }
         core.recount_unsettled();
@@ -284,9 +285,6 @@ impl Core {
             }
             for (ino, count) in &effects.released {
                 self.opens.release(*ino, session, *count);
-                if !self.opens.is_open_by(*ino, session) {
-                    self.leases.end_writes(session, *ino);
-                }
                 if self.orphans.contains(ino) && !self.opens.is_open(*ino) {
                     self.reapable.push_back(*ino);
                 }
@@ -493,4 +491,6 @@ pub(crate) struct Once<'a> {
     pub(crate) mutation: &'a Mutation,
     /// The channel may lose replies: answers are kept in the engine too.
     pub(crate) keep_answer: bool,
+    /// Its client made it ahead, with the right to do so.
+    pub(crate) kept_back: bool,
 }

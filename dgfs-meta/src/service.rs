@@ -29,6 +29,7 @@ mod admin;
 mod background;
 mod commit;
 mod full;
+mod kept_back;
 mod locks;
 mod recalls;
 mod rows_io;

@@ -1,5 +1,7 @@
 //! What `stat` shows, and times.
 
+pub mod change;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Ino;

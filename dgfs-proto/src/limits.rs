@@ -64,6 +64,10 @@ pub const LIST_MAX: usize = 4096;
 pub const RESUMED_OPENS_MAX: usize = 16 * LIST_MAX;
 /// Mutations a session may have unacknowledged; more are refused with `Busy`.
 pub const OPS_IN_FLIGHT_MAX: usize = 1024;
+/// Changes in one message that a client kept back.
+pub const KEPT_BACK_MAX: usize = 512;
+/// Encoded bytes of them.
+pub const KEPT_BACK_BYTES_MAX: usize = 512 << 10;
 /// Sessions of one volume.
 pub const SESSIONS_MAX: usize = 4096;
 /// Locks on one inode: its lock row stays small enough to rewrite.
@@ -110,6 +114,7 @@ pub const WRITER_RENEW_MS: u64 = 1_000;
 const _: () = assert!(HEARTBEAT_MS * 5 < SESSION_LEASE_MS);
 const _: () = assert!(POLL_MS + LEASE_MARGIN_MS < SESSION_LEASE_MS / 2);
 const _: () = assert!(RECALLS_MAX * (NAME_BYTES_MAX + 30) < FRAME_HEAD_BYTES_MAX as usize);
+const _: () = assert!(KEPT_BACK_BYTES_MAX + INLINE_BYTES_MAX as usize + 1024 < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(SERVER_BEAT_MS * 4 < SERVER_DOWN_MS);
 const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);

@@ -3,6 +3,7 @@
 //! Reads and waits may be repeated freely. A [`Mutation`] carries (session,
 //! op): meta applies it once and answers a repetition with the first answer.
 
+mod kept_back;
 mod lease;
 mod mutation;
 mod reply;
@@ -17,6 +18,7 @@ use crate::attr::Timestamp;
 use crate::ids::{Epoch, Ino, OpId, SessionId, Uuid};
 use crate::name::Name;
 
+pub use self::kept_back::{Applied, KeptAnswer, KeptBack, digest};
 pub use self::lease::{Leasing, Recall, RecallOf};
 pub use self::mutation::{
     Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, XattrMode,
@@ -203,6 +205,13 @@ pub enum MetaRequest {
     Server(ServerRequest),
     /// From a tool or follower.
     Admin(AdminRequest),
+    /// Changes that the client kept back, in their order. Each is applied once, however often it is sent.
+    KeptBack {
+        /// All answers up to this one have arrived: meta may forget them.
+        acked: OpId,
+        /// At most [`crate::limits::KEPT_BACK_MAX`].
+        changes: Vec<KeptBack>,
+    },
 }
 
 /// A request with what every request carries.

@@ -20,10 +20,25 @@ use crate::rng::Rng;
 /// When something counts as safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
-    /// A name when its call returned, content when the file was closed: what survives the death of processes.
+    /// A name when its call returned, content when the file was closed: what survives the death of servers.
     Returned,
+    /// Names and content when a file with new content was closed, or fsync returned; of names since then, the first ones:
+    /// what survives the death of a client that makes changes ahead of its servers, too.
+    Closed,
     /// Only what fsync covered: what survives a power cut.
     Synced,
+}
+
+impl Promise {
+    const ALL: [Self; 3] = [Self::Returned, Self::Closed, Self::Synced];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Returned => "returned",
+            Self::Closed => "closed",
+            Self::Synced => "synced",
+        }
+    }
 }
 
 /// A call that failed, and whether it was the crash's fault.
@@ -55,8 +70,8 @@ impl Ledger {
     #[must_use]
     pub fn new(root: &Path, writers: u64, promise: Promise, rng: &mut Rng) -> Self {
         let mut ledger = Self { peer: Peer::start("dgfs-ledger"), counted: Value::Null };
-        let is_synced = promise == Promise::Synced;
-        ledger.ask(&json!({ "new": root, "writers": writers, "synced": is_synced, "seed": rng.next() }));
+        let promise = promise.text();
+        ledger.ask(&json!({ "new": root, "writers": writers, "promise": promise, "seed": rng.next() }));
         ledger
     }
 

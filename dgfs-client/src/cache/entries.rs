@@ -137,6 +137,15 @@ impl EntryCache {
         }
     }
 
+    /// What the names of a directory lead to, if all are known.
+    pub(crate) fn children(&self, parent: Ino) -> Vec<Ino> {
+        let Some(shard) = self.shards.get((parent.get() % SHARDS) as usize) else { return Vec::new() };
+        let shard = shard.lock();
+        let known = |known: &Known| if let Known::There(ino) = known { Some(*ino) } else { None };
+        let directory = shard.directories.get(&parent).filter(|directory| directory.complete);
+        directory.map_or_else(Vec::new, |directory| directory.names.values().filter_map(known).collect())
+    }
+
     /// Call before asking a peer, or before changing something.
     pub(crate) fn asking(&self) -> Asked {
         Asked(self.changes.load(Ordering::Acquire))

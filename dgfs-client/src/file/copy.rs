@@ -114,7 +114,7 @@ impl Core {
             size_at_least: into + bytes,
         };
         let asked = self.attrs.asking();
-        let (reply, leasing) = self.link.change(op, copy).await;
+        let (reply, leasing, _changing) = self.link.change(op, copy).await;
         let attr = match reply {
             Ok(reply) => attr_of(reply)?,
             // Meta cannot share these (one of the files is inline): copied by bytes.

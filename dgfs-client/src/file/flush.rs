@@ -169,8 +169,14 @@ impl Core {
     /// Sends a commit; the attributes after it, since when they are known, and what the answer allows.
     pub(crate) async fn commit(&self, op: &Op, commit: Commit) -> Result<(Attr, Option<Asked>, Leasing), Status> {
         let ino = commit.ino;
+        if let Some((attr, since, count)) = self.keep_commit(&commit) {
+            if let Some(file) = self.files.get(ino) {
+                file.kept.fetch_max(count, Ordering::AcqRel);
+            }
+            return Ok((attr, since, Leasing { writes: true, ..Leasing::default() }));
+        }
         let asked = self.attrs.asking();
-        let (reply, leasing) = self.link.change(op, Mutation::Commit(commit)).await;
+        let (reply, leasing, _changing) = self.link.change(op, Mutation::Commit(commit)).await;
         let attr = match reply {
             Ok(reply) => attr_of(reply),
             Err(Status::OldMap) => {

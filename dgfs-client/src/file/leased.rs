@@ -100,11 +100,16 @@ impl Core {
     pub(crate) fn learn_leasing(&self, file: &FileState, since: Option<Asked>, leasing: Leasing) {
         let mut inner = file.inner.lock();
         inner.leased = since.is_some_and(|since| self.is_kept(since, file, leasing));
-        if leasing.writes && inner.leased {
+        let writes = leasing.writes && inner.leased;
+        if writes {
             inner.writes_kept = true;
             inner.contended = false;
         }
         inner.contended |= leasing.contended;
+        drop(inner);
+        if let (true, false, Some(since)) = (writes, self.link.sole(), since) {
+            self.link.kept.grant([file.ino], || self.attrs.unchanged(since, file.ino));
+        }
     }
 
     /// Asks for the right to keep writes of a file back; false when others have it open.
@@ -126,6 +131,8 @@ impl Core {
             inner.leased = true;
             inner.writes_kept = true;
         }
+        drop(inner);
+        self.link.kept.grant([file.ino], || !leasing.unkept && self.attrs.unchanged(asked, file.ino));
         Ok(true)
     }
 

@@ -62,6 +62,14 @@ impl KernelPages {
     }
 }
 
+/// Does meta know of an open?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registered {
+    Yes,
+    No,
+    Perhaps,
+}
+
 impl Core {
     /// Opens a regular file.
     pub(crate) async fn open(self: &Arc<Self>, ino: Ino, flags: OpenFlags) -> Result<Opened, Status> {
@@ -99,7 +107,7 @@ impl Core {
         }
         let asked = self.attrs.asking();
         self.link.ledger.add(ino);
-        let (reply, leasing) = self.link.change(op, Mutation::Open { ino, mode }).await;
+        let (reply, leasing, _changing) = self.link.change(op, Mutation::Open { ino, mode }).await;
         let (attr, content) = match reply {
             Ok(MetaReply::Opened { attr, content }) => (attr, content),
             Ok(_) => {
@@ -127,7 +135,8 @@ impl Core {
 
     /// Opens a file without asking, when its attributes are known. Who may write must be known to meta where others exist.
     fn open_alone(&self, ino: Ino, write: bool) -> Option<(Attr, Asked)> {
-        if !self.link.ledger.add_own(ino, || self.may_cache() && (!write || self.link.sole())) {
+        let may_write = || self.link.sole() || self.link.kept.may_keep_back(ino);
+        if !self.link.ledger.add_own(ino, || self.may_cache() && (!write || may_write())) {
             return None;
         }
         let since = self.attrs.asking();
@@ -208,6 +217,7 @@ impl Core {
             direct_io,
             error_seen: AtomicU64::new(error_seen),
             error_seen_by_write: AtomicU64::new(error_seen),
+            lost_seen: self.lost_before(),
             read_ahead: Mutex::new(ReadAhead::default()),
         });
         Opened { handle, keep_cache, direct_io, atime_due }
@@ -227,6 +237,10 @@ impl Core {
     pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Seen, Opened), Status> {
         let op = self.op();
         let Create { parent, name, access, flags, exclusive } = request;
+        if let Some(made) = self.keep_make(parent, &name, &NewNode::File, access) {
+            let leasing = Leasing { writes: true, ..Leasing::default() };
+            return self.open_made(&op, made, flags, leasing, Registered::No).await;
+        }
         let alone = !self.config.local && self.link.sole();
         let make = Mutation::Make {
             parent,
@@ -236,21 +250,44 @@ impl Core {
             umask: access.umask,
             caller: access.caller,
             open: !alone,
+            ino: None,
         };
         let generation = self.link.generation();
         let asked = self.asking();
-        let (reply, leasing) = self.link.change(&op, make).await;
+        let (reply, leasing, changing) = self.link.change(&op, make).await;
         let made = reply.and_then(named_of);
+        self.learn_ahead_made(asked, parent, &made, leasing);
         let since = self.learn_named(asked, [(parent, name.clone())], &made, leasing);
+        drop(changing);
         if matches!(made, Err(Status::Exists)) && !exclusive {
             return self.open_existing(&op, parent, name, flags).await;
         }
         let attr = made?.attrs.into_iter().next().ok_or(Status::Malformed)?;
-        if !(alone && self.link.ledger.add_own(attr.ino, || self.link.sole())) {
+        let registered = match (alone, generation == self.link.generation()) {
+            (true, _) => Registered::No,
+            (false, true) => Registered::Yes,
+            // A meta that took over: it may know the file but not that it is open.
+            (false, false) => Registered::Perhaps,
+        };
+        self.open_made(&op, Seen { attr, since }, flags, leasing, registered).await
+    }
+
+    /// Opens a file that was just made.
+    async fn open_made(
+        self: &Arc<Self>,
+        op: &Op,
+        made: Seen,
+        flags: OpenFlags,
+        leasing: Leasing,
+        registered: Registered,
+    ) -> Result<(Seen, Opened), Status> {
+        let Seen { attr, since } = made;
+        let alone = || self.link.sole() || self.link.kept.may_keep_back(attr.ino);
+        if !(registered == Registered::No && self.link.ledger.add_own(attr.ino, alone)) {
             self.link.ledger.add(attr.ino);
-            if alone || generation != self.link.generation() {
-                // Another session came, or a meta that took over: it may know the file but not that it is open.
-                drop(self.link.mutate(&op, Mutation::Open { ino: attr.ino, mode: OpenMode::Read }).await);
+            if registered != Registered::Yes {
+                // Another session came, or another meta.
+                drop(self.link.mutate(op, Mutation::Open { ino: attr.ino, mode: OpenMode::Read }).await);
             }
         }
         let inline = attr.flags.has(AttrFlags::INLINE);
@@ -294,7 +331,12 @@ impl Core {
         if open.file.posix_locked.load(Ordering::Acquire) {
             self.unlock_all(&op, open.file.ino, LockFamily::Posix, lock_owner).await;
         }
+        if sent.is_ok() {
+            // What was written is durable at meta when close returns, and what led to it.
+            self.link.kept.answered(&op, open.file.kept.load(Ordering::Acquire)).await?;
+        }
         open.take_error()?;
+        self.take_lost(&open.lost_seen)?;
         sent
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct FileState {
     pub(crate) asking: tokio::sync::Mutex<()>,
     /// Handles of this mount; changed under the table's lock.
     pub(crate) opens: AtomicU64,
+    /// How many changes had been kept back, with the last one of its content.
+    pub(crate) kept: AtomicU64,
     /// A background send of full chunks is under way.
     pub(crate) sending: AtomicBool,
     /// It is in the list of dirty files.
@@ -98,6 +100,7 @@ impl FileState {
             flush: tokio::sync::Mutex::new(()),
             asking: tokio::sync::Mutex::new(()),
             opens: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             sending: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             posix_locked: AtomicBool::new(false),

@@ -66,7 +66,10 @@ impl Core {
         set: SetAttr,
     ) -> Result<(Attr, Option<Asked>, Leasing), Status> {
         let asked = self.attrs.asking();
-        let (reply, leasing) = self.link.change(op, Mutation::SetAttr { ino, set }).await;
+        if let Some((attr, since)) = self.keep_attr(ino, set) {
+            return Ok((attr, since, Leasing::default()));
+        }
+        let (reply, leasing, _changing) = self.link.change(op, Mutation::SetAttr { ino, set }).await;
         match reply {
             Ok(reply) => {
                 let attr = attr_of(reply)?;

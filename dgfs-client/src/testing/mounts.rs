@@ -67,8 +67,12 @@ pub(crate) fn name(text: &str) -> Name {
 
 /// Creates a file for reading and writing.
 pub(crate) async fn create(vfs: &Vfs, text: &str) -> (Ino, Handle) {
+    create_named(vfs, name(text)).await
+}
+
+pub(crate) async fn create_named(vfs: &Vfs, name: Name) -> (Ino, Handle) {
     let access = Access { mode: 0o644, umask: 0, caller: Caller::default() };
-    let request = Create { parent: Ino::ROOT, name: name(text), access, flags: READ_WRITE, exclusive: true };
+    let request = Create { parent: Ino::ROOT, name, access, flags: READ_WRITE, exclusive: true };
     let (attr, opened) = vfs.create(request).await.unwrap();
     (attr.attr.ino, opened.handle)
 }

@@ -31,8 +31,10 @@ impl Core {
         if self.must_queue(once) {
             return Outcome::Answer { reply: MetaReply::Refused(Status::WouldBlock), ticket: 0 };
         }
-        if let Mutation::Grant { chunks, versions } = once.mutation {
-            return self.grant(once, (*chunks, *versions));
+        match once.mutation {
+            Mutation::Grant { chunks, versions } => return self.grant(once, (*chunks, *versions)),
+            Mutation::GrantInodes { count } => return self.grant_inodes(once, *count),
+            _ => {}
         }
         if let Err(status) = self.check_policy(once.mutation) {
             return self.answered(once, MetaReply::Refused(status), 0);
@@ -67,8 +69,7 @@ impl Core {
         let session = self.leases_to(Some(once.session));
         let told = session.map_or_else(Vec::new, |_| told_by_mutation(once.mutation, &tried.answer));
         if let Some(session) = session
-            && let Some(first) =
-                self.before_changing(session, once.mutation, &tried.effects.writes, (&told, attempt.wait))
+            && let Some(first) = self.before_changing(session, once, &tried.effects.writes, (&told, attempt.wait))
         {
             return Outcome::Recall(session, first);
         }
@@ -83,7 +84,7 @@ impl Core {
             if let Some(wait) = attempt.wait {
                 self.leases.end_wait(wait);
             }
-            attempt.leasing = self.lease_after(session, once.mutation, &told);
+            attempt.leasing = self.lease_after(session, once, &told);
         }
         self.answered(once, reply, ticket)
     }
@@ -114,7 +115,7 @@ impl Core {
         None
     }
 
-    fn answered(&mut self, once: &Once<'_>, reply: MetaReply, ticket: u64) -> Outcome {
+    pub(super) fn answered(&mut self, once: &Once<'_>, reply: MetaReply, ticket: u64) -> Outcome {
         let wrote = ticket == self.ticket;
         if let Some(session) = self.sessions.get_mut(&once.session)
             && once.keep_answer
@@ -171,9 +172,17 @@ pub(crate) fn is_waiting_lock(mutation: &Mutation) -> bool {
 
 fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaReply> {
     match mutation {
-        Mutation::Make { parent, name, node, mode, umask, caller, open } => {
-            let request =
-                Make { parent: *parent, name, node, mode: *mode, umask: *umask, caller: *caller, open: *open };
+        Mutation::Make { parent, name, node, mode, umask, caller, open, ino } => {
+            let request = Make {
+                parent: *parent,
+                name,
+                node,
+                mode: *mode,
+                umask: *umask,
+                caller: *caller,
+                open: *open,
+                ino: *ino,
+            };
             let ino = make::make(tx, &request)?.ino;
             named(tx, ino, None, &[*parent])
         }
@@ -221,7 +230,7 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
         Mutation::UnlockOwner { ino, family, owner } => {
             lock::unlock_owner(tx, session, *ino, *family, *owner).map(|()| MetaReply::Done)
         }
-        Mutation::Grant { .. } => Err(Status::Malformed.into()),
+        Mutation::Grant { .. } | Mutation::GrantInodes { .. } => Err(Status::Malformed.into()),
     }
 }
 

@@ -38,6 +38,15 @@ pub(crate) enum Told {
     AllNames(Ino),
 }
 
+impl Told {
+    /// The inode, or the directory that the names are in.
+    pub(crate) const fn ino(&self) -> Ino {
+        match self {
+            Self::Inode(ino) | Self::Name(ino, _) | Self::AllNames(ino) => *ino,
+        }
+    }
+}
+
 /// What an operation is about to change, as others see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -48,7 +57,7 @@ pub(crate) struct Changes {
     pub(crate) names: Vec<(Ino, Name)>,
 }
 
-/// The right to keep writes back.
+/// The right to keep changes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writes {
     No,
@@ -221,7 +230,7 @@ impl Leases {
         }
     }
 
-    /// Gives `session` the right to keep writes of a file back. The caller has seen that nobody else holds a lease of it.
+    /// Gives `session` the right to keep changes of an inode back. The caller has seen that nobody else holds a lease of it.
     pub(crate) fn lease_writes(&mut self, session: SessionId, ino: Ino) -> bool {
         let blocked = [RecallOf::Writes(ino), RecallOf::Inode(ino)];
         if blocked.iter().any(|of| self.blocked.contains_key(of)) || !self.lease(session, &[Told::Inode(ino)]) {
@@ -232,13 +241,6 @@ impl Leases {
             holder.writes = Writes::Yes;
         }
         true
-    }
-
-    /// The session has closed the file.
-    pub(crate) fn end_writes(&mut self, session: SessionId, ino: Ino) {
-        for holder in self.inodes.get_mut(&ino).into_iter().flatten().filter(|holder| holder.session == session) {
-            holder.writes = Writes::No;
-        }
     }
 
     fn end(&mut self, session: SessionId, lease: Lease, which: impl Fn(&Holder) -> bool) {

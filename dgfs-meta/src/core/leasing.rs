@@ -11,12 +11,15 @@ use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::meta::{Leasing, MetaReply, Mutation, OpenMode, Query};
 use dgfs_proto::status::Status;
 
-use crate::core::Core;
 use crate::core::cache::RowCache;
 use crate::core::leases::{Changes, Told, WaitId, Wanted};
 use crate::core::tx::LoadedRange;
+use crate::core::{Core, Once};
 use crate::engine::{RowKey, Table};
 use crate::rows::{DentryRow, Row};
+
+/// Inodes that the right to change ahead comes with at once.
+const CHILDREN_MAX: usize = 4096;
 
 /// One attempt at an operation: what was loaded for it, what it waited for, and what its answer allows.
 #[derive(Debug)]
@@ -39,9 +42,8 @@ impl Core {
         query: &Query,
         (told, reply): (&[Told], &MetaReply),
     ) -> Option<Vec<Wanted>> {
-        let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
-        let mut wanted = self.leases.kept_back(session, inos);
-        if attrs_in(reply).any(|attr| attr.kind == FileKind::File) {
+        let mut wanted = self.leases.kept_back(session, told.iter().map(Told::ino));
+        if !told.is_empty() || attrs_in(reply).next().is_some() {
             wanted.extend(self.leases.unsent_of_others(session, matches!(query, Query::Content { .. })));
         }
         (!wanted.is_empty()).then_some(wanted)
@@ -51,25 +53,29 @@ impl Core {
     pub(crate) fn before_changing(
         &mut self,
         session: SessionId,
-        mutation: &Mutation,
+        once: &Once<'_>,
         writes: &BTreeMap<RowKey, Option<Arc<Row>>>,
         (told, wait): (&[Told], Option<WaitId>),
     ) -> Option<Vec<Wanted>> {
+        let mutation = once.mutation;
         if matches!(mutation, Mutation::Release { .. } | Mutation::Register { .. }) {
             // What ends with its last close nobody can see. Everybody's opens are told, and taken back, while others settle:
             // they must not wait for that.
             return None;
         }
         let changes = changes(&mut self.cache, writes);
-        if changes != Changes::default() && !self.others_settled(session) {
+        // Of what was kept back under a writer before nobody else can believe the opposite; and whoever settles waits for that.
+        let is_late = once.kept_back && self.leases.is_unsent(session);
+        if changes != Changes::default() && !is_late && !self.others_settled(session) {
             return Some(Vec::new());
         }
         let mut wanted = self.leases.conflicts(session, &changes, wait);
-        let inos = told.iter().filter_map(|told| if let Told::Inode(ino) = told { Some(*ino) } else { None });
+        let inos = told.iter().map(Told::ino);
         let source = if let Mutation::CopyChunks { from, .. } = mutation { Some(*from) } else { None };
         wanted.extend(self.leases.kept_back(session, inos.chain(source)));
         if changes != Changes::default() {
-            wanted.extend(self.leases.unsent_of_others(session, matches!(mutation, Mutation::Commit(_))));
+            let sends = once.kept_back || matches!(mutation, Mutation::Commit(_));
+            wanted.extend(self.leases.unsent_of_others(session, sends));
         }
         (!wanted.is_empty()).then_some(wanted)
     }
@@ -80,12 +86,13 @@ impl Core {
     }
 
     /// After a mutation: what its answer tells is leased, and where nobody else uses the file, so is the right to keep writes back.
-    pub(crate) fn lease_after(&mut self, session: SessionId, mutation: &Mutation, told: &[Told]) -> Leasing {
+    pub(crate) fn lease_after(&mut self, session: SessionId, once: &Once<'_>, told: &[Told]) -> Leasing {
+        let mutation = once.mutation;
         let mut leasing = self.lease(session, told);
         let written = match (mutation, told.first()) {
             (Mutation::Open { mode: OpenMode::Write | OpenMode::Truncate, ino }, _) => Some(*ino),
             (Mutation::Commit(commit), _) => Some(commit.ino),
-            (Mutation::Make { open: true, .. }, Some(Told::Inode(ino))) => Some(*ino),
+            (Mutation::Make { .. }, Some(Told::Inode(ino))) => Some(*ino),
             _ => None,
         };
         if let Some(ino) = written {
@@ -98,10 +105,48 @@ impl Core {
         if let Mutation::Open { ino, .. } = mutation {
             leasing.contended = self.opens.is_open_elsewhere(*ino, session);
         }
+        if !leasing.unkept && !once.kept_back {
+            self.lease_ahead(session, mutation, &mut leasing);
+        }
         leasing
     }
 
-    /// Does nobody else have the file open or know anything of it?
+    /// Where nobody else looks, the right to change ahead comes with an own change of names: of the directories, and (as
+    /// removing goes on, mostly) of what is in a directory from which something was removed.
+    fn lease_ahead(&mut self, session: SessionId, mutation: &Mutation, leasing: &mut Leasing) {
+        let directories: &[Ino] = match mutation {
+            Mutation::Make { parent, .. } | Mutation::Remove { parent, .. } => &[*parent],
+            Mutation::Rename { parent, new_parent, .. } => &[*parent, *new_parent],
+            _ => return,
+        };
+        leasing.ahead = directories.iter().all(|ino| self.lease_one_ahead(session, *ino));
+        if let (true, Mutation::Remove { parent, .. }) = (leasing.ahead, mutation) {
+            leasing.children =
+                self.children(*parent).is_some_and(|inos| inos.iter().all(|ino| self.lease_one_ahead(session, *ino)));
+        }
+    }
+
+    fn lease_one_ahead(&mut self, session: SessionId, ino: Ino) -> bool {
+        self.leases.may_keep_back(ino, session)
+            || self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino)
+    }
+
+    /// What a directory holds, if all its names are in memory and not too many.
+    fn children(&self, directory: Ino) -> Option<Vec<Ino>> {
+        if !self.cache.is_complete(directory.get()) {
+            return None;
+        }
+        let mut inos = Vec::new();
+        for (_, slot) in self.cache.buckets(directory.get(), 0)? {
+            inos.extend(entries_of(slot.row.as_deref()).iter().map(|entry| entry.ino));
+            if inos.len() > CHILDREN_MAX {
+                return None;
+            }
+        }
+        Some(inos)
+    }
+
+    /// Does nobody else have the inode open or know anything of it?
     fn may_keep_back(&self, session: SessionId, ino: Ino) -> bool {
         !self.opens.is_open_elsewhere(ino, session) && !self.leases.is_held_elsewhere(ino, session)
     }

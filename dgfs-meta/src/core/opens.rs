@@ -24,11 +24,6 @@ impl Opens {
         self.by_ino.get(&ino).is_some_and(|all| all.iter().any(|(holder, held)| *holder != session || *held > count))
     }
 
-    /// Does this session have it open?
-    pub(crate) fn is_open_by(&self, ino: Ino, session: SessionId) -> bool {
-        self.by_ino.get(&ino).is_some_and(|all| all.iter().any(|(holder, _)| *holder == session))
-    }
-
     /// Does any other session have it open?
     pub(crate) fn is_open_elsewhere(&self, ino: Ino, session: SessionId) -> bool {
         self.by_ino.get(&ino).is_some_and(|all| all.iter().any(|(holder, _)| *holder != session))

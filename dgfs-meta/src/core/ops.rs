@@ -1,6 +1,6 @@
 //! The rules, one file for each kind of change; and what they share.
 
-use dgfs_proto::attr::FileKind;
+use dgfs_proto::attr::{FileKind, change};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 
@@ -79,9 +79,5 @@ pub(crate) fn bump_tree(tx: &mut Tx<'_>, from: Ino, delta: TreeDelta) -> Step<()
 
 /// The entries of a directory changed: its times and size follow.
 pub(crate) fn touch_directory(tx: &Tx<'_>, row: &mut InodeRow, entries: i64, subdirectories: i64) {
-    row.attr.size = row.attr.size.saturating_add_signed(entries);
-    row.attr.nlink = row.attr.nlink.saturating_add_signed(subdirectories as i32);
-    row.attr.mtime = tx.now;
-    row.attr.ctime = tx.now;
-    row.attr.data_version += 1;
+    change::touch_directory(&mut row.attr, entries, subdirectories as i32, tx.now);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
-use dgfs_proto::meta::{ClientInfo, MetaReply, Mutation, NewContent};
+use dgfs_proto::meta::{Applied, ClientInfo, MetaReply, Mutation, NewContent};
 
 use crate::core::cache::RowCache;
 use crate::core::sessions::Session;
@@ -44,8 +44,7 @@ impl Core {
         self.recount_unsettled();
         for (id, op, reply) in snapshot.answers {
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.answers.insert(op, (reply, 0));
-                session.kept.insert(op);
+                session.restore_answer(op, reply);
             }
         }
         for (ino, held) in snapshot.locks {
@@ -138,7 +137,8 @@ fn resumed_session(known: Session, row: Option<SessionRow>, refused: u64) -> Ses
     let mut answers: BTreeMap<OpId, _> = known.answers;
     answers.retain(|_, (_, ticket)| *ticket < refused);
     let kept: BTreeSet<OpId> = BTreeSet::new();
-    Session { row: row.unwrap_or(known.row), answers, kept, ..known }
+    let applied = Applied::default();
+    Session { row: row.unwrap_or(known.row), answers, kept, applied, ..known }
 }
 
 /// A session that left only its locks behind: so that they end with it.
@@ -154,7 +154,8 @@ pub(crate) fn grows(mutation: &Mutation) -> bool {
         | Mutation::Link { .. }
         | Mutation::SetXattr { .. }
         | Mutation::CopyChunks { .. }
-        | Mutation::Grant { .. } => true,
+        | Mutation::Grant { .. }
+        | Mutation::GrantInodes { .. } => true,
         Mutation::Commit(commit) => match &commit.content {
             NewContent::Slots { edits, .. } => edits.is_empty() || edits.iter().any(|edit| edit.new.is_some()),
             NewContent::Inline { .. } => true,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
 use dgfs_proto::limits::{RESUMED_OPENS_MAX, SESSION_LEASE_MS, SESSIONS_MAX};
-use dgfs_proto::meta::{ClientInfo, LivingSessions, MetaReply, Notice, Recall, SessionStatus};
+use dgfs_proto::meta::{Applied, ClientInfo, LivingSessions, MetaReply, Notice, Recall, SessionStatus};
 use dgfs_proto::status::Status;
 
 use crate::core::Outcome;
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) answers: BTreeMap<OpId, (MetaReply, u64)>,
     /// Ops whose answers have a row in the engine.
     pub(crate) kept: BTreeSet<OpId>,
+    /// How far the changes were applied that its client kept back.
+    pub(crate) applied: Applied,
     /// Ops being carried out.
     pub(crate) executing: BTreeSet<OpId>,
     /// The notice it was told last, and whether it has carried it out.
@@ -62,11 +64,22 @@ impl Session {
             listened: now,
             answers: BTreeMap::new(),
             kept: BTreeSet::new(),
+            applied: Applied::default(),
             executing: BTreeSet::new(),
             notice: (first_notice(epoch), Notice::Shared),
             notice_done: first_notice(epoch),
             started: false,
             locked: BTreeSet::new(),
+        }
+    }
+
+    /// An answer's row, read back.
+    pub(crate) fn restore_answer(&mut self, op: OpId, reply: MetaReply) {
+        if let MetaReply::Applied(applied) = reply {
+            self.applied = applied;
+        } else {
+            self.answers.insert(op, (reply, 0));
+            self.kept.insert(op);
         }
     }
 
@@ -262,6 +275,9 @@ impl Core {
             }
         }
         if let Some(session) = self.sessions.remove(&id) {
+            if session.applied != Applied::default() {
+                self.pending.rows.insert(key::answer(id, OpId(0)), None);
+            }
             for op in session.kept {
                 self.pending.rows.insert(key::answer(id, op), None);
             }

@@ -187,7 +187,11 @@ impl Bench {
         let op = OpId(self.op);
         let time = Timestamp::from_ms(self.now_ms);
         self.settle(|core, attempt| {
-            core.mutate(time, &Once { session, op, acked: OpId(0), mutation, keep_answer: false }, attempt)
+            core.mutate(
+                time,
+                &Once { session, op, acked: OpId(0), mutation, keep_answer: false, kept_back: false },
+                attempt,
+            )
         })
     }
 
@@ -213,7 +217,16 @@ impl Bench {
 
     pub(crate) fn make(&mut self, parent: Ino, text: &str, node: NewNode) -> Result<Attr, Status> {
         let caller = Caller { uid: 10, gid: 20 };
-        let make = Mutation::Make { parent, name: name(text), node, mode: 0o666, umask: 0o022, caller, open: false };
+        let make = Mutation::Make {
+            parent,
+            name: name(text),
+            node,
+            mode: 0o666,
+            umask: 0o022,
+            caller,
+            open: false,
+            ino: None,
+        };
         match self.mutate(&make)? {
             MetaReply::Named(Named { ino, lost: None, attrs }) if attrs[0].ino == ino && attrs[1].ino == parent => {
                 Ok(attrs[0].clone())

@@ -63,7 +63,7 @@ impl Volume {
     async fn make(&mut self, parent: Ino, text: &str, node: NewNode) -> Ino {
         self.op += 1;
         let (name, caller) = (Name::new(text.as_bytes()).unwrap(), Caller { uid: 0, gid: 0 });
-        let mutation = Mutation::Make { parent, name, node, mode: 0o755, umask: 0, caller, open: false };
+        let mutation = Mutation::Make { parent, name, node, mode: 0o755, umask: 0, caller, open: false, ino: None };
         match self.call(MetaRequest::Mutate { op: OpId(self.op), acked: OpId(self.op - 1), mutation }).await {
             MetaReply::Named(named) => named.ino,
             other => panic!("making {text} answered {other:?}"),

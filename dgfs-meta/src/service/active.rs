@@ -136,9 +136,10 @@ impl Active {
                 }
                 self.query(asker, &query).await
             }
+            MetaRequest::Mutate { mutation: Mutation::Make { ino: Some(_), .. }, .. } => refused(Status::Malformed),
             MetaRequest::Mutate { op, acked, mutation } => {
                 let Some(session) = session else { return refused(Status::Forbidden) };
-                let once = Once { session, op, acked, mutation: &mutation, keep_answer: !peer.local };
+                let once = Once { session, op, acked, mutation: &mutation, keep_answer: !peer.local, kept_back: false };
                 self.mutate(&once).await
             }
             request => self.dispatch_other(session, request).await.map(|reply| (reply, Leasing::default())),
@@ -153,6 +154,10 @@ impl Active {
     ) -> Result<MetaReply, Dead> {
         match request {
             MetaRequest::Query(_) | MetaRequest::Mutate { .. } => Ok(MetaReply::Refused(Status::Malformed)),
+            MetaRequest::KeptBack { acked, changes } => match session {
+                Some(session) => self.kept_back(session, acked, &changes).await,
+                None => Ok(MetaReply::Refused(Status::Forbidden)),
+            },
             MetaRequest::CancelWait(op) => {
                 let wait = session.and_then(|id| self.waits.lock().get(&(id, op)).cloned());
                 if let Some(wait) = wait {
@@ -284,7 +289,7 @@ impl Active {
     async fn mutate(&self, once: &Once<'_>) -> Result<(MetaReply, Leasing), Dead> {
         self.core.lock().touch(once.session, now(&self.options.clock));
         if once.keep_answer {
-            self.claim(once).await?;
+            self.claim((once.session, once.op)).await?;
         }
         let mut leasing = Leasing::default();
         let reply = self.mutate_if_room(once, &mut leasing).await;
@@ -299,13 +304,13 @@ impl Active {
     }
 
     /// Waits until no earlier call carries out the same operation.
-    async fn claim(&self, once: &Once<'_>) -> Result<(), Dead> {
+    pub(crate) async fn claim(&self, (session, op): (SessionId, OpId)) -> Result<(), Dead> {
         loop {
             let answered = self.answered.notified();
             if self.is_dead() {
                 return Err(Dead);
             }
-            if self.core.lock().begin(once.session, once.op) {
+            if self.core.lock().begin(session, op) {
                 return Ok(());
             }
             answered.await;
@@ -416,7 +421,10 @@ fn is_allowed(peer: &Peer, request: &MetaRequest) -> bool {
         MetaRequest::Server(ServerRequest::CheckLive(_)) => matches!(peer.role, Role::Stored | Role::Client),
         MetaRequest::Server(_) => peer.role == Role::Stored,
         MetaRequest::GetMap(_) | MetaRequest::Volume => true,
-        MetaRequest::Session(_) | MetaRequest::Mutate { .. } | MetaRequest::CancelWait(_) => {
+        MetaRequest::Session(_)
+        | MetaRequest::Mutate { .. }
+        | MetaRequest::KeptBack { .. }
+        | MetaRequest::CancelWait(_) => {
             matches!(peer.role, Role::Client | Role::Index)
         }
         MetaRequest::Query(_) | MetaRequest::Sync | MetaRequest::Admin(_) => peer.role != Role::Stored,

@@ -137,7 +137,7 @@ impl Active {
         Ok(self.without_room(once))
     }
 
-    fn refuses(&self, grows: bool) -> bool {
+    pub(crate) fn refuses(&self, grows: bool) -> bool {
         if self.full.any() {
             let time = self.options.clock.monotonic_ms();
             let until = |limit: &AtomicU64| limit.load(Ordering::Acquire) > time;

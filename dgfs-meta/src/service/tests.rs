@@ -173,9 +173,18 @@ impl Bench {
 
     async fn make(&self, text: &str, open: bool) -> Result<(), Status> {
         let (caller, node) = (Caller { uid: 0, gid: 0 }, NewNode::File);
-        self.mutate(Mutation::Make { parent: Ino::ROOT, name: name(text), node, mode: 0o644, umask: 0, caller, open })
-            .await
-            .map(drop)
+        self.mutate(Mutation::Make {
+            parent: Ino::ROOT,
+            name: name(text),
+            node,
+            mode: 0o644,
+            umask: 0,
+            caller,
+            open,
+            ino: None,
+        })
+        .await
+        .map(drop)
     }
 
     async fn remove(&self, text: &str) -> Result<(), Status> {

@@ -170,6 +170,8 @@ pub enum Mutation {
         caller: Caller,
         /// Also register an open of the new file, as `Open` does.
         open: bool,
+        /// Its number, granted to this session and greater than every one used before; none: the next one.
+        ino: Option<Ino>,
     },
     /// A further name.
     Link {
@@ -287,5 +289,10 @@ pub enum Mutation {
         chunks: u32,
         /// How many version ids, at most 16,777,216.
         versions: u32,
+    },
+    /// Numbers for new inodes, for this session alone.
+    GrantInodes {
+        /// How many, at most 65,536.
+        count: u32,
     },
 }

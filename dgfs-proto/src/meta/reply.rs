@@ -14,7 +14,7 @@ use crate::compression::Compression;
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
-use crate::meta::{ClientInfo, GarbageItem, LivingSessions, LockSpec, Notice, Recall, VolumeInfo};
+use crate::meta::{Applied, ClientInfo, GarbageItem, KeptAnswer, LivingSessions, LockSpec, Notice, Recall, VolumeInfo};
 use crate::name::Name;
 use crate::status::Status;
 
@@ -297,4 +297,10 @@ pub enum MetaReply {
     },
     /// The right to keep writes back, with the file's attributes now; none: not granted.
     WritesLeased(Option<Attr>),
+    /// To changes that were kept back: one answer for each.
+    KeptBack(Vec<KeptAnswer>),
+    /// The first of the inode numbers granted.
+    InodesGranted(Ino),
+    /// Kept by meta: how far a session's changes were applied.
+    Applied(Applied),
 }

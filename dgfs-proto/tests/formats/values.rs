@@ -1,7 +1,7 @@
 //! One value of every message, with numbers of every size.
 //!
 //! The names are found by exhaustive matches: a new variant does not compile before it has a name here; give it a value in
-//! the list below it, too, and a line in `golden/v4.txt`.
+//! the list below it, too, and a line in `golden/v5.txt`.
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
@@ -14,11 +14,11 @@ use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Partition, Seq, S
 use dgfs_proto::log::{Change, DataChange, Event, SlotChange};
 use dgfs_proto::map::{ClassMap, ClusterMap, Extra, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
-    AdminRequest, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem, InodeChunks,
-    LiveQuery, LivingSessions, LockFamily, LockKind, LockSpec, MetaCall, MetaReply, MetaRequest, MetaStatus, Mutation,
-    Named, NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf, RemoveKind, RenameMode, ServerCommand,
-    ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr, SetTime, SlotEdit, VolumeInfo, VolumeUsage,
-    XattrMode,
+    AdminRequest, Applied, Caller, ClassHealth, ClientInfo, Commit, Content, DirEntry, Filled, GarbageItem,
+    InodeChunks, KeptAnswer, KeptBack, LiveQuery, LivingSessions, LockFamily, LockKind, LockSpec, MetaCall, MetaReply,
+    MetaRequest, MetaStatus, Mutation, Named, NewContent, NewNode, Notice, OpenMode, Query, Recall, RecallOf,
+    RemoveKind, RenameMode, ServerCommand, ServerRequest, ServerStatus, SessionRequest, SessionStatus, SetAttr,
+    SetTime, SlotEdit, VolumeInfo, VolumeUsage, XattrMode,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -180,12 +180,27 @@ fn mutation_name(mutation: &Mutation) -> &'static str {
         Mutation::Lock { .. } => "lock",
         Mutation::UnlockOwner { .. } => "unlock-owner",
         Mutation::Grant { .. } => "grant",
+        Mutation::GrantInodes { .. } => "grant-inodes",
     }
 }
 
 fn make(node: NewNode) -> Mutation {
     let caller = Caller { uid: 1000, gid: 100 };
-    Mutation::Make { parent: Ino::ROOT, name: name("neu ü"), node, mode: 0o640, umask: 0o22, caller, open: true }
+    Mutation::Make {
+        parent: Ino::ROOT,
+        name: name("neu ü"),
+        node,
+        mode: 0o640,
+        umask: 0o22,
+        caller,
+        open: true,
+        ino: None,
+    }
+}
+
+fn make_as(ino: Ino) -> Mutation {
+    let Mutation::Make { parent, name, node, mode, umask, caller, .. } = make(NewNode::File) else { unreachable!() };
+    Mutation::Make { parent, name, node, mode, umask, caller, open: false, ino: Some(ino) }
 }
 
 fn commit(content: NewContent) -> Mutation {
@@ -240,6 +255,7 @@ fn mutations() -> Vec<Mutation> {
         lock_of(LockKind::Unlock, LockFamily::Flock),
         Mutation::UnlockOwner { ino: ino(2), family: LockFamily::Posix, owner: 12 },
         Mutation::Grant { chunks: 65_536, versions: 16_777_216 },
+        Mutation::GrantInodes { count: 65_536 },
     ]
 }
 
@@ -299,6 +315,7 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Server(ServerRequest::CheckCompression(_)) => "server-check-compression".to_owned(),
         MetaRequest::Server(ServerRequest::Numbers { .. }) => "server-numbers".to_owned(),
         MetaRequest::Server(ServerRequest::Move { .. }) => "server-move".to_owned(),
+        MetaRequest::KeptBack { .. } => "kept-back".to_owned(),
         MetaRequest::Admin(AdminRequest::Status) => "admin-status".to_owned(),
         MetaRequest::Admin(AdminRequest::Inodes { .. }) => "admin-inodes".to_owned(),
         MetaRequest::Admin(AdminRequest::Log { .. }) => "admin-log".to_owned(),
@@ -392,6 +409,10 @@ fn requests() -> Vec<MetaRequest> {
         MetaRequest::Admin(AdminRequest::Inodes { after: Some(ino(4)), limit: 512 }),
         MetaRequest::Admin(AdminRequest::Log { consumer: "index".to_owned(), after: Seq(5), limit: 4096, wait: true }),
     ];
+    all.push(MetaRequest::KeptBack {
+        acked: OpId(6),
+        changes: vec![KeptBack { op: OpId(7), at: time(1_700_000_000), mutation: make_as(ino(9)), expected: u64::MAX }],
+    });
     all.push(MetaRequest::Admin(AdminRequest::Servers));
     let command = |command| MetaRequest::Admin(AdminRequest::Server { id: ServerId(2), command });
     all.extend(commands().into_iter().map(command));
@@ -427,6 +448,9 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Notice(_) => "notice".to_owned(),
         MetaReply::Recalls { .. } => "recalls".to_owned(),
         MetaReply::WritesLeased(_) => "writes-leased".to_owned(),
+        MetaReply::KeptBack(_) => "kept-back".to_owned(),
+        MetaReply::Applied(_) => "applied".to_owned(),
+        MetaReply::InodesGranted(_) => "inodes-granted".to_owned(),
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
         MetaReply::Opened { .. } => "opened".to_owned(),
@@ -563,6 +587,18 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Notice(Some((3, Notice::Shared))),
         MetaReply::Notice(Some((4, Notice::Sole))),
         MetaReply::Recalls { number: 3, recalls: recalls() },
+        MetaReply::KeptBack(vec![
+            KeptAnswer::Expected,
+            KeptAnswer::Unkept,
+            KeptAnswer::Other(MetaReply::Refused(Status::Exists)),
+        ]),
+        MetaReply::InodesGranted(ino(1 << 40)),
+        MetaReply::Applied(Applied {
+            up_to: OpId(9),
+            granted: vec![(70, 4096)],
+            made: Some(ino(70)),
+            others: vec![(OpId(8), MetaReply::Done)],
+        }),
         MetaReply::WritesLeased(None),
         MetaReply::WritesLeased(Some(attr())),
         MetaReply::Attr(attr()),

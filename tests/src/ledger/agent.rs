@@ -33,7 +33,8 @@ impl Agent {
     fn answer(&mut self, question: &Value) -> Value {
         let path = |name: &str| question[name].as_str().map(PathBuf::from);
         if let Some(root) = path("new") {
-            let promise = if question["synced"] == true { Promise::Synced } else { Promise::Returned };
+            let text = question["promise"].as_str().expect("a promise");
+            let promise = Promise::ALL.into_iter().find(|promise| promise.text() == text).expect("a promise");
             let mut rng = Rng::new(question["seed"].as_u64().expect("a seed"));
             let count = question["writers"].as_u64().expect("how many writers");
             self.writers = (0..count).map(|number| Writer::new(&root, number, promise, Rng::new(rng.next()))).collect();

@@ -207,8 +207,13 @@ impl Writer {
             }
         }
         close(opened).map_err(|error| (format!("close {name}"), error))?;
-        if self.promise == Promise::Returned {
-            self.content(file).acknowledge();
+        match self.promise {
+            Promise::Returned => self.content(file).acknowledge(),
+            Promise::Closed => {
+                self.content(file).acknowledge();
+                self.acknowledge_names();
+            }
+            Promise::Synced => {}
         }
         Ok(())
     }
@@ -263,7 +268,7 @@ impl Writer {
     /// Is an answer a promise? Not when the power may be off already: an fsync that is under way while ext4 is shut down may succeed
     /// although its blocks' extents were not written. After a real power cut nobody hears an answer.
     fn counts(&self) -> bool {
-        self.promise == Promise::Returned || !self.stopping.load(Ordering::SeqCst)
+        self.promise != Promise::Synced || !self.stopping.load(Ordering::SeqCst)
     }
 
     /// Notes names that may be found before a call that makes them, and what is promised after it.

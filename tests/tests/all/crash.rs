@@ -57,7 +57,7 @@ fn a_cluster_keeps_its_promises_when_its_client_is_killed() {
     let (mut rng, _) = Rng::announced("DGFS_CRASH_SEED");
     let mut cluster = Cluster::start(ClusterPlan::default());
     let mut mount = cluster.mount();
-    let mut ledger = Ledger::new(mount.path(), WRITERS, Promise::Returned, &mut rng);
+    let mut ledger = Ledger::new(mount.path(), WRITERS, Promise::Closed, &mut rng);
     let end = Instant::now() + seconds("DGFS_CRASH_SECS", 15, 600);
     let mut round = 0;
     while Instant::now() < end {
@@ -111,7 +111,7 @@ fn everything_is_killed_at_once_and_what_was_synced_is_there() {
     let (mut rng, _) = Rng::announced("DGFS_CRASH_SEED");
     let mut cluster = Cluster::start(ClusterPlan::default());
     let mut mount = cluster.mount();
-    let mut ledger = Ledger::new(mount.path(), WRITERS, Promise::Returned, &mut rng);
+    let mut ledger = Ledger::new(mount.path(), WRITERS, Promise::Closed, &mut rng);
     let end = Instant::now() + seconds("DGFS_CRASH_SECS", 20, 600);
     let mut round = 0;
     while Instant::now() < end {

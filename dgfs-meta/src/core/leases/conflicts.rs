@@ -42,7 +42,7 @@ impl Leases {
         wanted
     }
 
-    /// Recalls that must be carried out before `session` may be told of these inodes: others keep writes of them back.
+    /// Recalls that must be carried out before `session` may be told of these inodes, or names in them: others keep changes back.
     pub(crate) fn kept_back(&self, session: SessionId, inos: impl Iterator<Item = Ino>) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = inos
             .flat_map(|ino| {
@@ -60,8 +60,20 @@ impl Leases {
         self.inodes.get(&ino).into_iter().flatten().filter(move |holder| holder.session != but)
     }
 
-    /// Does any other session hold a lease of an inode?
+    /// Does any other session hold a lease of an inode, or of names in it?
     pub(crate) fn is_held_elsewhere(&self, ino: Ino, session: SessionId) -> bool {
-        self.holders(ino, session).next().is_some()
+        let names = || self.names.get(&ino).into_iter().flatten().any(|holder| holder.session != session);
+        self.holders(ino, session).next().is_some() || names()
+    }
+
+    /// Has a session the right to keep changes of an inode back?
+    pub(crate) fn may_keep_back(&self, ino: Ino, session: SessionId) -> bool {
+        let holders = self.inodes.get(&ino).into_iter().flatten();
+        holders.filter(|holder| holder.session == session).any(|holder| holder.writes == Writes::Yes)
+    }
+
+    /// Was it told to send what it kept back under a writer before, and has not said that it did?
+    pub(crate) fn is_unsent(&self, session: SessionId) -> bool {
+        self.unsent.contains_key(&session)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use dgfs_proto::attr::change::plain_mode;
 use dgfs_proto::attr::{AttrFlags, FileKind};
 use dgfs_proto::status::Status;
 
@@ -129,11 +130,8 @@ pub(crate) struct Inherited {
 
 /// A default ACL takes the umask's place; without one the umask applies. Symlinks have no rights to inherit.
 pub(crate) fn inherit(tx: &mut Tx<'_>, parent: &InodeRow, new: &InodeRow, mode: u16, umask: u16) -> Step<Inherited> {
-    let plain = Inherited { mode: mode & 0o777 & !umask, xattrs: BTreeMap::new() };
-    if new.attr.kind == FileKind::Symlink {
-        return Ok(Inherited { mode: 0o777, xattrs: BTreeMap::new() });
-    }
-    if !parent.attr.flags.has(AttrFlags::HAS_DEFAULT_ACL) {
+    let plain = Inherited { mode: plain_mode(new.attr.kind, mode, umask), xattrs: BTreeMap::new() };
+    if new.attr.kind == FileKind::Symlink || !parent.attr.flags.has(AttrFlags::HAS_DEFAULT_ACL) {
         return Ok(plain);
     }
     let all = tx.xattrs(parent.attr.ino)?;

@@ -1,6 +1,6 @@
 //! Written data become part of a file.
 
-use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind, change};
 use dgfs_proto::chunk::ChunkRef;
 use dgfs_proto::limits::{EDITS_MAX, FILE_BYTES_MAX};
 use dgfs_proto::log::{Change, DataChange, SlotChange};
@@ -23,7 +23,7 @@ pub(crate) fn commit(tx: &mut Tx<'_>, commit: &Commit) -> Step<Attr> {
     if commit.size_expected.is_some_and(|expected| expected != row.attr.size) {
         return Err(Status::Conflict.into());
     }
-    let mut change = DataChange {
+    let mut data = DataChange {
         ino: commit.ino,
         slots: Vec::new(),
         old_size: row.attr.size,
@@ -36,23 +36,19 @@ pub(crate) fn commit(tx: &mut Tx<'_>, commit: &Commit) -> Step<Attr> {
             if *base_data_version != row.attr.data_version || !row.attr.flags.has(AttrFlags::INLINE) {
                 return Err(Status::Conflict.into());
             }
-            change.old_inline = set_inline(tx, &mut row, bytes)?;
-            change.new_size = change.new_size.max(bytes.len() as u64);
+            data.old_inline = set_inline(tx, &mut row, bytes)?;
+            data.new_size = data.new_size.max(bytes.len() as u64);
         }
         NewContent::Slots { inline_base, edits } => {
-            change.old_inline = leave_inline(tx, &mut row, *inline_base)?;
-            change.slots = edit_slots(tx, &mut row, edits, change.new_size)?;
+            data.old_inline = leave_inline(tx, &mut row, *inline_base)?;
+            data.slots = edit_slots(tx, &mut row, edits, data.new_size)?;
         }
     }
-    row.attr.size = change.new_size;
-    row.attr.data_version += 1;
-    row.attr.mtime = commit.mtime;
-    // The change happened when the bytes were written, and was shown so by the writer's mount: sending them later is none.
-    row.attr.ctime = row.attr.ctime.max(commit.mtime.min(tx.now));
-    count_size(tx, &row, change.old_size)?;
+    change::commit(&mut row.attr, data.new_size, commit.mtime, tx.now);
+    count_size(tx, &row, data.old_size)?;
     let attr = row.attr.clone();
     tx.put_inode(row);
-    tx.changes.push(Change::Data(change));
+    tx.changes.push(Change::Data(data));
     Ok(attr)
 }
 
@@ -74,7 +70,7 @@ fn set_inline(tx: &mut Tx<'_>, row: &mut InodeRow, bytes: &[u8]) -> Step<Option<
     } else {
         tx.put(key::inline(ino), Row::Inline(bytes.to_vec()));
     }
-    set_allocated(tx, row, (bytes.len() as u64).next_multiple_of(512));
+    set_allocated(tx, row, change::inline_allocated(bytes.len() as u64));
     Ok((!old.is_empty()).then_some(old))
 }
 

@@ -1,5 +1,6 @@
 //! create, mkdir, mknod, symlink.
 
+use dgfs_proto::attr::change::NewInode;
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, TreeStat};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::{LINK_MAX, SYMLINK_BYTES_MAX};
@@ -13,8 +14,6 @@ use crate::core::ops::{TreeDelta, bump_tree, directory, touch_directory};
 use crate::core::tx::{Step, Tx};
 use crate::rows::{InodeRow, Link};
 
-const SETGID: u16 = 0o2000;
-
 /// What is asked for.
 pub(crate) struct Make<'a> {
     pub(crate) parent: Ino,
@@ -24,6 +23,8 @@ pub(crate) struct Make<'a> {
     pub(crate) umask: u16,
     pub(crate) caller: Caller,
     pub(crate) open: bool,
+    /// Granted before; none: the next one.
+    pub(crate) ino: Option<Ino>,
 }
 
 /// Makes an inode under a name that does not exist yet.
@@ -78,36 +79,25 @@ fn new_inode(tx: &mut Tx<'_>, parent: &InodeRow, request: &Make<'_>) -> Step<Ino
             FileKind::File | FileKind::Directory | FileKind::Symlink => return Err(Status::Invalid.into()),
         },
     };
-    let ino = Ino::new(tx.counters.next_ino).ok_or(Status::NoSpace)?;
-    tx.counters.next_ino += 1;
-    let setgid = parent.attr.mode & SETGID != 0;
-    let gid = if setgid { parent.attr.gid } else { request.caller.gid };
-    let inherited_bit = if setgid && kind == FileKind::Directory { SETGID } else { 0 };
-    let mut flags = AttrFlags::default();
-    flags.set(AttrFlags::INLINE, kind == FileKind::File);
-    Ok(InodeRow {
-        attr: Attr {
-            ino,
-            kind,
-            mode: (request.mode & 0o7777) | inherited_bit,
-            uid: request.caller.uid,
-            gid,
-            nlink: if kind == FileKind::Directory { 2 } else { 1 },
-            size: target.len() as u64,
-            allocated: 0,
-            rdev,
-            atime: tx.now,
-            mtime: tx.now,
-            ctime: tx.now,
-            btime: tx.now,
-            data_version: 1,
-            flags,
-            parent: request.parent,
-        },
-        links: Vec::new(),
-        tree: TreeStat::default(),
-        target,
-    })
+    let ino = match request.ino {
+        Some(granted) => granted,
+        None => {
+            let next = Ino::new(tx.counters.next_ino).ok_or(Status::NoSpace)?;
+            tx.counters.next_ino += 1;
+            next
+        }
+    };
+    let new = NewInode {
+        ino,
+        parent: &parent.attr,
+        kind,
+        rdev,
+        size: target.len() as u64,
+        mode: request.mode,
+        uid: request.caller.uid,
+        gid: request.caller.gid,
+    };
+    Ok(InodeRow { attr: new.attr(tx.now), links: Vec::new(), tree: TreeStat::default(), target })
 }
 
 fn store_acls(tx: &mut Tx<'_>, row: &mut InodeRow, inherited: Inherited) {

@@ -1,6 +1,6 @@
 //! unlink, rmdir; and what happens to an inode that loses a name.
 
-use dgfs_proto::attr::FileKind;
+use dgfs_proto::attr::{FileKind, change};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::log::Change;
 use dgfs_proto::meta::RemoveKind;
@@ -39,8 +39,7 @@ pub(crate) fn drop_name(tx: &mut Tx<'_>, mut directory: InodeRow, name: &Name, m
     let delta = TreeDelta::of(&row);
     let was_home = row.links.first() == Some(&Link { parent, cookie });
     row.links.retain(|link| *link != Link { parent, cookie });
-    row.attr.nlink = if is_directory { 0 } else { row.attr.nlink.saturating_sub(1) };
-    row.attr.ctime = tx.now;
+    change::lose_name(&mut row.attr, tx.now);
     if was_home {
         bump_tree(tx, parent, delta.negated())?;
         if let Some(home) = row.links.first().copied() {

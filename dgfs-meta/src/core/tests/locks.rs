@@ -19,7 +19,14 @@ fn wait(ino: Ino, kind: LockKind) -> Mutation {
 /// The request begins to wait; false when that is a deadlock.
 fn begins(bench: &mut Bench, session: SessionId, op: u64, mutation: &Mutation) -> bool {
     assert_eq!(bench.mutate_as(session, mutation), MetaReply::Refused(Status::WouldBlock));
-    !bench.core.would_deadlock(&Once { session, op: OpId(op), acked: OpId(0), mutation, keep_answer: false })
+    !bench.core.would_deadlock(&Once {
+        session,
+        op: OpId(op),
+        acked: OpId(0),
+        mutation,
+        keep_answer: false,
+        kept_back: false,
+    })
 }
 
 #[test]

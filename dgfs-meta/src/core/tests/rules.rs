@@ -168,11 +168,13 @@ fn a_repeated_operation_gets_its_first_answer() {
         umask: 0,
         caller: Caller::default(),
         open: false,
+        ino: None,
     };
     let session = bench.session;
     let time = Timestamp::from_ms(10);
     let mut send = |op, acked| {
-        let once = Once { session, op: OpId(op), acked: OpId(acked), mutation: &make, keep_answer: true };
+        let once =
+            Once { session, op: OpId(op), acked: OpId(acked), mutation: &make, keep_answer: true, kept_back: false };
         bench.settle(|core, attempt| core.mutate(time, &once, attempt))
     };
     let first = send(9, 0);

@@ -1,0 +1,201 @@
+//! Changes that this mount makes by itself and tells meta of afterwards, in order and many at once (delegation).
+//!
+//! Where no other session can see a directory, what a change of it will answer follows from what is known; so its program need
+//! not wait. Never where a rule needs what only meta knows: such a change is asked for. Always: a program that may have to
+//! rely on a change (fsync, close of a file with data), or another session that is to see it, waits until it was answered;
+//! what a crash loses is a tail of the changes.
+//!
+//! Here: sending, and what answers mean. [`predict`]: what a change answers. [`queue`]: order and bounds.
+
+mod predict;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation};
+use dgfs_proto::status::Status;
+
+use crate::core::Core;
+use crate::metrics::count;
+use crate::names::AskedNames;
+use crate::operation::{Backoff, Op};
+use crate::vfs::Forget;
+
+pub(crate) use queue::{Changing, KeptQueue, Touched};
+
+/// How long one try of sending may take before nothing more is kept back.
+const TRY: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// Sends what is kept back until the mount closes.
+    pub(crate) async fn kept_back_task(self: Arc<Self>) {
+        loop {
+            let Some(changes) = self.unless_closing(self.link.kept.next()).await else { return };
+            match self.send_kept_back(&changes).await {
+                Ok(answers) => {
+                    for (change, answer) in changes.iter().zip(answers) {
+                        self.heard_of(change, answer).await;
+                    }
+                }
+                Err(status) => self.give_up(&changes, status).await,
+            }
+            changes.iter().for_each(|change| self.link.ops.finish(change.op));
+            self.link.note_answered();
+            self.link.kept.answer(changes.len());
+        }
+    }
+
+    /// Sends one message until it is answered or meta says that it never will be.
+    async fn send_kept_back(&self, changes: &[KeptBack]) -> Result<Vec<KeptAnswer>, Status> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.link.send_kept_back(&Op::within(TRY, true), changes.to_vec()).await {
+                Ok(MetaReply::KeptBack(answers)) if answers.len() == changes.len() => {
+                    self.link.kept.set_stuck(false);
+                    return Ok(answers);
+                }
+                Ok(_) => return Err(Status::Malformed),
+                Err(status) if status.is_transient() && !self.link.is_dead() => {
+                    tracing::debug!(changes = changes.len(), %status, "changes kept back could not be sent yet");
+                    self.link.kept.set_stuck(true);
+                }
+                Err(status) => return Err(status),
+            }
+            backoff.pause(&Op::endless()).await?;
+        }
+    }
+
+    async fn heard_of(self: &Arc<Self>, change: &KeptBack, answer: KeptAnswer) {
+        match answer {
+            KeptAnswer::Expected => {}
+            KeptAnswer::Unkept if self.link.sole() => {}
+            KeptAnswer::Unkept => self.doubt(&change.mutation).await,
+            KeptAnswer::Other(MetaReply::Refused(status)) => {
+                tracing::error!(?change.mutation, %status, "a change that was told as done was refused");
+                self.lose(change, status);
+                self.drop_caches().await;
+            }
+            KeptAnswer::Other(reply) => {
+                tracing::warn!(?change.mutation, ?reply, "a change ended otherwise than it was told");
+                count(&self.counters.kept_otherwise);
+                self.drop_caches().await;
+            }
+        }
+    }
+
+    /// What was sent will never be answered.
+    async fn give_up(self: &Arc<Self>, changes: &[KeptBack], status: Status) {
+        tracing::error!(changes = changes.len(), %status, "changes that were told as done are lost: they could not be sent");
+        changes.iter().for_each(|change| self.lose(change, status));
+        self.drop_caches().await;
+    }
+
+    fn lose(&self, change: &KeptBack, status: Status) {
+        count(&self.counters.kept_refused);
+        self.link.kept.lose(status);
+        let written = match &change.mutation {
+            Mutation::Commit(commit) => Some(commit.ino),
+            Mutation::Make { ino, .. } => *ino,
+            _ => None,
+        };
+        if let Some(file) = written.and_then(|ino| self.files.get(ino)) {
+            file.inner.lock().fail(status);
+        }
+    }
+
+    /// What is known of what a change touched must not be believed any more, here and in the kernel.
+    async fn doubt(&self, mutation: &Mutation) {
+        let mut forget = Vec::new();
+        let made = if let Mutation::Make { ino, .. } = mutation { *ino } else { None };
+        let Touched::These(touched) = touched(mutation) else { return self.doubt_names(mutation).await };
+        for ino in touched.into_iter().chain(made) {
+            self.attrs.change(ino);
+            self.link.kept.revoke(ino);
+            if let Some(file) = self.files.get(ino) {
+                let mut inner = file.inner.lock();
+                inner.leased = false;
+                inner.writes_kept = false;
+            }
+            forget.push(Forget::Attrs(ino));
+        }
+        self.forget_in_kernel(forget).await;
+        self.doubt_names(mutation).await;
+    }
+
+    async fn doubt_names(&self, mutation: &Mutation) {
+        let names = match mutation {
+            Mutation::Make { parent, name, .. } | Mutation::Remove { parent, name, .. } => {
+                vec![(*parent, name.clone())]
+            }
+            Mutation::Rename { parent, name, new_parent, new_name, .. } => {
+                vec![(*parent, name.clone()), (*new_parent, new_name.clone())]
+            }
+            _ => return,
+        };
+        let mut forget = Vec::with_capacity(2 * names.len());
+        for (parent, name) in names {
+            self.entries.change(parent, &name);
+            self.attrs.change(parent);
+            self.link.kept.revoke(parent);
+            forget.extend([Forget::Attrs(parent), Forget::Name(parent, name)]);
+        }
+        self.forget_in_kernel(forget).await;
+    }
+
+    /// An own change of names that was asked for at `asked` came with the right to change ahead.
+    pub(crate) fn learn_ahead(&self, asked: AskedNames, inos: &[Ino], leasing: Leasing) {
+        if leasing.unkept || !leasing.ahead || self.link.sole() {
+            return;
+        }
+        for ino in inos {
+            // A recall that came meanwhile is of this answer, too, perhaps.
+            let valid = || self.attrs.unchanged(asked.attrs, *ino) && self.entries.unchanged(asked.entries, *ino);
+            self.link.kept.grant([*ino], valid);
+        }
+        if let (true, [directory]) = (leasing.children, inos) {
+            let children = self.entries.children(*directory);
+            let valid = || {
+                self.entries.unchanged(asked.entries, *directory)
+                    && children.iter().all(|ino| self.attrs.unchanged(asked.attrs, *ino))
+            };
+            self.link.kept.grant(children.iter().copied(), valid);
+        }
+    }
+
+    /// A refusal of something that had been told as done: once for each handle.
+    pub(crate) fn take_lost(&self, seen: &AtomicU64) -> Result<(), Status> {
+        let Some((number, status)) = self.link.kept.lost() else { return Ok(()) };
+        if seen.fetch_max(number, Ordering::AcqRel) < number { Err(status) } else { Ok(()) }
+    }
+
+    /// What a handle opened now has nothing to do with.
+    pub(crate) fn lost_before(&self) -> AtomicU64 {
+        AtomicU64::new(self.link.kept.lost().map_or(0, |(number, _)| number))
+    }
+}
+
+/// What a change touches, as far as it says so itself.
+pub(crate) fn touched(mutation: &Mutation) -> Touched {
+    let these = |inos: &[Ino]| Touched::These(inos.to_vec());
+    match mutation {
+        Mutation::Make { parent, .. } => these(&[*parent]),
+        Mutation::Link { ino, parent, .. } => these(&[*ino, *parent]),
+        Mutation::SetAttr { ino, .. }
+        | Mutation::SetXattr { ino, .. }
+        | Mutation::RemoveXattr { ino, .. }
+        | Mutation::Open { ino, .. } => these(&[*ino]),
+        Mutation::Commit(commit) => these(&[commit.ino]),
+        Mutation::CopyChunks { from, to, .. } => these(&[*from, *to]),
+        // What they lead to is not said.
+        Mutation::Remove { .. } | Mutation::Rename { .. } => Touched::Any,
+        Mutation::Register { .. }
+        | Mutation::Release { .. }
+        | Mutation::Lock { .. }
+        | Mutation::UnlockOwner { .. }
+        | Mutation::Grant { .. }
+        | Mutation::GrantInodes { .. } => these(&[]),
+    }
+}
