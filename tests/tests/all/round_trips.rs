@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -58,6 +59,24 @@ impl Counted {
         calls
     }
 
+    /// A directory in which changes are made ahead: the mount has the right to, and inode numbers.
+    fn directory(&self) -> PathBuf {
+        let dir = self.mount.join("d");
+        fs::create_dir(&dir).unwrap();
+        for at in 0.. {
+            let made = || self.calls()["make"];
+            let before = made();
+            let path = dir.join(format!("first{at}"));
+            drop(File::create_new(&path).unwrap());
+            let is_ahead = made() == before;
+            fs::remove_file(&path).unwrap();
+            if is_ahead {
+                break;
+            }
+        }
+        dir
+    }
+
     /// What `operation`, done `TIMES` times, called, without the background.
     fn count(&self, mut operation: impl FnMut(u64)) -> BTreeMap<String, u64> {
         let before = self.calls();
@@ -93,8 +112,7 @@ fn assert_costs(what: &str, calls: &BTreeMap<String, u64>, exactly: &[(&str, u64
 fn each_operation_costs_its_round_trips_and_no_more() {
     let mut cluster = Cluster::start(ClusterPlan::default());
     let counted = Counted::of(&mut cluster);
-    let dir = counted.mount.join("d");
-    fs::create_dir(&dir).unwrap();
+    let dir = counted.directory();
     let path = |at: u64| dir.join(format!("f{at}"));
     // A mount that is alone knows what is in a directory it made, and makes changes ahead: many go in one message.
     let create = counted.count(|at| drop(File::create_new(path(at)).unwrap()));
@@ -143,8 +161,7 @@ fn each_operation_costs_its_round_trips_with_a_second_mount_too() {
     let mut cluster = Cluster::start(ClusterPlan::default());
     let counted = Counted::of(&mut cluster);
     let other = cluster.mount();
-    let dir = counted.mount.join("d");
-    fs::create_dir(&dir).unwrap();
+    let dir = counted.directory();
     let path = |at: u64| dir.join(format!("f{at}"));
     let create = counted.count(|at| drop(File::create_new(path(at)).unwrap()));
     assert_costs("create", &create, &[], &[("kept_back", 1)]);
