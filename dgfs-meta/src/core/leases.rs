@@ -17,6 +17,8 @@ use dgfs_proto::name::Name;
 
 /// A directory whose names change so often without being looked at is recalled as a whole.
 const UNHEEDED_MAX: u32 = 32;
+/// Directories of which is remembered who changed them last.
+const CHANGED_MAX: usize = 64 << 10;
 /// How much of a session's leases goes when there are too many.
 const EVICTED_SHARE: usize = 16;
 
@@ -136,6 +138,8 @@ pub(crate) struct Leases {
     /// Sessions that may keep writes back of which nothing is known, and the recall by which they send them.
     unsent: BTreeMap<SessionId, u64>,
     per_session_max: usize,
+    /// Who changed names in a directory last.
+    changed_by: HashMap<Ino, SessionId>,
     /// Recalls since the start.
     pub(crate) recalls: u64,
 }
@@ -155,6 +159,7 @@ impl Default for Leases {
             total: 0,
             unsent: BTreeMap::new(),
             per_session_max: LEASES_PER_SESSION_MAX,
+            changed_by: HashMap::new(),
             recalls: 0,
         }
     }
@@ -241,6 +246,14 @@ impl Leases {
             holder.writes = Writes::Yes;
         }
         true
+    }
+
+    /// A session changed names in a directory; true when it did so the last time, too: it is at work there.
+    pub(crate) fn is_at_work(&mut self, session: SessionId, directory: Ino) -> bool {
+        if self.changed_by.len() >= CHANGED_MAX {
+            self.changed_by.clear();
+        }
+        self.changed_by.insert(directory, session) == Some(session)
     }
 
     fn end(&mut self, session: SessionId, lease: Lease, which: impl Fn(&Holder) -> bool) {

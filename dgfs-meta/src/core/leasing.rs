@@ -111,7 +111,7 @@ impl Core {
         leasing
     }
 
-    /// Where nobody else looks, the right to change ahead comes with an own change of names: of the directories, and (as
+    /// Where nobody else looks, the right to change ahead comes with the second own change of names in a row: of the directories, and (as
     /// removing goes on, mostly) of what is in a directory from which something was removed.
     fn lease_ahead(&mut self, session: SessionId, mutation: &Mutation, leasing: &mut Leasing) {
         let directories: &[Ino] = match mutation {
@@ -119,7 +119,9 @@ impl Core {
             Mutation::Rename { parent, new_parent, .. } => &[*parent, *new_parent],
             _ => return,
         };
-        leasing.ahead = directories.iter().all(|ino| self.lease_one_ahead(session, *ino));
+        let mut at_work = true;
+        directories.iter().for_each(|ino| at_work &= self.leases.is_at_work(session, *ino));
+        leasing.ahead = at_work && directories.iter().all(|ino| self.lease_one_ahead(session, *ino));
         if let (true, Mutation::Remove { parent, .. }) = (leasing.ahead, mutation) {
             leasing.children =
                 self.children(*parent).is_some_and(|inos| inos.iter().all(|ino| self.lease_one_ahead(session, *ino)));
