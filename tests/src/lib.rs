@@ -5,7 +5,7 @@
 //! test run left is swept by the next one.
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
-//! cuts ([`power`]), [`network`]s whose links are cut, system calls ([`sys`]), randomness ([`rng`]), files of [`known`]
+//! cuts ([`power`]), [`network`]s whose links are cut, system calls ([`sys`]), randomness ([`rng`]), mounts whose numbers are read ([`watched`]), files of [`known`]
 //! content, the [`ledger`] of what was acknowledged, and the [`load`] that reads while it writes.
 
 pub mod cluster;
@@ -21,3 +21,4 @@ pub mod program;
 pub mod rng;
 pub mod scratch;
 pub mod sys;
+pub mod watched;

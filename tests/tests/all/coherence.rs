@@ -3,6 +3,7 @@
 //! Never waits for anything to become true: each look follows the call it must see. Two mounts take turns (or run against
 //! each other) while a third stirs the same directory. `DGFS_LONG=1` takes ten times the rounds.
 
+mod ahead;
 mod data;
 mod history;
 mod programs;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
-use dgfs_tests::mount::Mount;
+use dgfs_tests::watched::Watched;
 
 /// Each operation is done so many times; sporadic calls (heartbeats, grants) do not hide in a single one.
 const TIMES: u64 = 20;
@@ -17,33 +17,19 @@ const TIMES: u64 = 20;
 const BACKGROUND: [&str; 5] = ["session", "map", "grant", "release", "other"];
 
 /// A mount whose calls can be counted.
-struct Counted {
-    mount: Mount,
-    address: String,
+struct Counted(Watched);
+
+impl Deref for Counted {
+    type Target = Watched;
+
+    fn deref(&self) -> &Watched {
+        &self.0
+    }
 }
 
 impl Counted {
     fn of(cluster: &mut Cluster) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let mount = cluster.mount_with(&["--metrics", &address]);
-        Self { mount, address }
-    }
-
-    fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: dgfs\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    /// Nothing that was told ahead ended otherwise.
-    fn assert_told_right(&self) {
-        let text = self.metrics();
-        for name in ["dgfs_client_kept_back_refused_total", "dgfs_client_kept_back_otherwise_total"] {
-            assert!(text.contains(&format!("\n{name} 0\n")), "{name} in:\n{text}");
-        }
+        Self(Watched::of(cluster))
     }
 
     /// Calls to meta by kind.
