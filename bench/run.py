@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""DGFS (embedded; a cluster on loopback), JuiceFS and the local disk side by side, in one run; prints ratios.
+"""DGFS (embedded; a cluster on loopback), its peers and the local disk side by side, in one run; prints ratios to JuiceFS.
 
     ./run bench [--quick] [--only NAME,…] [--systems NAME,…] [--json FILE]
 
 Every workload runs on all systems before the next one begins, so that a busy moment of the machine hits them alike.
 Caches are dropped where a row says cold: the mount is made anew and the kernel's caches are emptied (root).
+Systems: disk, passthrough (bindfs: what FUSE costs by itself), dgfs, dgfs-cluster, juicefs, moosefs.
 Durability: DGFS embedded and the local disk sync to disk on fsync. JuiceFS (file storage) does not; its Redis and the
 cluster's run with appendfsync everysec, so that metadata are compared at like durability.
 """
@@ -171,6 +172,90 @@ class JuiceFs:
     def stop(self):
         run("juicefs", "umount", self.path)
         self.redis.stop()
+
+
+class PassThrough:
+    """What FUSE costs by itself: bindfs hands every call to the local disk."""
+    name = "passthrough"
+
+    def __init__(self, work):
+        self.under = os.path.join(work, "passthrough-disk")
+        self.path = os.path.join(work, "passthrough")
+        os.makedirs(self.under)
+        os.makedirs(self.path)
+        self.mount()
+
+    def mount(self):
+        caching = "attr_timeout=60,entry_timeout=60,negative_timeout=60"
+        run("bindfs", "--multithreaded", "-o", caching, self.under, self.path)
+
+    def pids(self):
+        return {"mount": mount_pid(self.path)}
+
+    def remount(self):
+        run("umount", self.path)
+        drop_caches()
+        self.mount()
+
+    def stop(self):
+        run("umount", self.path)
+
+
+class MooseFs:
+    """Master and chunk server on loopback, one copy. Its metadata are written to disk in the background."""
+    name = "moosefs"
+
+    def __init__(self, work):
+        self.dir = os.path.join(work, "moosefs")
+        self.path = os.path.join(work, "moosefs-mount")
+        for part in ("master", "chunks", "disk"):
+            os.makedirs(os.path.join(self.dir, part))
+        os.makedirs(self.path)
+        self.port, servers, loggers, own = (free_port() for _ in range(4))
+        user = "WORKING_USER = root\nWORKING_GROUP = root\nFILE_UMASK = 022\n"
+        # It refuses to work over 127.0.0.1; packets to an address of this machine do not leave it either.
+        self.host = run("hostname", "-I").stdout.split()[0]
+        self.write("exports.cfg", "* / rw,alldirs,maproot=0\n")
+        self.write("hdd.cfg", os.path.join(self.dir, "disk") + "\n")
+        self.write("master.cfg", f"{user}DATA_PATH = {self.dir}/master\nEXPORTS_FILENAME = {self.dir}/exports.cfg\n"
+                   f"MATOCL_LISTEN_HOST = {self.host}\nMATOCL_LISTEN_PORT = {self.port}\nMATOCS_LISTEN_PORT = {servers}\n"
+                   f"MATOML_LISTEN_PORT = {loggers}\n")
+        self.write("chunks.cfg", f"{user}DATA_PATH = {self.dir}/chunks\nHDD_CONF_FILENAME = {self.dir}/hdd.cfg\n"
+                   f"MASTER_HOST = {self.host}\nMASTER_PORT = {servers}\nCSSERV_LISTEN_HOST = {self.host}\n"
+                   f"CSSERV_LISTEN_PORT = {own}\nHDD_LEAVE_SPACE_DEFAULT = 64MiB\n")
+        with open(os.path.join(self.dir, "master", "metadata.mfs"), "wb") as empty:
+            empty.write(b"MFSM NEW")
+        run("mfsmaster", "-c", f"{self.dir}/master.cfg", "start")
+        run("mfschunkserver", "-c", f"{self.dir}/chunks.cfg", "start")
+        self.mount()
+        run("mfssetgoal", "1", self.path)
+        wait_for("room on MooseFS", self.has_room)
+
+    def write(self, name, text):
+        with open(os.path.join(self.dir, name), "w") as file:
+            file.write(text)
+
+    def has_room(self):
+        return os.statvfs(self.path).f_bavail > 0
+
+    def mount(self):
+        run("mfsmount", "-H", self.host, "-P", self.port, self.path)
+
+    def pids(self):
+        pids = {"mount": mount_pid(self.path)}
+        for role, config in (("meta", "master.cfg"), ("stored", "chunks.cfg")):
+            pids[role] = mount_pid(os.path.join(self.dir, config))
+        return pids
+
+    def remount(self):
+        run("umount", self.path)
+        drop_caches()
+        self.mount()
+
+    def stop(self):
+        run("umount", self.path)
+        run("mfschunkserver", "-c", f"{self.dir}/chunks.cfg", "stop")
+        run("mfsmaster", "-c", f"{self.dir}/master.cfg", "stop")
 
 
 def mount_pid(path):
@@ -431,13 +516,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a quarter of the sizes")
     parser.add_argument("--only", default="", help="rows whose names contain one of these words")
-    parser.add_argument("--systems", default="disk,dgfs,dgfs-cluster,juicefs")
+    parser.add_argument("--systems", default="disk,passthrough,dgfs,dgfs-cluster,juicefs,moosefs")
     parser.add_argument("--json", help="write the figures here too")
     parser.add_argument("--work", help="where to work (default: a temporary directory, removed afterwards)")
     options = parser.parse_args()
     work = options.work or tempfile.mkdtemp(prefix="dgfs-bench.")
     os.makedirs(work, exist_ok=True)
-    kinds = {kind.name: kind for kind in (Disk, Embedded, Cluster, JuiceFs)}
+    kinds = {kind.name: kind for kind in (Disk, PassThrough, Embedded, Cluster, JuiceFs, MooseFs)}
     systems = []
     try:
         for name in options.systems.split(","):

@@ -57,21 +57,21 @@ fn node(path: &Path) -> Node {
     Node::File { bytes, mode: attr.mode() & 0o7777 }
 }
 
-/// One change at `root`, and of the model; true when the directory of the model changed.
-fn change(rng: &mut Rng, root: &Path, tree: &mut Tree) {
+/// One change at `root`, below which directories go `deep` further, and of the model.
+fn change(rng: &mut Rng, root: &Path, tree: &mut Tree, deep: u32) {
     // Half of the changes happen in a directory below, if there is one.
     let directories: Vec<String> =
         tree.iter().filter(|(_, node)| matches!(node, Node::Directory(_))).map(|(name, _)| name.clone()).collect();
     if !directories.is_empty() && rng.chance(50) {
         let name = rng.pick(&directories).clone();
         if let Some(Node::Directory(below)) = tree.get_mut(&name) {
-            return change(rng, &root.join(name), below);
+            return change(rng, &root.join(name), below, deep - 1);
         }
     }
     let name = format!("n{}", rng.below(NAMES));
     let path = root.join(&name);
     match tree.get(&name).cloned() {
-        None => make(rng, &path, &name, tree),
+        None => make(rng, &path, &name, tree, deep),
         Some(Node::File { bytes, mode }) => match rng.below(4) {
             0 => {
                 let mode = if mode == 0o640 { 0o755 } else { 0o640 };
@@ -106,9 +106,9 @@ fn change(rng: &mut Rng, root: &Path, tree: &mut Tree) {
     }
 }
 
-fn make(rng: &mut Rng, path: &Path, name: &str, tree: &mut Tree) {
+fn make(rng: &mut Rng, path: &Path, name: &str, tree: &mut Tree, deep: u32) {
     let node = match rng.below(10) {
-        0..2 => {
+        0..2 if deep > 0 => {
             fs::create_dir(path).unwrap();
             Node::Directory(Tree::new())
         }
@@ -158,7 +158,7 @@ fn bursts(plan: ClusterPlan<'_>) {
         let looker = (worker + 1 + rng.below(2) as usize) % 3;
         let root = mounts[worker].mount.join("d");
         for _ in 0..=rng.below(BURST_MAX) {
-            change(&mut rng, &root, &mut tree);
+            change(&mut rng, &root, &mut tree, 2);
         }
         let seen = found(&mounts[looker].mount.join("d"));
         assert!(seen == tree, "round {round}: {worker} worked, {looker} saw\n{seen:#?}\ninstead of\n{tree:#?}");
