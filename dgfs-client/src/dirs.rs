@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::READDIR_PAGE_MAX;
 use dgfs_proto::meta::{DirEntry, Leasing, MetaReply, Query};
+use dgfs_proto::name::name_hash;
 use dgfs_proto::status::Status;
 
 use crate::cache::shards::Asked;
@@ -76,6 +77,14 @@ impl Core {
             return Ok(Listed { entries: self.told(rest), since: since_of(ino, since) });
         }
         let asked = self.asking();
+        if cookie == 0
+            && let Some(entries) = self.list_known(ino)
+        {
+            let end = Some(entries.last().map_or(0, |last| last.cookie));
+            let told = entries.get(..TOLD_MAX.min(entries.len())).unwrap_or_default().to_vec();
+            *directory.page.lock() = Some(Page { asked, entries, end });
+            return Ok(Listed { entries: self.told(told), since: since_of(ino, asked) });
+        }
         let fetched = match self.fetch_page(&op, ino, cookie, limit).await {
             // The directory was removed while it was open: it has no entries.
             Err(Status::NotFound | Status::Stale) if !self.link.is_dead() => {
@@ -104,6 +113,22 @@ impl Core {
         }
         let since = if kept { since_of(ino, asked) } else { Since::default() };
         Ok(Listed { entries: self.told(entries), since })
+    }
+
+    /// All entries of a directory, in the order of their cookies, if everything about them is known.
+    fn list_known(&self, ino: Ino) -> Option<Vec<DirEntry>> {
+        if !self.may_cache() {
+            return None;
+        }
+        let mut entries = Vec::new();
+        for (name, child) in self.entries.all(ino, WHOLE_MAX as usize)? {
+            // The slot tells names of one hash apart: as long as there are none, it is the first.
+            let cookie = name_hash(self.volume.uuid, name.as_bytes()) << 8;
+            entries.push(DirEntry { cookie, name, attr: self.attrs.get(child)? });
+        }
+        entries.sort_unstable_by_key(|entry| entry.cookie);
+        let alone = entries.windows(2).all(|pair| matches!(pair, [one, next] if one.cookie != next.cookie));
+        alone.then_some(entries)
     }
 
     async fn fetch_page(

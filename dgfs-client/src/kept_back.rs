@@ -19,6 +19,7 @@ use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation};
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
+use crate::handles::OpenFile;
 use crate::metrics::count;
 use crate::names::AskedNames;
 use crate::operation::{Backoff, Op};
@@ -26,8 +27,14 @@ use crate::vfs::Forget;
 
 pub(crate) use queue::{Changing, KeptQueue, Touched};
 
+/// Inodes that the right to change ahead is taken for at once.
+const CHILDREN_MAX: usize = 4096;
+
 /// How long one try of sending may take before nothing more is kept back.
 const TRY: Duration = Duration::from_secs(10);
+/// How long nothing is kept back after something ended otherwise than it was told: until a full engine has room, a clock is
+/// right again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Sends what is kept back until the mount closes.
@@ -36,11 +43,20 @@ impl Core {
             let Some(changes) = self.unless_closing(self.link.kept.next()).await else { return };
             match self.send_kept_back(&changes).await {
                 Ok(answers) => {
+                    let mut wrong = false;
                     for (change, answer) in changes.iter().zip(answers) {
-                        self.heard_of(change, answer).await;
+                        wrong |= self.heard_of(change, answer).await;
+                    }
+                    if wrong {
+                        // What follows from what was told is wrong, too, perhaps.
+                        self.link.kept.pause(PAUSE);
+                        self.drop_caches().await;
                     }
                 }
-                Err(status) => self.give_up(&changes, status).await,
+                Err(status) => {
+                    self.give_up(&changes, status);
+                    self.drop_caches().await;
+                }
             }
             changes.iter().for_each(|change| self.link.ops.finish(change.op));
             self.link.note_answered();
@@ -68,29 +84,43 @@ impl Core {
         }
     }
 
-    async fn heard_of(self: &Arc<Self>, change: &KeptBack, answer: KeptAnswer) {
+    /// True when it ended otherwise than it was told.
+    async fn heard_of(self: &Arc<Self>, change: &KeptBack, answer: KeptAnswer) -> bool {
         match answer {
-            KeptAnswer::Expected => {}
-            KeptAnswer::Unkept if self.link.sole() => {}
-            KeptAnswer::Unkept => self.doubt(&change.mutation).await,
+            KeptAnswer::Unkept if !self.link.sole() => {
+                self.doubt(&change.mutation).await;
+                false
+            }
+            KeptAnswer::Expected | KeptAnswer::Unkept => false,
             KeptAnswer::Other(MetaReply::Refused(status)) => {
                 tracing::error!(?change.mutation, %status, "a change that was told as done was refused");
                 self.lose(change, status);
-                self.drop_caches().await;
+                true
             }
             KeptAnswer::Other(reply) => {
                 tracing::warn!(?change.mutation, ?reply, "a change ended otherwise than it was told");
                 count(&self.counters.kept_otherwise);
-                self.drop_caches().await;
+                self.relearn(&change.mutation);
+                true
             }
         }
     }
 
     /// What was sent will never be answered.
-    async fn give_up(self: &Arc<Self>, changes: &[KeptBack], status: Status) {
+    fn give_up(&self, changes: &[KeptBack], status: Status) {
         tracing::error!(changes = changes.len(), %status, "changes that were told as done are lost: they could not be sent");
         changes.iter().for_each(|change| self.lose(change, status));
-        self.drop_caches().await;
+    }
+
+    /// Whatever meta says of a file next is newer than what was told.
+    fn relearn(&self, mutation: &Mutation) {
+        if let Mutation::Commit(commit) = mutation
+            && let Some(file) = self.files.get(commit.ino)
+        {
+            let mut inner = file.inner.lock();
+            inner.attr.data_version = 0;
+            inner.forget_content();
+        }
     }
 
     fn lose(&self, change: &KeptBack, status: Status) {
@@ -104,14 +134,18 @@ impl Core {
         if let Some(file) = written.and_then(|ino| self.files.get(ino)) {
             file.inner.lock().fail(status);
         }
+        self.relearn(&change.mutation);
     }
 
     /// What is known of what a change touched must not be believed any more, here and in the kernel.
     async fn doubt(&self, mutation: &Mutation) {
         let mut forget = Vec::new();
-        let made = if let Mutation::Make { ino, .. } = mutation { *ino } else { None };
+        if let Mutation::Make { ino: Some(made), .. } = mutation {
+            // The right to change it is its maker's all the same; but names in it may be made by others, unheard of.
+            self.entries.forget(*made);
+        }
         let Touched::These(touched) = touched(mutation) else { return self.doubt_names(mutation).await };
-        for ino in touched.into_iter().chain(made) {
+        for ino in touched {
             self.attrs.change(ino);
             self.link.kept.revoke(ino);
             if let Some(file) = self.files.get(ino) {
@@ -146,7 +180,7 @@ impl Core {
     }
 
     /// An own change of names that was asked for at `asked` came with the right to change ahead.
-    pub(crate) fn learn_ahead(&self, asked: AskedNames, inos: &[Ino], leasing: Leasing) {
+    pub(crate) fn learn_ahead(&self, asked: AskedNames, inos: &[Ino], leasing: Leasing, removed: Option<Ino>) {
         if leasing.unkept || !leasing.ahead || self.link.sole() {
             return;
         }
@@ -156,7 +190,10 @@ impl Core {
             self.link.kept.grant([*ino], valid);
         }
         if let (true, [directory]) = (leasing.children, inos) {
-            let children = self.entries.children(*directory);
+            let Some(children) = self.entries.all(*directory, CHILDREN_MAX) else { return };
+            // The removed one may have other names.
+            let children: Vec<Ino> =
+                children.into_iter().map(|(_, ino)| ino).filter(|ino| Some(*ino) != removed).collect();
             let valid = || {
                 self.entries.unchanged(asked.entries, *directory)
                     && children.iter().all(|ino| self.attrs.unchanged(asked.attrs, *ino))
@@ -169,6 +206,12 @@ impl Core {
     pub(crate) fn take_lost(&self, seen: &AtomicU64) -> Result<(), Status> {
         let Some((number, status)) = self.link.kept.lost() else { return Ok(()) };
         if seen.fetch_max(number, Ordering::AcqRel) < number { Err(status) } else { Ok(()) }
+    }
+
+    /// All errors that a handle has not reported yet, at once.
+    pub(crate) fn take_errors(&self, open: &OpenFile) -> Result<(), Status> {
+        let (written, lost) = (open.take_error(), self.take_lost(&open.lost_seen));
+        written.and(lost)
     }
 
     /// What a handle opened now has nothing to do with.

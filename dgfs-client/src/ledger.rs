@@ -138,7 +138,13 @@ impl Ledger {
         let mut books = self.books.lock();
         for (ino, count) in taken {
             lower(&mut books.telling, *ino, *count);
-            *books.own.entry(*ino).or_insert(0) += count;
+            // Closed meanwhile, they wait to be released: meta never knew them.
+            let closed = books.leaving.get(ino).copied().unwrap_or(0).min(*count);
+            lower(&mut books.leaving, *ino, closed);
+            lower(&mut books.opens, *ino, closed);
+            if *count > closed {
+                *books.own.entry(*ino).or_insert(0) += count - closed;
+            }
         }
     }
 

@@ -69,7 +69,11 @@ impl Core {
                 let op = self.op();
                 let _ = self.link.mutate(&op, Mutation::Lock { ino, lock, wait: false }).await?;
             }
-            Some(ticket) => self.wait_for_lock(ino, lock, ticket).await?,
+            Some(ticket) => {
+                // The file may have been made a moment ago.
+                self.link.kept.drained(&self.op()).await?;
+                self.wait_for_lock(ino, lock, ticket).await?;
+            }
         }
         Ok(())
     }

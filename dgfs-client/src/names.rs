@@ -209,8 +209,8 @@ impl Core {
         leasing: Leasing,
     ) {
         if let Ok(named) = made {
-            self.learn_ahead(asked, &[parent], leasing);
-            self.learn_ahead(asked, &[named.ino], Leasing { ahead: leasing.writes, ..leasing });
+            self.learn_ahead(asked, &[parent], leasing, None);
+            self.learn_ahead(asked, &[named.ino], Leasing { ahead: leasing.writes, children: false, ..leasing }, None);
         }
     }
 
@@ -311,8 +311,8 @@ impl Core {
         let remove = Mutation::Remove { parent, name: name.clone(), kind };
         let (reply, leasing, _changing) = self.link.change(&op, remove).await;
         let removed = reply.and_then(named_of);
-        if removed.is_ok() {
-            self.learn_ahead(asked, &[parent], leasing);
+        if let Ok(named) = &removed {
+            self.learn_ahead(asked, &[parent], leasing, Some(named.ino));
         }
         match &removed {
             Ok(_) if !leasing.unkept => {
@@ -353,7 +353,7 @@ impl Core {
             answer => answer.and_then(named_of),
         };
         if named.is_ok() {
-            self.learn_ahead(asked, &[from.0, to.0], leasing);
+            self.learn_ahead(asked, &[from.0, to.0], leasing, None);
         }
         if mode == RenameMode::Exchange {
             self.doubt_entry(from.0, &from.1);

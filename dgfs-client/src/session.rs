@@ -174,6 +174,8 @@ impl Core {
         forget.extend(self.attrs.inos().into_iter().map(Forget::Attrs));
         self.attrs.clear();
         self.entries.clear();
+        // Rights that come with answers from before are not taken from here on: once more for one that came in between.
+        self.link.kept.revoke_all();
         self.pages.clear();
         self.contents.clear();
         for file in self.files.all() {

@@ -24,8 +24,7 @@ impl Core {
     pub(crate) async fn sync_file(self: &Arc<Self>, op: &Op, open: &OpenFile) -> Result<(), Status> {
         let sent = self.flush_file(op, &open.file, Which::All).await;
         let answered = self.link.kept.drained(op).await;
-        open.take_error()?;
-        self.take_lost(&open.lost_seen)?;
+        self.take_errors(open)?;
         sent.and(answered)?;
         self.sync_all(op).await
     }

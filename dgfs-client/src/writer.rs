@@ -159,7 +159,8 @@ impl Core {
 
     /// Sends waiting releases.
     pub(crate) async fn send_releases(&self, op: &Op) {
-        let _in_order = self.registering.lock().await;
+        let patience = op.left(Duration::from_secs(3600));
+        let Ok(_in_order) = tokio::time::timeout(patience, self.registering.lock()).await else { return };
         loop {
             let opens = self.link.ledger.take_releases();
             if opens.is_empty() {

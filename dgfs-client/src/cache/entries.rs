@@ -137,13 +137,22 @@ impl EntryCache {
         }
     }
 
-    /// What the names of a directory lead to, if all are known.
-    pub(crate) fn children(&self, parent: Ino) -> Vec<Ino> {
-        let Some(shard) = self.shards.get((parent.get() % SHARDS) as usize) else { return Vec::new() };
-        let shard = shard.lock();
-        let known = |known: &Known| if let Known::There(ino) = known { Some(*ino) } else { None };
-        let directory = shard.directories.get(&parent).filter(|directory| directory.complete);
-        directory.map_or_else(Vec::new, |directory| directory.names.values().filter_map(known).collect())
+    /// All names of a directory and what they lead to; none when any is not known, or there are more than `most`.
+    pub(crate) fn all(&self, parent: Ino, most: usize) -> Option<Vec<(Name, Ino)>> {
+        let shard = self.shards.get((parent.get() % SHARDS) as usize)?.lock();
+        let directory = shard.directories.get(&parent).filter(|directory| directory.complete)?;
+        if directory.names.len() > most {
+            return None;
+        }
+        let mut all = Vec::with_capacity(directory.names.len());
+        for (name, known) in &directory.names {
+            match known {
+                Known::There(ino) => all.push((name.clone(), *ino)),
+                Known::Missing => {}
+                Known::Unsure => return None,
+            }
+        }
+        Some(all)
     }
 
     /// Call before asking a peer, or before changing something.

@@ -237,9 +237,14 @@ impl Core {
     pub(crate) async fn create(self: &Arc<Self>, request: Create) -> Result<(Seen, Opened), Status> {
         let op = self.op();
         let Create { parent, name, access, flags, exclusive } = request;
+        let lost = self.lost_before();
         if let Some(made) = self.keep_make(parent, &name, &NewNode::File, access) {
             let leasing = Leasing { writes: true, ..Leasing::default() };
-            return self.open_made(&op, made, flags, leasing, Registered::No).await;
+            let (seen, opened) = self.open_made(&op, made, flags, leasing, Registered::No).await?;
+            // The change may have been refused already.
+            let known = lost.into_inner();
+            self.handles.file(opened.handle)?.lost_seen.store(known, Ordering::Release);
+            return Ok((seen, opened));
         }
         let alone = !self.config.local && self.link.sole();
         let make = Mutation::Make {
@@ -335,8 +340,7 @@ impl Core {
             // What was written is durable at meta when close returns, and what led to it.
             self.link.kept.answered(&op, open.file.kept.load(Ordering::Acquire)).await?;
         }
-        open.take_error()?;
-        self.take_lost(&open.lost_seen)?;
+        self.take_errors(&open)?;
         sent
     }
 

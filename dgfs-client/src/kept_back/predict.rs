@@ -206,25 +206,41 @@ impl Core {
         Some((attr, since))
     }
 
-    /// The whole of a small file; the attributes, since when they are known, and how many changes are kept back with it.
+    /// The whole of a small file, or chunks where there were none; the attributes, since when they are known, and how many changes are kept back with it.
     pub(crate) fn keep_commit(&self, commit: &Commit) -> Option<(Attr, Option<Asked>, u64)> {
-        let NewContent::Inline { base_data_version, bytes } = &commit.content else { return None };
         let place = self.place(&[commit.ino])?;
         let asked = self.attrs.asking();
         let mut attr = self.attrs.get(commit.ino)?;
         let fits = attr.kind == FileKind::File
             && attr.nlink > 0
-            && attr.data_version == *base_data_version
-            && attr.flags.has(AttrFlags::INLINE)
             && commit.size_expected.is_none()
-            && commit.size_at_least <= FILE_BYTES_MAX
-            && bytes.len() <= self.volume.inline_bytes_max as usize;
+            && commit.size_at_least <= FILE_BYTES_MAX;
         if !fits {
             return None;
         }
-        let len = bytes.len() as u64;
-        let size = attr.size.max(commit.size_at_least).max(len);
-        attr.allocated = change::inline_allocated(len);
+        let size = attr.size.max(commit.size_at_least);
+        let size = match &commit.content {
+            NewContent::Inline { base_data_version, bytes } => {
+                let is_of_now = attr.data_version == *base_data_version && attr.flags.has(AttrFlags::INLINE);
+                if !is_of_now || bytes.len() > self.volume.inline_bytes_max as usize {
+                    return None;
+                }
+                attr.allocated = change::inline_allocated(bytes.len() as u64);
+                size.max(bytes.len() as u64)
+            }
+            NewContent::Slots { inline_base, edits } => {
+                let base = attr.flags.has(AttrFlags::INLINE).then_some(attr.data_version);
+                // What is there may have been moved by storage servers; where policies exist, meta looks at them.
+                if *inline_base != base || edits.iter().any(|edit| edit.base.is_some()) || commit.policies != 0 {
+                    return None;
+                }
+                let kept = if base.is_some() { 0 } else { attr.allocated };
+                attr.allocated =
+                    kept + edits.iter().filter_map(|edit| edit.new).map(|new| u64::from(new.allocated)).sum::<u64>();
+                attr.flags.set(AttrFlags::INLINE, false);
+                size
+            }
+        };
         change::commit(&mut attr, size, commit.mtime, place.now);
         let mut since = None;
         let reply = MetaReply::Attr(attr.clone());

@@ -53,6 +53,8 @@ struct State {
     busy_all: u32,
     /// Meta does not answer: nothing more is kept back.
     stuck: bool,
+    /// Nothing is kept back until then.
+    paused: Option<Instant>,
     /// The last refusal of something that had been told as done, numbered.
     lost: Option<(u64, Status)>,
 }
@@ -96,7 +98,8 @@ impl KeptQueue {
         // Asked under the lock: whoever ends it waits for what is in the queue afterwards.
         let alone = alone();
         let allowed = alone || inos.iter().all(|ino| state.rights.contains(ino));
-        (!full && !busy && !state.stuck && allowed).then(|| Place { state, queue: self, alone, now: now() })
+        let paused = state.paused.is_some_and(|until| Instant::now() < until);
+        (!full && !busy && !state.stuck && !paused && allowed).then(|| Place { state, queue: self, alone, now: now() })
     }
 
     /// Changes of these may be kept back, unless `valid` says otherwise, which is asked under the lock.
@@ -216,6 +219,11 @@ impl KeptQueue {
         }
     }
 
+    /// Nothing is kept back for a while.
+    pub(crate) fn pause(&self, span: Duration) {
+        self.state.lock().paused = Instant::now().checked_add(span);
+    }
+
     /// Something that had been told as done was refused.
     pub(crate) fn lose(&self, status: Status) {
         let mut state = self.state.lock();
@@ -314,13 +322,14 @@ impl Drop for Changing<'_> {
 /// Roughly the encoded length: never less.
 fn bytes_of(mutation: &Mutation) -> usize {
     const REST: usize = 160;
+    const EDIT: usize = 64;
     REST + match mutation {
         Mutation::Make { name, node: NewNode::Symlink(target), .. } => name.as_bytes().len() + target.len(),
         Mutation::Make { name, .. } | Mutation::Remove { name, .. } => name.as_bytes().len(),
         Mutation::Rename { name, new_name, .. } => name.as_bytes().len() + new_name.as_bytes().len(),
         Mutation::Commit(commit) => match &commit.content {
             NewContent::Inline { bytes, .. } => bytes.len(),
-            NewContent::Slots { .. } => 0,
+            NewContent::Slots { edits, .. } => edits.len() * EDIT,
         },
         _ => 0,
     }

@@ -304,6 +304,25 @@ async fn a_change_made_ahead_that_is_refused_is_an_error_of_the_next_fsync() {
     assert_eq!(vfs.fsyncdir(later).await, Ok(()), "who comes later has lost nothing");
 }
 
+/// The file is what it was, and can be written again.
+#[tokio::test]
+async fn a_small_file_whose_content_was_refused_later_is_as_it_was_before() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    keep_back(&vfs).await;
+    let (_, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from_static(b"first")).await, Ok(5));
+    assert_eq!(vfs.fsync(handle, false).await, Ok(()));
+    assert_eq!(vfs.write(handle, 0, Bytes::from_static(b"second, refused")).await, Ok(15));
+    cluster.meta.refuse_next(Status::NoSpace);
+    assert_eq!(vfs.fsync(handle, false).await, Err(Status::NoSpace));
+    assert_eq!(read_all(&vfs, handle).await, b"first");
+    assert_eq!(vfs.write(handle, 5, Bytes::from_static(b" third")).await, Ok(6));
+    assert_eq!(vfs.fsync(handle, false).await, Ok(()));
+    assert_eq!(read_all(&vfs, handle).await, b"first third");
+    assert_eq!((vfs.numbers().kept_refused, vfs.numbers().kept_otherwise), (1, 0));
+}
+
 #[tokio::test]
 async fn a_time_set_after_a_write_outlives_the_flush() {
     let cluster = Cluster::new(1);

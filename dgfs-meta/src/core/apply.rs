@@ -42,7 +42,10 @@ impl Core {
         let session = once.session;
         let settings = Arc::clone(&self.settings);
         let tried = self.try_run(now, Some(session), |tx| {
-            if let Mutation::Commit(request) = once.mutation {
+            // What was kept back was written before a policy that its mount had not heard of.
+            if let Mutation::Commit(request) = once.mutation
+                && !once.kept_back
+            {
                 policy::check_commit(tx, &settings, request)?;
             }
             apply(tx, session, once.mutation)

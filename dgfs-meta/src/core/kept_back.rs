@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Ino, OpId, SessionId};
-use dgfs_proto::meta::{Applied, KeptAnswer, KeptBack, Leasing, MetaReply, Mutation, NewContent, digest};
+use dgfs_proto::meta::{Applied, KeptAnswer, KeptBack, MetaReply, Mutation, NewContent, digest};
 use dgfs_proto::status::Status;
 
 use crate::core::leasing::Attempt;
@@ -45,6 +45,10 @@ impl Core {
             // What was applied was taken back.
             batch.generation = self.generation;
             batch.answers.clear();
+        }
+        if let (Some(session), Some(first)) = (self.sessions.get_mut(&batch.session), batch.changes.first()) {
+            // Who sends these has heard of those before; the same sent again begin with the same.
+            session.applied.others.retain(|(op, _)| *op >= first.op);
         }
         let before = self.applied_up_to(batch.session);
         let outcome = self.apply_rest(now, batch, attempt);
@@ -94,9 +98,7 @@ impl Core {
             newest = newest.max(ticket);
             let answer = match reply {
                 reply if digest(&reply) != change.expected => KeptAnswer::Other(reply),
-                _ if is_lost(attempt.leasing, change) && self.leases_to(Some(batch.session)).is_some() => {
-                    KeptAnswer::Unkept
-                }
+                _ if attempt.leasing.unkept && self.leases_to(Some(batch.session)).is_some() => KeptAnswer::Unkept,
                 _ => KeptAnswer::Expected,
             };
             self.note_applied(batch.session, change, &answer);
@@ -140,7 +142,10 @@ impl Core {
             }
             Mutation::Remove { .. } | Mutation::Rename { .. } => true,
             Mutation::SetAttr { set, .. } => set.size.is_none(),
-            Mutation::Commit(commit) => matches!(commit.content, NewContent::Inline { .. }),
+            Mutation::Commit(commit) => match &commit.content {
+                NewContent::Inline { .. } => true,
+                NewContent::Slots { edits, .. } => edits.iter().all(|edit| edit.base.is_none()),
+            },
             _ => false,
         };
         if fits { Ok(()) } else { Err(Status::Malformed) }
@@ -148,10 +153,8 @@ impl Core {
 
     fn note_applied(&mut self, session: SessionId, change: &KeptBack, answer: &KeptAnswer) {
         let Some(session) = self.sessions.get_mut(&session) else { return };
-        let acked = session.row.acked;
         let applied = &mut session.applied;
         applied.up_to = change.op;
-        applied.others.retain(|(op, _)| *op > acked);
         if let Mutation::Make { ino: Some(ino), .. } = &change.mutation {
             applied.made = Some(*ino);
         }
@@ -171,11 +174,6 @@ impl Core {
 fn may_make(session: &Session, ino: Ino) -> bool {
     let within = |(first, count): &(u64, u64)| ino.get() >= *first && ino.get() - first < *count;
     session.applied.made.is_none_or(|made| ino > made) && session.applied.granted.iter().any(within)
-}
-
-/// Must its client not believe what it expected, although it came so? What it made it has the right to change ahead.
-fn is_lost(leasing: Leasing, change: &KeptBack) -> bool {
-    leasing.unkept || matches!(change.mutation, Mutation::Make { .. }) && !leasing.writes
 }
 
 fn applied_before(applied: &Applied, op: OpId) -> KeptAnswer {

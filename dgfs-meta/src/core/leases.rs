@@ -248,6 +248,15 @@ impl Leases {
         true
     }
 
+    /// The session has made an inode ahead: nobody else can know it, and the session may go on to change it, whatever else
+    /// of the answer must not be kept.
+    pub(crate) fn note_made(&mut self, session: SessionId, ino: Ino) {
+        self.note_pages(session, ino);
+        for holder in self.inodes.get_mut(&ino).into_iter().flatten().filter(|holder| holder.session == session) {
+            holder.writes = Writes::Yes;
+        }
+    }
+
     /// A session changed names in a directory; true when it did so the last time, too: it is at work there.
     pub(crate) fn is_at_work(&mut self, session: SessionId, directory: Ino) -> bool {
         if self.changed_by.len() >= CHANGED_MAX {

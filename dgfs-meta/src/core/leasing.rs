@@ -95,7 +95,10 @@ impl Core {
             (Mutation::Make { .. }, Some(Told::Inode(ino))) => Some(*ino),
             _ => None,
         };
-        if let Some(ino) = written {
+        if let (true, Mutation::Make { ino: Some(ino), .. }) = (once.kept_back, mutation) {
+            self.leases.note_made(session, *ino);
+            leasing.writes = true;
+        } else if let Some(ino) = written {
             leasing.writes =
                 !leasing.unkept && self.may_keep_back(session, ino) && self.leases.lease_writes(session, ino);
         }

@@ -21,7 +21,8 @@ pub struct KeptBack {
     pub op: OpId,
     /// When it was made, on the client's clock. Taken as now, where that clock is not far ahead of the service's.
     pub at: Timestamp,
-    /// One of `Make` (with an inode granted), `Remove`, `Rename`, `SetAttr` (no size), `Commit` (inline).
+    /// One of `Make` (with an inode granted), `Remove`, `Rename`, `SetAttr` (no size), `Commit` (inline, or of slots that were
+    /// empty).
     pub mutation: Mutation,
     /// The [`digest`] of the answer that the client counts on.
     pub expected: u64,
@@ -51,10 +52,17 @@ pub struct Applied {
     pub others: Vec<(OpId, MetaReply)>,
 }
 
-/// Eight bytes that tell answers apart: SipHash-1-3 under key 0 of the encoded answer.
+/// Eight bytes that tell answers apart: SipHash-1-3 under key 0 of the encoded answer, without the bytes allocated, which
+/// storage servers change by themselves.
 #[must_use]
 pub fn digest(reply: &MetaReply) -> u64 {
+    let mut reply = reply.clone();
+    match &mut reply {
+        MetaReply::Attr(attr) => attr.allocated = 0,
+        MetaReply::Named(named) => named.attrs.iter_mut().for_each(|attr| attr.allocated = 0),
+        _ => {}
+    }
     let mut hasher = SipHasher13::new();
-    hasher.write(&codec::encode(reply).unwrap_or_default());
+    hasher.write(&codec::encode(&reply).unwrap_or_default());
     hasher.finish()
 }
