@@ -86,24 +86,23 @@ impl Core {
 
     /// True when it ended otherwise than it was told.
     async fn heard_of(self: &Arc<Self>, change: &KeptBack, answer: KeptAnswer) -> bool {
-        match answer {
+        let reply = match answer {
             KeptAnswer::Unkept if !self.link.sole() => {
                 self.doubt(&change.mutation).await;
-                false
+                return false;
             }
-            KeptAnswer::Expected | KeptAnswer::Unkept => false,
-            KeptAnswer::Other(MetaReply::Refused(status)) => {
-                tracing::error!(?change.mutation, %status, "a change that was told as done was refused");
-                self.lose(change, status);
-                true
-            }
-            KeptAnswer::Other(reply) => {
-                tracing::warn!(?change.mutation, ?reply, "a change ended otherwise than it was told");
-                count(&self.counters.kept_otherwise);
-                self.relearn(&change.mutation);
-                true
-            }
+            KeptAnswer::Expected | KeptAnswer::Unkept => return false,
+            KeptAnswer::Other(reply) => reply,
+        };
+        if let MetaReply::Refused(status) = *reply {
+            tracing::error!(?change.mutation, %status, "a change that was told as done was refused");
+            self.lose(change, status);
+        } else {
+            tracing::warn!(?change.mutation, ?reply, "a change ended otherwise than it was told");
+            count(&self.counters.kept_otherwise);
+            self.relearn(&change.mutation);
         }
+        true
     }
 
     /// What was sent will never be answered.

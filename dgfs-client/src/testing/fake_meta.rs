@@ -153,13 +153,13 @@ impl FakeMeta {
                 let mut answers = Vec::new();
                 for change in changes {
                     if let Some(status) = self.truth.lock().refuse.take() {
-                        answers.push(KeptAnswer::Other(MetaReply::Refused(status)));
+                        answers.push(KeptAnswer::Other(Box::new(MetaReply::Refused(status))));
                         continue;
                     }
                     self.recall_of_others(session, &change.mutation).await;
                     let reply = self.mutate((session, Some(change.at)), change.op, acked, change.mutation)?;
                     let expected = digest(&reply) == change.expected;
-                    answers.push(if expected { KeptAnswer::Expected } else { KeptAnswer::Other(reply) });
+                    answers.push(if expected { KeptAnswer::Expected } else { KeptAnswer::Other(Box::new(reply)) });
                 }
                 Ok(MetaReply::KeptBack(answers))
             }

@@ -97,7 +97,7 @@ impl Core {
             };
             newest = newest.max(ticket);
             let answer = match reply {
-                reply if digest(&reply) != change.expected => KeptAnswer::Other(reply),
+                reply if digest(&reply) != change.expected => KeptAnswer::Other(Box::new(reply)),
                 _ if attempt.leasing.unkept && self.leases_to(Some(batch.session)).is_some() => KeptAnswer::Unkept,
                 _ => KeptAnswer::Expected,
             };
@@ -159,7 +159,7 @@ impl Core {
             applied.made = Some(*ino);
         }
         if let KeptAnswer::Other(reply) = answer {
-            applied.others.push((change.op, reply.clone()));
+            applied.others.push((change.op, MetaReply::clone(reply)));
         }
     }
 
@@ -179,5 +179,5 @@ fn may_make(session: &Session, ino: Ino) -> bool {
 fn applied_before(applied: &Applied, op: OpId) -> KeptAnswer {
     let other = applied.others.iter().find(|(of, _)| *of == op);
     // What was as expected may have changed since.
-    other.map_or(KeptAnswer::Unkept, |(_, reply)| KeptAnswer::Other(reply.clone()))
+    other.map_or(KeptAnswer::Unkept, |(_, reply)| KeptAnswer::Other(Box::new(reply.clone())))
 }

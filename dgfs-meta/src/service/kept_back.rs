@@ -64,7 +64,7 @@ impl Active {
                 // What removes may have shared its batch with what grows: it gets a second try.
                 Fate::Refused if !full => full = true,
                 Fate::Refused => {
-                    let refused = || KeptAnswer::Other(MetaReply::Refused(Status::NoSpace));
+                    let refused = || KeptAnswer::Other(Box::new(MetaReply::Refused(Status::NoSpace)));
                     return Ok(MetaReply::KeptBack(changes.iter().map(|_| refused()).collect()));
                 }
             }

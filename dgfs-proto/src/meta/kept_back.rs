@@ -3,6 +3,7 @@
 //! Never anything but what can be told beforehand: names, attributes, small contents. Always applied in the order in which
 //! they were made, and each once.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 
@@ -36,7 +37,7 @@ pub enum KeptAnswer {
     /// As expected, and others are about to change it: it must not be believed any longer.
     Unkept,
     /// Something else.
-    Other(MetaReply),
+    Other(Box<MetaReply>),
 }
 
 /// How far the changes that a session kept back were applied. Kept as an answer's row.

@@ -590,7 +590,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::KeptBack(vec![
             KeptAnswer::Expected,
             KeptAnswer::Unkept,
-            KeptAnswer::Other(MetaReply::Refused(Status::Exists)),
+            KeptAnswer::Other(Box::new(MetaReply::Refused(Status::Exists))),
         ]),
         MetaReply::InodesGranted(ino(1 << 40)),
         MetaReply::Applied(Applied {
