@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use rustix::process::Signal;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
@@ -216,4 +217,17 @@ fn of_a_mount_that_was_declared_dead_a_beginning_of_what_it_made_ahead_stays() {
     after.push(100_000);
     assert_eq!(names(&theirs), after, "something of the dead came later");
     assert!(worker.mount.log().contains("has ended this session"), "the log says so:\n{}", worker.mount.log());
+}
+
+/// The lock must not reach meta before the file.
+#[test]
+fn a_file_that_was_made_a_moment_ago_can_be_waited_for_to_lock() {
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mount = Watched::of(&mut cluster);
+    for at in 0..rounds(100) {
+        let file = File::create_new(mount.mount.join(format!("lock{at}"))).unwrap();
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+    }
+    assert!(mount.metric("dgfs_client_kept_back_total") > 0);
 }
