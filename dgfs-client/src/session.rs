@@ -131,6 +131,10 @@ impl Core {
         match notice {
             Notice::Sole => {
                 self.drop_caches().await;
+                // A policy that another mount set is gone by before anything is made ahead.
+                if let Err(status) = self.refresh_map(&self.background_op()).await {
+                    tracing::debug!(%status, "the map could not be asked for");
+                }
                 self.link.set_sole(true);
             }
             Notice::Shared => {

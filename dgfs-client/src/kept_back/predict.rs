@@ -230,8 +230,10 @@ impl Core {
             }
             NewContent::Slots { inline_base, edits } => {
                 let base = attr.flags.has(AttrFlags::INLINE).then_some(attr.data_version);
-                // What is there may have been moved by storage servers; where policies exist, meta looks at them.
-                if *inline_base != base || edits.iter().any(|edit| edit.base.is_some()) || commit.policies != 0 {
+                // What is there may have been moved by storage servers. Where policies exist, meta looks at them; and another
+                // mount may have set the first one.
+                let is_free = place.is_alone() && commit.policies == 0;
+                if *inline_base != base || edits.iter().any(|edit| edit.base.is_some()) || !is_free {
                     return None;
                 }
                 let kept = if base.is_some() { 0 } else { attr.allocated };

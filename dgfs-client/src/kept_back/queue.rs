@@ -286,6 +286,11 @@ impl State {
 }
 
 impl Place<'_> {
+    /// Is there no other session?
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// What is about to be made nobody else knows.
     pub(crate) fn own(&mut self, ino: Ino) {
         if !self.alone {

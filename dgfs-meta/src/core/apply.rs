@@ -42,7 +42,7 @@ impl Core {
         let session = once.session;
         let settings = Arc::clone(&self.settings);
         let tried = self.try_run(now, Some(session), |tx| {
-            // What was kept back was written before a policy that its mount had not heard of.
+            // New chunks are kept back by a mount that is alone and has set no policy: it must not lose them by one that comes later.
             if let Mutation::Commit(request) = once.mutation
                 && !once.kept_back
             {
