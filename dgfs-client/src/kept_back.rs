@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation};
+use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation, NewNode};
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
@@ -43,14 +43,18 @@ impl Core {
             let Some(changes) = self.unless_closing(self.link.kept.next()).await else { return };
             match self.send_kept_back(&changes).await {
                 Ok(answers) => {
-                    let mut wrong = false;
+                    let mut wrong = Vec::new();
                     for (change, answer) in changes.iter().zip(answers) {
-                        wrong |= self.heard_of(change, answer).await;
+                        if self.heard_of(change, answer).await {
+                            // What follows from what was told is wrong, too, perhaps.
+                            self.link.kept.pause(PAUSE);
+                            wrong.push(&change.mutation);
+                        }
                     }
-                    if wrong {
-                        // What follows from what was told is wrong, too, perhaps.
-                        self.link.kept.pause(PAUSE);
+                    if !wrong.is_empty() {
                         self.drop_caches().await;
+                        // Once more: what was told may have been learnt again from what was known until now.
+                        wrong.iter().for_each(|mutation| self.relearn(mutation));
                     }
                 }
                 Err(status) => {
@@ -139,7 +143,7 @@ impl Core {
     /// What is known of what a change touched must not be believed any more, here and in the kernel.
     async fn doubt(&self, mutation: &Mutation) {
         let mut forget = Vec::new();
-        if let Mutation::Make { ino: Some(made), .. } = mutation {
+        if let Mutation::Make { ino: Some(made), node: NewNode::Directory, .. } = mutation {
             // The right to change it is its maker's all the same; but names in it may be made by others, unheard of.
             self.entries.forget(*made);
         }
