@@ -251,6 +251,9 @@ pub struct StoreStatus {
     pub syncs: u64,
     /// What the last start-up recovery had to give up, in words; empty when nothing.
     pub lost: Vec<String>,
+    /// Writes that a crash interrupted before they were synced, in words. No file is damaged by that, unless `dgfs fsck`
+    /// finds one that names them.
+    pub interrupted: Vec<String>,
     /// Versions it could not find whole.
     pub lost_versions: u64,
     /// Bytes of data that are gone with them.

@@ -31,7 +31,7 @@ pub struct MetaProtocol;
 impl Protocol for MetaProtocol {
     type Call = MetaCall;
     type Reply = MetaReply;
-    const NAME: &'static str = "dgfs-meta/5";
+    const NAME: &'static str = "dgfs-meta/6";
 }
 
 /// Client ↔ storage daemon.
@@ -40,7 +40,7 @@ pub struct ChunkProtocol;
 impl Protocol for ChunkProtocol {
     type Call = ChunkCall;
     type Reply = ChunkReply;
-    const NAME: &'static str = "dgfs-chunk/5";
+    const NAME: &'static str = "dgfs-chunk/6";
 }
 
 /// What a certificate allows.

@@ -77,16 +77,38 @@ struct Loss {
     names: Vec<VersionId>,
 }
 
+/// Sentences, as many as are kept.
+#[derive(Clone, Default)]
+struct Sentences {
+    kept: Vec<String>,
+    more: u64,
+}
+
+impl Sentences {
+    fn keep(&mut self, sentence: String) {
+        if self.kept.len() < SENTENCES_MAX { self.kept.push(sentence) } else { self.more += 1 }
+    }
+
+    fn told(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.kept.push(format!("and {} more, named in the log", self.more));
+        }
+        self.kept
+    }
+}
+
 /// Everything that is gone.
 #[derive(Clone, Default)]
 pub(crate) struct Damage {
-    sentences: Vec<String>,
-    more: u64,
+    sentences: Sentences,
+    interrupted: Sentences,
     files: BTreeMap<(u32, Ruin), Loss>,
     /// Records that are gone: of held versions, and of dropped ones others show data of.
     records: BTreeSet<VersionId>,
     /// Versions that cannot be given out whole.
     versions: BTreeSet<VersionId>,
+    /// Versions whose writing was not finished.
+    unfinished: BTreeSet<VersionId>,
     bytes: u64,
 }
 
@@ -94,9 +116,20 @@ pub(crate) struct Damage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) sentences: Vec<String>,
+    /// Writes that a crash interrupted.
+    pub(crate) interrupted: Vec<String>,
+    /// The versions of those.
+    pub(crate) unfinished: BTreeSet<VersionId>,
     /// All that cannot be given out whole: at most what the index has room for, 16 bytes each.
     pub(crate) versions: BTreeSet<VersionId>,
     pub(crate) bytes: u64,
+}
+
+impl Report {
+    /// Every version that the start did not find whole.
+    pub(crate) fn not_whole(&self) -> BTreeSet<VersionId> {
+        self.versions.union(&self.unfinished).copied().collect()
+    }
 }
 
 impl Damage {
@@ -107,7 +140,20 @@ impl Damage {
     }
 
     fn keep(&mut self, sentence: String) {
-        if self.sentences.len() < SENTENCES_MAX { self.sentences.push(sentence) } else { self.more += 1 }
+        self.sentences.keep(sentence);
+    }
+
+    /// Bytes that were never synced are not whole. A process that is killed, or a power cut, leaves such; where a file
+    /// names them nevertheless, only `dgfs fsck` can say so.
+    pub(crate) fn interrupt(&mut self, sentence: String) {
+        tracing::warn!("{sentence}");
+        self.interrupted.keep(sentence);
+    }
+
+    /// The same of a version, which is given up.
+    pub(crate) fn give_up_unfinished(&mut self, id: VersionId, why: &str) {
+        self.unfinished.insert(id);
+        self.interrupt(format!("chunk {} version {}: {why}", id.chunk, id.version));
     }
 
     /// A version was given up.
@@ -144,7 +190,7 @@ impl Damage {
 
     /// Is this version counted already?
     pub(crate) fn has(&self, id: VersionId) -> bool {
-        self.versions.contains(&id)
+        self.versions.contains(&id) || self.unfinished.contains(&id)
     }
 
     /// All in sentences; the files first.
@@ -168,11 +214,15 @@ impl Damage {
             let rest = if rest > 0 { format!(" and {rest} more, named in the log") } else { String::new() };
             self.keep(if first.is_empty() { found } else { format!("{found}: {first}{rest}") });
         }
-        others.into_iter().for_each(|sentence| self.keep(sentence));
-        if self.more > 0 {
-            self.sentences.push(format!("and {} more, named in the log", self.more));
+        self.sentences.more += others.more;
+        others.kept.into_iter().for_each(|sentence| self.keep(sentence));
+        Report {
+            sentences: self.sentences.told(),
+            interrupted: self.interrupted.told(),
+            unfinished: self.unfinished,
+            versions: self.versions,
+            bytes: self.bytes,
         }
-        Report { sentences: self.sentences, versions: self.versions, bytes: self.bytes }
     }
 }
 

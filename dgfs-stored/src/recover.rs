@@ -320,12 +320,12 @@ impl<'a> Recovery<'a> {
             self.replay(&header, place)?;
         }
         for (from, to) in walk.gaps {
-            let why = if self.is_synced(Position { segment, offset: from }) {
-                "damaged; `dgfs fsck` names the files whose data lay there"
+            let found = format!("segment {segment:08}: bytes {from} to {to} are no records");
+            if self.is_synced(Position { segment, offset: from }) {
+                self.damage.name(format!("{found} (damaged; `dgfs fsck` names the files whose data lay there)"));
             } else {
-                "an interrupted write"
-            };
-            self.damage.name(format!("segment {segment:08}: bytes {from} to {to} are no records ({why})"));
+                self.damage.interrupt(format!("{found} (an interrupted write)"));
+            }
         }
         if self.shelf.table.changes() > REBUILD_BATCH {
             self.shelf.table.freeze();
@@ -358,7 +358,7 @@ impl<'a> Recovery<'a> {
                         return Ok(());
                     }
                     let why = format!("not whole in segment {segment:08} at {offset} ({reason}; an interrupted write)");
-                    self.damage.give_up(id, header.data_len, &why);
+                    self.damage.give_up_unfinished(id, &why);
                     return Ok(());
                 }
                 Err(fault) => return Err(fault),
@@ -413,8 +413,10 @@ impl<'a> Recovery<'a> {
         let missing = record.manifest.sources.iter().find(|source| !self.holds(id, **source));
         if let Some(missing) = missing {
             let why = format!("it shows data of version {}, which is not there", missing.version);
-            self.damage.give_up(id, 0, &why);
-            if !is_synced {
+            if is_synced {
+                self.damage.give_up(id, 0, &why);
+            } else {
+                self.damage.give_up_unfinished(id, &why);
                 self.unsettled.entry(id.chunk).or_default().insert(id);
             }
         }

@@ -186,7 +186,7 @@ impl Store {
             sync,
             space,
             usage: Mutex::new(recovered.usage),
-            damaged: Mutex::new(recovered.report.versions.iter().copied().collect()),
+            damaged: Mutex::new(recovered.report.not_whole()),
             dropped: Mutex::new(recovered.dropped),
             replaced: Mutex::new(recovered.replaced),
             numbers: Numbers::default(),
@@ -428,6 +428,7 @@ impl Store {
             checksum_errors: count(&self.numbers.checksum_errors),
             syncs: self.sync.count(),
             lost: self.report.sentences.clone(),
+            interrupted: self.report.interrupted.clone(),
             lost_versions: self.report.versions.len() as u64,
             lost_bytes: self.report.bytes,
             mended: self.mended.clone(),
@@ -437,8 +438,8 @@ impl Store {
 
     /// The versions its start could not find whole.
     #[must_use]
-    pub fn lost(&self) -> &BTreeSet<VersionId> {
-        &self.report.versions
+    pub fn not_whole(&self) -> BTreeSet<VersionId> {
+        self.report.not_whole()
     }
 
     /// Does it take puts? The error says why not and what to do.

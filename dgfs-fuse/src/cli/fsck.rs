@@ -44,6 +44,7 @@ struct Findings {
     down: Vec<String>,
     /// What recovery gave up at the last start.
     given_up: Vec<String>,
+    interrupted: Vec<String>,
     /// What it mended without loss.
     mended: Vec<String>,
 }
@@ -88,6 +89,7 @@ async fn check(link: &VolumeLink, repair: bool) -> Result<Findings, Failure> {
     for server in map.servers.iter().filter(|server| server.up) {
         if let Ok(ChunkReply::Status(status)) = link.ask_store(server, map.epoch, ChunkRequest::Status).await {
             findings.given_up.extend(status.lost);
+            findings.interrupted.extend(status.interrupted);
             findings.mended.extend(status.mended);
         }
     }
@@ -122,12 +124,14 @@ impl Findings {
         json!({ "inodes": self.inodes, "chunks": self.chunks, "errors": self.errors, "findings": self.words,
                 "damaged_files": self.damaged, "unnamed_versions": self.unnamed, "removed_versions": self.removed,
                 "servers_down": self.down, "degraded_copies": self.degraded, "repaired_copies": self.repaired,
-                "given_up_at_start": self.given_up, "mended_at_start": self.mended, "clean": self.code() == 0 })
+                "given_up_at_start": self.given_up, "interrupted_at_start": self.interrupted,
+                "mended_at_start": self.mended, "clean": self.code() == 0 })
     }
 
     fn to_text(&self) -> String {
         let mut lines: Vec<String> = self.words.clone();
         lines.extend(self.given_up.iter().map(|lost| format!("lost when the volume was opened: {lost}")));
+        lines.extend(self.interrupted.iter().map(|write| format!("given up when the volume was opened: {write}")));
         lines.extend(self.mended.iter().map(|mended| format!("mended when the volume was opened: {mended}")));
         if !self.damaged.is_empty() {
             lines.push(

@@ -175,6 +175,9 @@ fn status_text(value: &Value) -> String {
             lines.push(format!("           {} does not answer: {error}", text(store, "/server")));
         }
         lines.extend(loss_lines(store).into_iter().map(|line| format!("           {line}")));
+        let interrupted = items(store, "/interrupted");
+        let server = text(store, "/server");
+        lines.extend(interrupted.iter().map(|write| format!("           {server} interrupted: {}", text(write, ""))));
     }
     lines.join("\n") + "\n"
 }

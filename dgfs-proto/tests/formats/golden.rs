@@ -1,4 +1,4 @@
-//! The bytes of version 5 of the messages, kept in `golden/v5.txt`.
+//! The bytes of version 6 of the messages, kept in `golden/v6.txt`.
 //!
 //! A line is `KIND NAME HEX`. `DGFS_BLESS=1` writes the file anew; that is right only before a first release, or for a file of a
 //! new version.
@@ -13,15 +13,15 @@ use dgfs_proto::codec::{decode, encode};
 
 use crate::values::{chunk_calls, chunk_replies, meta_calls, meta_replies};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v5.txt");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v6.txt");
 
 /// What to do when a message's bytes are not what they were.
 const REMEDY: &str = "peers of other builds would misread it. If that is meant: raise the protocol's version (the ALPN names \
-                      dgfs-meta/4 and dgfs-chunk/4, and FORMATS.md) and write golden/v5.txt with DGFS_BLESS=1";
+                      dgfs-meta/6 and dgfs-chunk/6, and FORMATS.md) and write golden/v6.txt with DGFS_BLESS=1";
 
 /// The golden bytes by kind and name.
 pub(crate) fn kept() -> BTreeMap<(String, String), Vec<u8>> {
-    let text = std::fs::read_to_string(FILE).expect("tests/formats/golden/v5.txt is part of the tree");
+    let text = std::fs::read_to_string(FILE).expect("tests/formats/golden/v6.txt is part of the tree");
     let line = |line: &str| {
         let [kind, name, hex] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}: not KIND NAME HEX") };
         ((kind.to_owned(), name.to_owned()), bytes_of(hex))

@@ -730,6 +730,7 @@ pub(crate) fn chunk_replies() -> Vec<(String, ChunkReply)> {
         checksum_errors: 12,
         syncs: 13,
         lost: vec!["segment file 00000001.seg is missing".to_owned()],
+        interrupted: vec!["a write".to_owned()],
         lost_versions: 14,
         lost_bytes: 1 << 34,
         mended: vec!["the index".to_owned()],

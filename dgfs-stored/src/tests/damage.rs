@@ -104,15 +104,15 @@ fn torn_tail_is_dropped_named_and_hides_nothing() {
 }
 
 #[test]
-fn what_a_torn_tail_lost_is_named() {
+fn a_write_that_was_interrupted_is_named_and_is_no_loss() {
     let directory = TestDir::new();
     let (store, _) = filled(directory.path());
     let place = store.shelf.table.get(id(9, 9)).unwrap().unwrap().place;
     drop(store);
     flip(&directory.path().join(format!("segments/{:08}.seg", place.segment)), u64::from(place.offset) + 25_000);
-    let lost = open(directory.path()).status().lost;
-    assert_eq!(lost.len(), 1);
-    assert!(lost[0].contains("chunk 9 version 9"), "{lost:?}");
+    let status = open(directory.path()).status();
+    assert_eq!((status.interrupted.len(), status.lost_versions, status.lost.len()), (1, 0, 0), "{status:?}");
+    assert!(status.interrupted[0].contains("chunk 9 version 9"), "{status:?}");
 }
 
 #[test]

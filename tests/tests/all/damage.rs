@@ -94,6 +94,22 @@ fn a_cut_segment_and_a_ruined_index_are_named_and_the_rest_is_served() {
 }
 
 #[test]
+fn bytes_of_a_write_that_a_kill_interrupted_are_told_and_are_no_damage() {
+    let (_scratch, data, mut mount) = volume();
+    mount.kill9();
+    let mut file = fs::OpenOptions::new().append(true).open(segment(&data)).unwrap();
+    file.write_all(&[0x5a; 100_000]).unwrap();
+    drop(file);
+    let checked = call(&[&"fsck", &"--data-dir", &data]);
+    has_all(&checked.output, &["given up when the volume was opened: segment 00000001", "an interrupted write"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", checked.output);
+    mount.start();
+    for name in ["dir/first", "dir/second", "third"] {
+        assert!(fs::read(mount.join(name)).unwrap().iter().all(|byte| *byte == 7));
+    }
+}
+
+#[test]
 fn half_a_volume_is_refused_with_a_sentence() {
     let (scratch, data, mut mount) = volume();
     mount.umount();
