@@ -19,6 +19,7 @@ use crate::cache::disk::DiskCache;
 use crate::cache::entries::EntryCache;
 use crate::cache::shards::Shards;
 use crate::config::VfsConfig;
+use crate::file::open::{KernelPages, Registering};
 use crate::file::state::Content;
 use crate::grants::Grants;
 use crate::handles::{Files, Handles};
@@ -47,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) blocks: BlockCache,
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) policies: Policies,
-    pub(crate) pages: crate::file::open::KernelPages,
+    pub(crate) pages: KernelPages,
     /// Where the bytes of files closed lately are, by data version: open again, they are readable while metadata are away.
     pub(crate) contents: Shards<Ino, (u64, Content)>,
     pub(crate) dirty: DirtyFiles,
@@ -59,7 +60,7 @@ pub(crate) struct Core {
     pub(crate) busy_names: BusyNames,
     pub(crate) under_recall: UnderRecall,
     /// Opens are registered and released one message after the other.
-    pub(crate) registering: tokio::sync::Mutex<()>,
+    pub(crate) registering: tokio::sync::Mutex<Option<Registering>>,
     closing: AtomicBool,
     closed: Notify,
 }
@@ -102,7 +103,7 @@ impl Core {
             blocks,
             disk: parts.disk,
             policies: Policies::new(),
-            pages: crate::file::open::KernelPages::new(),
+            pages: KernelPages::new(),
             contents: Shards::new(CONTENTS_MAX),
             dirty: DirtyFiles::default(),
             lock_waits: LockWaits::default(),
@@ -112,7 +113,7 @@ impl Core {
             prefetches: Arc::new(tokio::sync::Semaphore::new(PREFETCHES_MAX)),
             busy_names: BusyNames::default(),
             under_recall: UnderRecall::default(),
-            registering: tokio::sync::Mutex::new(()),
+            registering: tokio::sync::Mutex::new(None),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
         }

@@ -10,12 +10,14 @@
 mod predict;
 mod queue;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation, NewNode};
+use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation, NewNode, RecallOf};
+use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
@@ -43,15 +45,23 @@ impl Core {
             let Some(changes) = self.unless_closing(self.link.kept.next()).await else { return };
             match self.send_kept_back(&changes).await {
                 Ok(answers) => {
-                    let mut wrong = Vec::new();
+                    let (mut unkept, mut wrong) = (Vec::new(), Vec::new());
                     for (change, answer) in changes.iter().zip(answers) {
-                        if self.heard_of(change, answer).await {
-                            // What follows from what was told is wrong, too, perhaps.
-                            self.link.kept.pause(PAUSE);
-                            wrong.push(&change.mutation);
+                        match answer {
+                            KeptAnswer::Expected => {}
+                            KeptAnswer::Unkept => unkept.push(&change.mutation),
+                            KeptAnswer::Other(reply) => {
+                                self.heard_of(change, &reply);
+                                wrong.push(&change.mutation);
+                            }
                         }
                     }
+                    if !self.link.sole() {
+                        self.doubt(&unkept).await;
+                    }
                     if !wrong.is_empty() {
+                        // What follows from what was told is wrong, too, perhaps.
+                        self.link.kept.pause(PAUSE);
                         self.drop_caches().await;
                         // Once more: what was told may have been learnt again from what was known until now.
                         wrong.iter().for_each(|mutation| self.relearn(mutation));
@@ -88,16 +98,8 @@ impl Core {
         }
     }
 
-    /// True when it ended otherwise than it was told.
-    async fn heard_of(self: &Arc<Self>, change: &KeptBack, answer: KeptAnswer) -> bool {
-        let reply = match answer {
-            KeptAnswer::Unkept if !self.link.sole() => {
-                self.doubt(&change.mutation).await;
-                return false;
-            }
-            KeptAnswer::Expected | KeptAnswer::Unkept => return false,
-            KeptAnswer::Other(reply) => reply,
-        };
+    /// A change ended otherwise than it was told.
+    fn heard_of(&self, change: &KeptBack, reply: &MetaReply) {
         if let MetaReply::Refused(status) = *reply {
             tracing::error!(?change.mutation, %status, "a change that was told as done was refused");
             self.lose(change, status);
@@ -106,7 +108,6 @@ impl Core {
             count(&self.counters.kept_otherwise);
             self.relearn(&change.mutation);
         }
-        true
     }
 
     /// What was sent will never be answered.
@@ -121,8 +122,8 @@ impl Core {
             && let Some(file) = self.files.get(commit.ino)
         {
             let mut inner = file.inner.lock();
-            inner.attr.data_version = 0;
-            inner.forget_content();
+            self.pages.forget(commit.ino);
+            inner.doubt();
         }
     }
 
@@ -140,46 +141,32 @@ impl Core {
         self.relearn(&change.mutation);
     }
 
-    /// What is known of what a change touched must not be believed any more, here and in the kernel.
-    async fn doubt(&self, mutation: &Mutation) {
-        let mut forget = Vec::new();
-        if let Mutation::Make { ino: Some(made), node: NewNode::Directory, .. } = mutation {
-            // The right to change it is its maker's all the same; but names in it may be made by others, unheard of.
-            self.entries.forget(*made);
-        }
-        let Touched::These(touched) = touched(mutation) else { return self.doubt_names(mutation).await };
-        for ino in touched {
-            self.attrs.change(ino);
-            self.link.kept.revoke(ino);
-            if let Some(file) = self.files.get(ino) {
-                let mut inner = file.inner.lock();
-                inner.leased = false;
-                inner.writes_kept = false;
+    /// What is known of what changes touched must not be believed any more, here and in the kernel.
+    async fn doubt(&self, changes: &[&Mutation]) {
+        let (mut inos, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for change in changes {
+            if let Mutation::Make { ino: Some(made), node: NewNode::Directory, .. } = change {
+                // The right to change it is its maker's all the same; but names in it may be made by others, unheard of.
+                self.entries.forget(*made);
             }
-            forget.push(Forget::Attrs(ino));
-        }
-        self.forget_in_kernel(forget).await;
-        self.doubt_names(mutation).await;
-    }
-
-    async fn doubt_names(&self, mutation: &Mutation) {
-        let names = match mutation {
-            Mutation::Make { parent, name, .. } | Mutation::Remove { parent, name, .. } => {
-                vec![(*parent, name.clone())]
+            if let Touched::These(touched) = touched(change) {
+                inos.extend(touched);
             }
-            Mutation::Rename { parent, name, new_parent, new_name, .. } => {
-                vec![(*parent, name.clone()), (*new_parent, new_name.clone())]
-            }
-            _ => return,
-        };
-        let mut forget = Vec::with_capacity(2 * names.len());
-        for (parent, name) in names {
-            self.entries.change(parent, &name);
-            self.attrs.change(parent);
-            self.link.kept.revoke(parent);
-            forget.extend([Forget::Attrs(parent), Forget::Name(parent, name)]);
+            names.extend(names_of(change));
         }
-        self.forget_in_kernel(forget).await;
+        inos.extend(names.iter().map(|(parent, _)| *parent));
+        for (parent, name) in &names {
+            self.disbelieve(&RecallOf::Name { parent: *parent, name: name.clone() });
+        }
+        for ino in &inos {
+            self.disbelieve(&RecallOf::Writes(*ino));
+            if let Some(file) = self.files.get(*ino) {
+                file.inner.lock().leased = false;
+            }
+        }
+        let attrs = inos.into_iter().map(Forget::Attrs);
+        let names = names.into_iter().filter(|(parent, _)| !self.busy_names.is_busy(*parent));
+        self.forget_in_kernel(attrs.chain(names.map(|(parent, name)| Forget::Name(parent, name))).collect()).await;
     }
 
     /// An own change of names that was asked for at `asked` came with the right to change ahead.
@@ -220,6 +207,17 @@ impl Core {
     /// What a handle opened now has nothing to do with.
     pub(crate) fn lost_before(&self) -> AtomicU64 {
         AtomicU64::new(self.link.kept.lost().map_or(0, |(number, _)| number))
+    }
+}
+
+/// The names that a change is about.
+fn names_of(mutation: &Mutation) -> Vec<(Ino, Name)> {
+    match mutation {
+        Mutation::Make { parent, name, .. } | Mutation::Remove { parent, name, .. } => vec![(*parent, name.clone())],
+        Mutation::Rename { parent, name, new_parent, new_name, .. } => {
+            vec![(*parent, name.clone()), (*new_parent, new_name.clone())]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -31,7 +31,7 @@ struct Books {
     losing_any: u32,
 }
 
-/// All opens held, and those of them that meta does not know.
+/// All opens held, and those of them that are told to meta with them for the first time.
 #[derive(Debug, Default)]
 pub(crate) struct Opens {
     pub(crate) all: Vec<(Ino, u32)>,
@@ -92,18 +92,15 @@ impl Ledger {
         taken
     }
 
-    /// All opens held, by inode.
-    pub(crate) fn opens(&self) -> Opens {
-        let books = self.books.lock();
-        Opens { all: listed(&books.opens), own: listed(&books.own) }
-    }
-
-    /// Meta knows these own opens now.
-    pub(crate) fn registered(&self, own: &[(Ino, u32)]) {
+    /// All opens held, by inode, to be told together. Own ones count as known to meta from now on.
+    pub(crate) fn take_all(&self) -> Opens {
         let mut books = self.books.lock();
-        for (ino, count) in own {
-            lower(&mut books.own, *ino, *count);
+        let own = listed(&books.own);
+        books.own.clear();
+        for (ino, count) in &own {
+            *books.telling.entry(*ino).or_insert(0) += count;
         }
+        Opens { all: listed(&books.opens), own }
     }
 
     /// Own opens to register, at most one message full: of one inode, or of all. They count as known to meta from now on.
@@ -194,7 +191,7 @@ mod tests {
         let ino = Ino::new(7).unwrap();
         assert!(ledger.add_own(ino, || true));
         assert!(!ledger.release(ino));
-        assert_eq!((ledger.take_releases(), ledger.opens().all), (vec![], vec![]));
+        assert_eq!((ledger.take_releases(), ledger.take_all().all), (vec![], vec![]));
         assert!(!ledger.add_own(ino, || false));
 
         assert!(ledger.add_own(ino, || true) && ledger.add_own(ino, || true));
@@ -207,7 +204,7 @@ mod tests {
         let _ = ledger.release(ino);
         let _ = ledger.release(ino);
         assert_eq!(ledger.take_releases(), vec![(ino, 1)], "the own open went first, then a registered one");
-        assert_eq!(ledger.opens().all, vec![(ino, 1)]);
+        assert_eq!(ledger.take_all().all, vec![(ino, 1)]);
     }
 
     #[test]
@@ -215,10 +212,12 @@ mod tests {
         let ledger = Ledger::default();
         let (told, later) = (Ino::new(7).unwrap(), Ino::new(8).unwrap());
         assert!(ledger.add_own(told, || true));
-        let opens = ledger.opens();
+        let opens = ledger.take_all();
         assert!(ledger.add_own(later, || true));
-        ledger.registered(&opens.own);
-        assert_eq!(ledger.opens().own, vec![(later, 1)]);
+        let _ = ledger.release(told);
+        ledger.told(&opens.own);
+        assert_eq!(ledger.take_all().own, vec![(later, 1)]);
+        assert_eq!(ledger.take_releases(), vec![(told, 1)], "closed while it was told: meta has to hear of it");
         let _any = ledger.losing(None);
         assert!(!ledger.add_own(told, || true));
     }

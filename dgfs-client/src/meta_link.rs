@@ -229,7 +229,25 @@ impl MetaLink {
         self.mutate_for(op, id, mutation, each_try).await.0
     }
 
+    /// Changes the truth under a number that the caller finishes: after an answer without a verdict the same may be asked again.
+    pub(crate) async fn mutate_again(&self, op: &Op, id: OpId, mutation: Mutation) -> Result<MetaReply, Status> {
+        let _changing = self.kept.exclusive(op, touched(&mutation)).await?;
+        self.mutate_begun(op, id, mutation, TRY).await.0
+    }
+
     async fn mutate_for(
+        &self,
+        op: &Op,
+        id: OpId,
+        mutation: Mutation,
+        each_try: Duration,
+    ) -> (Result<MetaReply, Status>, Leasing) {
+        let answer = self.mutate_begun(op, id, mutation, each_try).await;
+        self.ops.finish(id);
+        answer
+    }
+
+    async fn mutate_begun(
         &self,
         op: &Op,
         id: OpId,
@@ -238,7 +256,6 @@ impl MetaLink {
     ) -> (Result<MetaReply, Status>, Leasing) {
         let acked = self.ops.acked();
         let answer = self.call_for(op, MetaRequest::Mutate { op: id, acked, mutation }, each_try).await;
-        self.ops.finish(id);
         if answer.0.is_ok() {
             self.answered.fetch_add(1, Ordering::AcqRel);
         }

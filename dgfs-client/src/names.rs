@@ -97,7 +97,8 @@ impl Core {
         let attr = match file {
             Some(file) => {
                 let mut inner = file.inner.lock();
-                if self.is_shared() {
+                // What came from memory may have been given up meanwhile.
+                if self.is_shared() && since.attrs.is_none_or(|since| self.attrs.unchanged(since, ino)) {
                     inner.learn_attr(&attr);
                 }
                 inner.overlay(attr)
@@ -149,7 +150,7 @@ impl Core {
     fn learn_times(&self, attr: &Attr) {
         if let Some(file) = self.files.get(attr.ino) {
             let mut inner = file.inner.lock();
-            if inner.attr.data_version == attr.data_version {
+            if inner.attr.data_version == attr.data_version && !inner.doubtful {
                 inner.attr = attr.clone();
             }
         }

@@ -126,13 +126,27 @@ impl Core {
     /// sent first, or for which the kernel takes its time, are answered later, by themselves.
     pub(crate) async fn recall(self: &Arc<Self>, recalls: Vec<Recall>) -> Vec<u64> {
         recalls.iter().for_each(|recall| self.disbelieve(&recall.of));
+        if self.link.kept.is_empty() {
+            return self.carry_out_all(recalls).await;
+        }
+        // What is kept back may be of them: it was allowed until just now.
+        let core = Arc::clone(self);
+        self.runtime.spawn(async move {
+            core.send_kept_back_first().await;
+            let done = core.carry_out_all(recalls).await;
+            core.answer_recalls(done).await;
+        });
+        Vec::new()
+    }
+
+    async fn carry_out_all(self: &Arc<Self>, recalls: Vec<Recall>) -> Vec<u64> {
         let (slow, quick): (Vec<Recall>, Vec<Recall>) =
             recalls.into_iter().partition(|recall| self.is_slow(&recall.of));
         for recall in slow {
             let core = Arc::clone(self);
             self.runtime.spawn(async move {
                 let id = recall.id;
-                core.carry_out_recall(recall).await;
+                core.carry_out_slow(recall).await;
                 core.answer_recalls(vec![id]).await;
             });
         }
@@ -194,7 +208,7 @@ impl Core {
     }
 
     /// From here on nothing of it is believed: neither what is known, nor answers that are on their way.
-    fn disbelieve(&self, of: &RecallOf) {
+    pub(crate) fn disbelieve(&self, of: &RecallOf) {
         match of {
             RecallOf::Attrs(ino) => {
                 self.attrs.change(*ino);
@@ -230,12 +244,8 @@ impl Core {
         }
     }
 
-    /// Must something be sent before it is carried out?
+    /// Must something else than changes kept back be sent before it is carried out?
     fn is_slow(&self, of: &RecallOf) -> bool {
-        // What is kept back may be of it: it was allowed until just now.
-        if !self.link.kept.is_empty() {
-            return true;
-        }
         match of {
             RecallOf::Attrs(ino) => self.link.ledger.has_own(*ino),
             RecallOf::Inode(ino) | RecallOf::Writes(ino) => {
@@ -266,7 +276,7 @@ impl Core {
         self.forget_inodes(inodes, forget).await;
     }
 
-    async fn carry_out_recall(self: &Arc<Self>, recall: Recall) {
+    async fn send_kept_back_first(&self) {
         let mut backoff = Backoff::new();
         while let Err(status) = self.link.kept.drained(&self.background_op()).await {
             if self.link.is_dead() || self.is_closing() {
@@ -275,6 +285,9 @@ impl Core {
             tracing::warn!(%status, "changes kept back that others wait for could not be sent yet");
             let _: Result<(), _> = backoff.pause(&Op::endless()).await;
         }
+    }
+
+    async fn carry_out_slow(self: &Arc<Self>, recall: Recall) {
         match &recall.of {
             RecallOf::AllWrites => self.send_all_writes().await,
             RecallOf::Attrs(ino) => self.tell_opens(*ino).await,

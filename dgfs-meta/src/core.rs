@@ -299,6 +299,7 @@ impl Core {
         }
         for ino in effects.freed {
             self.orphans.remove(&ino);
+            self.leases.freed(ino, self.ticket);
             self.forget_policy(ino);
         }
         let wrote = !effects.writes.is_empty() || !effects.changes.is_empty();
@@ -369,6 +370,7 @@ impl Core {
     /// Batch `ticket` is in the engine.
     pub(crate) fn set_committed(&mut self, ticket: u64) {
         self.committed = ticket;
+        self.leases.committed(ticket);
         self.uncertain_opens.retain(|(carried_by, _, _)| *carried_by > ticket);
         self.trim();
     }

@@ -13,7 +13,7 @@ use dgfs_proto::meta::{Commit, MetaReply, NewContent, Query, SetAttr, SlotEdit};
 use dgfs_proto::status::Status;
 
 use crate::core::{Core, now};
-use crate::file::flush::Which;
+use crate::file::flush::{After, Which};
 use crate::file::leased::Current;
 use crate::file::put::ChunkChange;
 use crate::file::slots::{PAGE_SLOTS, Slot};
@@ -243,20 +243,10 @@ impl Core {
         content: NewContent,
         inline: Option<Bytes>,
     ) -> Result<(), Status> {
-        let edits = match &content {
-            NewContent::Slots { edits, .. } => edits.clone(),
-            NewContent::Inline { .. } => Vec::new(),
-        };
         // The range lies inside the file: its size stays.
         let size_at_least = range.to;
         let policies = self.stores.map().policies;
         let commit = Commit { ino: file.ino, content, size_at_least, size_expected: None, mtime: now(), policies };
-        let (attr, since, leasing) = self.commit(op, commit).await?;
-        self.learn_leasing(file, since, leasing);
-        let mut inner = file.inner.lock();
-        if inner.own_change(&attr) {
-            inner.landed(inline, &edits);
-        }
-        Ok(())
+        self.commit(op, file, commit, After { inline, planned_at: None }).await.map(drop)
     }
 }

@@ -50,7 +50,15 @@ pub(crate) struct Round {
 /// How a round becomes part of the file.
 enum Plan {
     Inline { bytes: Bytes, base_data_version: u64 },
-    Slots { inline_base: Option<u64>, changes: Vec<ChunkChange> },
+    Slots { inline_base: Option<u64>, changes: Vec<ChunkChange>, planned_at: u64 },
+}
+
+/// What a commit comes from and leads to.
+pub(crate) struct After {
+    /// All the content, if it is inline then.
+    pub(crate) inline: Option<Bytes>,
+    /// The data version that it was planned for, if it is of one.
+    pub(crate) planned_at: Option<u64>,
 }
 
 impl Core {
@@ -132,14 +140,14 @@ impl Core {
     }
 
     async fn try_round(self: &Arc<Self>, op: &Op, file: &Arc<FileState>, round: &Round) -> Result<(), Status> {
-        let (content, inline, edits) = match self.plan(op, file, round).await? {
+        let (content, after) = match self.plan(op, file, round).await? {
             Plan::Inline { bytes, base_data_version } => {
                 let content = NewContent::Inline { base_data_version, bytes: bytes.to_vec() };
-                (content, Some(bytes), Vec::new())
+                (content, After { inline: Some(bytes), planned_at: Some(base_data_version) })
             }
-            Plan::Slots { inline_base, changes } => {
+            Plan::Slots { inline_base, changes, planned_at } => {
                 let edits = self.put_all(op, file.ino, changes).await?;
-                (NewContent::Slots { inline_base, edits: edits.clone() }, None, edits)
+                (NewContent::Slots { inline_base, edits }, After { inline: None, planned_at: Some(planned_at) })
             }
         };
         let commit = Commit {
@@ -150,13 +158,7 @@ impl Core {
             mtime: round.written_at,
             policies: self.stores.map().policies,
         };
-        let (attr, since, leasing) = self.commit(op, commit).await?;
-        self.learn_leasing(file, since, leasing);
-        let mut inner = file.inner.lock();
-        let expected = inner.own_change(&attr);
-        if expected {
-            inner.landed(inline, &edits);
-        }
+        let mut inner = self.commit(op, file, commit, after).await?;
         let mut held = 0;
         for (index, _) in &round.chunks {
             held += inner.flying.remove(index).map_or(0, |sealed| sealed.held);
@@ -166,13 +168,41 @@ impl Core {
         Ok(())
     }
 
+    /// Commits; what is known of the file afterwards, locked.
+    pub(crate) async fn commit<'a>(
+        &self,
+        op: &Op,
+        file: &'a FileState,
+        commit: Commit,
+        after: After,
+    ) -> Result<parking_lot::MutexGuard<'a, Inner>, Status> {
+        let edits = match &commit.content {
+            NewContent::Slots { edits, .. } => edits.clone(),
+            NewContent::Inline { .. } => Vec::new(),
+        };
+        let (attr, since, leasing) = self.send_commit(op, file, commit, after.planned_at).await?;
+        self.learn_leasing(file, since, leasing);
+        let mut inner = file.inner.lock();
+        // What was foretold may have been given up meanwhile.
+        if since.is_some_and(|since| !self.attrs.unchanged(since, file.ino)) {
+            inner.doubt();
+        } else if inner.own_change(&attr) {
+            inner.landed(after.inline, &edits);
+        }
+        Ok(inner)
+    }
+
     /// Sends a commit; the attributes after it, since when they are known, and what the answer allows.
-    pub(crate) async fn commit(&self, op: &Op, commit: Commit) -> Result<(Attr, Option<Asked>, Leasing), Status> {
+    async fn send_commit(
+        &self,
+        op: &Op,
+        file: &FileState,
+        commit: Commit,
+        planned_at: Option<u64>,
+    ) -> Result<(Attr, Option<Asked>, Leasing), Status> {
         let ino = commit.ino;
-        if let Some((attr, since, count)) = self.keep_commit(&commit) {
-            if let Some(file) = self.files.get(ino) {
-                file.kept.fetch_max(count, Ordering::AcqRel);
-            }
+        if let Some((attr, since, count)) = self.keep_commit(&commit, planned_at) {
+            file.kept.fetch_max(count, Ordering::AcqRel);
             return Ok((attr, since, Leasing { writes: true, ..Leasing::default() }));
         }
         let asked = self.attrs.asking();
@@ -314,14 +344,19 @@ impl Inner {
             }
             Content::Inline(bytes) => {
                 let changes = spill(bytes, round, self.chunk_bytes);
-                Ok(Plan::Slots { inline_base: Some(self.attr.data_version), changes })
+                Ok(Plan::Slots {
+                    inline_base: Some(self.attr.data_version),
+                    changes,
+                    planned_at: self.attr.data_version,
+                })
             }
             Content::Slots(slots) => {
                 let changes = round.chunks.iter().map(|(index, sealed)| match slots.get(*index) {
                     Slot::Known(old) => Ok(change_of(*index, sealed, old)),
                     Slot::Unknown(page) => Err(page),
                 });
-                Ok(Plan::Slots { inline_base: None, changes: changes.collect::<Result<_, _>>()? })
+                let changes = changes.collect::<Result<_, _>>()?;
+                Ok(Plan::Slots { inline_base: None, changes, planned_at: self.attr.data_version })
             }
         }
     }

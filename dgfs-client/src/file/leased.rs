@@ -40,7 +40,8 @@ pub(crate) enum Current {
 impl Core {
     /// May what is known of a file be used without asking?
     fn knows(&self, file: &FileState) -> bool {
-        self.link.sole() || (file.inner.lock().leased && !self.link.lease_left().is_zero())
+        let inner = file.inner.lock();
+        !inner.doubtful && (self.link.sole() || (inner.leased && !self.link.lease_left().is_zero()))
     }
 
     /// May pages of a file be given to the kernel? They are leased, or will be taken from it again.

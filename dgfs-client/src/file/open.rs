@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
-use dgfs_proto::ids::Ino;
+use dgfs_proto::ids::{Ino, OpId};
 use dgfs_proto::meta::{Leasing, LockFamily, MetaReply, Mutation, NewNode, OpenMode};
 use dgfs_proto::status::Status;
 
@@ -62,6 +62,13 @@ impl KernelPages {
     }
 }
 
+/// Opens of which meta may have heard.
+#[derive(Debug)]
+pub(crate) struct Registering {
+    op: OpId,
+    opens: Vec<(Ino, u32)>,
+}
+
 /// Does meta know of an open?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Registered {
@@ -98,7 +105,7 @@ impl Core {
             let known = self.contents.get(&ino).filter(|(version, _)| *version == attr.data_version);
             let content = known.map_or(Content::Unknown, |(_, content)| content);
             let asks = matches!(content, Content::Unknown) && attr.size > 0;
-            let opened = self.opened(attr, content, flags, Leasing::default());
+            let opened = self.opened((attr, Some(since)), content, flags, Leasing::default());
             self.learn_leasing(&self.handles.file(opened.handle)?.file, Some(since), Leasing::default());
             if asks {
                 self.ask_for_content(opened.handle);
@@ -128,7 +135,7 @@ impl Core {
         }
         let content = content_of(&attr, content, self.chunk_bytes(), Answered::Head);
         let leasing = Leasing { unkept: since.is_none(), ..leasing };
-        let opened = self.opened(attr, content, flags, leasing);
+        let opened = self.opened((attr, since), content, flags, leasing);
         self.learn_leasing(&self.handles.file(opened.handle)?.file, since, leasing);
         Ok(opened)
     }
@@ -178,38 +185,59 @@ impl Core {
 
     /// Tells meta of opens that were taken without asking.
     pub(crate) async fn register_own_opens(&self, op: &Op, which: Option<Ino>) -> Result<(), Status> {
-        let _in_order = self.registering.lock().await;
+        let mut in_order = self.registering.lock().await;
         loop {
-            let opens = self.link.ledger.take_own(which);
-            if opens.is_empty() {
-                return Ok(());
+            if in_order.is_none() {
+                let opens = self.link.ledger.take_own(which);
+                if opens.is_empty() {
+                    return Ok(());
+                }
+                *in_order = Some(Registering { op: self.link.ops.begin(), opens });
             }
-            if let Err(status) = self.link.mutate(op, Mutation::Register { opens: opens.clone() }).await {
-                self.link.ledger.give_own_back(&opens);
-                return Err(status);
+            let Some(registering) = &*in_order else { return Ok(()) };
+            let (id, opens) = (registering.op, registering.opens.clone());
+            let answer = self.link.mutate_again(op, id, Mutation::Register { opens: opens.clone() }).await;
+            match answer {
+                Ok(_) => self.link.ledger.told(&opens),
+                // It may have been carried out: the same is asked once more the next time.
+                Err(status) if status.is_transient() => return Err(status),
+                Err(_) => self.link.ledger.give_own_back(&opens),
             }
-            self.link.ledger.told(&opens);
+            *in_order = None;
+            self.link.ops.finish(id);
+            let _ = answer?;
         }
     }
 
-    /// A handle for a file whose open is in the ledger.
-    fn opened(self: &Arc<Self>, attr: Attr, content: Content, flags: OpenFlags, leasing: Leasing) -> Opened {
-        let keep_cache = (self.link.sole() || !leasing.unkept) && self.kernel_pages_hold(&attr, flags.truncate);
+    /// A handle for a file whose open is in the ledger; its attributes, and since when they are known.
+    fn opened(
+        self: &Arc<Self>,
+        (attr, since): (Attr, Option<Asked>),
+        content: Content,
+        flags: OpenFlags,
+        leasing: Leasing,
+    ) -> Opened {
         // The kernel appends at the size it has cached; others may have made the file longer.
         let direct_io = flags.direct || leasing.contended || (flags.append && !self.config.local);
         let atime_due = flags.read && attr.size > 0 && atime_is_due(&attr);
-        let mut fresh = Some((attr.clone(), content));
         let chunk_bytes = self.chunk_bytes();
+        let mut is_new = false;
         let (file, _) = self.files.open(attr.ino, || {
-            let (attr, content) = fresh.take().unwrap_or((attr.clone(), Content::Unknown));
-            FileState::new(attr, content, chunk_bytes)
+            is_new = true;
+            FileState::new(attr.clone(), Content::Unknown, chunk_bytes)
         });
-        let error_seen = {
+        let (keep_cache, error_seen) = {
             let mut inner = file.inner.lock();
-            if let Some((attr, content)) = fresh {
-                inner.learn(attr, content);
+            // What is known may have been given up meanwhile.
+            let holds = since.is_none_or(|since| self.attrs.unchanged(since, attr.ino));
+            if holds {
+                inner.learn(attr.clone(), content);
+            } else if is_new {
+                inner.doubt();
             }
-            inner.error.map_or(0, |error| error.number)
+            let keep = holds && (self.link.sole() || !leasing.unkept);
+            let keep = keep && self.kernel_pages_hold(&attr, flags.truncate);
+            (keep, inner.error.map_or(0, |error| error.number))
         };
         let handle = self.handles.add(OpenFile {
             file,
@@ -298,7 +326,7 @@ impl Core {
         let inline = attr.flags.has(AttrFlags::INLINE);
         let content = if inline { Content::Inline(Bytes::new()) } else { Content::Slots(Slots::default()) };
         self.pages.own_change(&attr);
-        let opened = self.opened(attr.clone(), content, flags, leasing);
+        let opened = self.opened((attr.clone(), since.attrs), content, flags, leasing);
         self.learn_leasing(&self.handles.file(opened.handle)?.file, since.attrs, leasing);
         Ok((Seen { attr, since }, opened))
     }

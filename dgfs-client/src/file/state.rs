@@ -63,6 +63,8 @@ pub(crate) struct WriteError {
 pub(crate) struct Inner {
     /// Committed attributes as last seen.
     pub(crate) attr: Attr,
+    /// They may be ones that never came true: what meta says next is right, whatever its version.
+    pub(crate) doubtful: bool,
     pub(crate) content: Content,
     /// What is known of it is true until it is recalled. Where no other session exists this is not looked at.
     pub(crate) leased: bool,
@@ -86,6 +88,7 @@ impl FileState {
             ino: attr.ino,
             inner: Mutex::new(Inner {
                 attr,
+                doubtful: false,
                 content,
                 leased: false,
                 writes_kept: false,
@@ -154,7 +157,7 @@ impl Inner {
 
     /// Applies this mount's knowledge to attributes that meta answered.
     pub(crate) fn overlay(&self, mut attr: Attr) -> Attr {
-        if attr.data_version < self.attr.data_version {
+        if attr.data_version < self.attr.data_version && !self.doubtful {
             attr.size = self.attr.size;
             attr.mtime = self.attr.mtime;
             attr.ctime = attr.ctime.max(self.attr.ctime);
@@ -182,9 +185,9 @@ impl Inner {
     /// Attributes answered by meta after this mount's own change of content: `attr` is the state right after it.
     /// False when others changed the content in between, so that what is known of it must be asked anew.
     pub(crate) fn own_change(&mut self, attr: &Attr) -> bool {
-        let expected = attr.data_version == self.attr.data_version + 1;
-        if attr.data_version > self.attr.data_version {
-            self.attr = attr.clone();
+        let expected = !self.doubtful && attr.data_version == self.attr.data_version + 1;
+        if self.is_newer(attr) {
+            self.see(attr.clone());
             if !expected {
                 self.content = Content::Unknown;
             }
@@ -199,20 +202,28 @@ impl Inner {
 
     /// Attributes and content as meta has them now; older answers are ignored.
     pub(crate) fn learn(&mut self, attr: Attr, content: Content) {
-        let newer = attr.data_version > self.attr.data_version;
         let same = attr.data_version == self.attr.data_version;
-        if newer || (same && matches!(self.content, Content::Unknown)) {
+        if self.is_newer(&attr) || (same && matches!(self.content, Content::Unknown)) {
             self.content = content;
-            self.attr = attr;
+            self.see(attr);
         }
     }
 
     /// Attributes as meta has them now; content of another version is forgotten.
     pub(crate) fn learn_attr(&mut self, attr: &Attr) {
-        if attr.data_version > self.attr.data_version {
+        if self.is_newer(attr) {
             self.content = Content::Unknown;
-            self.attr = attr.clone();
+            self.see(attr.clone());
         }
+    }
+
+    fn is_newer(&self, attr: &Attr) -> bool {
+        self.doubtful || attr.data_version > self.attr.data_version
+    }
+
+    fn see(&mut self, attr: Attr) {
+        self.attr = attr;
+        self.doubtful = false;
     }
 
     /// A page of slots (or the inline bytes) arrived, asked for when the content was of `attr`'s version.
@@ -233,6 +244,12 @@ impl Inner {
     /// What is known of the content may be old.
     pub(crate) fn forget_content(&mut self) {
         self.content = Content::Unknown;
+    }
+
+    /// What is known may never have come true.
+    pub(crate) fn doubt(&mut self) {
+        self.doubtful = true;
+        self.forget_content();
     }
 
     pub(crate) fn fail(&mut self, status: Status) {

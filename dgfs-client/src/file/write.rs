@@ -73,6 +73,10 @@ impl Core {
             if let Some(written) = self.buffer(file, place, &data)? {
                 return Ok(written);
             }
+            if file.inner.lock().doubtful {
+                self.load_page(op, file, 0).await?;
+                continue;
+            }
             if !self.lease_writes(op, file).await? {
                 return self.write_through(op, file, place, data).await;
             }
@@ -102,7 +106,8 @@ impl Core {
             let mut inner = file.inner.lock();
             // Looked at with the state locked: whoever takes the right back looks for unsent bytes afterwards.
             let may_keep = inner.writes_kept && !self.link.lease_left().is_zero();
-            if !self.link.sole() && !may_keep {
+            let has_no_end = inner.doubtful && place == Place::End;
+            if has_no_end || (!self.link.sole() && !may_keep) {
                 return Ok(None);
             }
             let offset = match place {

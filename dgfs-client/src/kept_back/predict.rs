@@ -207,12 +207,13 @@ impl Core {
     }
 
     /// The whole of a small file, or chunks where there were none; the attributes, since when they are known, and how many changes are kept back with it.
-    pub(crate) fn keep_commit(&self, commit: &Commit) -> Option<(Attr, Option<Asked>, u64)> {
+    pub(crate) fn keep_commit(&self, commit: &Commit, planned_at: Option<u64>) -> Option<(Attr, Option<Asked>, u64)> {
         let place = self.place(&[commit.ino])?;
         let asked = self.attrs.asking();
         let mut attr = self.attrs.get(commit.ino)?;
         let fits = attr.kind == FileKind::File
             && attr.nlink > 0
+            && planned_at == Some(attr.data_version)
             && commit.size_expected.is_none()
             && commit.size_at_least <= FILE_BYTES_MAX;
         if !fits {
@@ -249,7 +250,8 @@ impl Core {
         let count = self.keep(place, Mutation::Commit(commit.clone()), &reply, || {
             since = self.settle_content(asked, &attr, Leasing::default());
         });
-        Some((attr, since, count))
+        // What changed meanwhile makes it doubtful from the start.
+        Some((attr, since.or(Some(asked)), count))
     }
 
     /// An inode that this mount does not have open without meta's knowing may lose its last name; while the guard lives, no

@@ -54,16 +54,20 @@ impl MetaLink {
 
     async fn resume(&self, op: &Op) -> Resumed {
         let resume = self.session();
-        let opens = if resume.is_some() { self.ledger.opens() } else { Opens::default() };
+        let opens = if resume.is_some() { self.ledger.take_all() } else { Opens::default() };
         let patience = if resume.is_some() { TRY } else { OPEN_TRY };
-        match self.open_session(op, resume, &opens.all, patience).await {
+        let answer = self.open_session(op, resume, &opens.all, patience).await;
+        match &answer {
+            Ok(MetaReply::Session { .. }) => self.ledger.told(&opens.own),
+            Ok(_) | Err(_) => self.ledger.give_own_back(&opens.own),
+        }
+        match answer {
             Ok(MetaReply::Session { id, sole, volume }) => {
                 if resume.is_some() {
                     count(&self.counters.resumes);
                     tracing::info!(session = id.get(), "the session goes on");
                 }
                 self.session.store(id.get(), Ordering::Release);
-                self.ledger.registered(&opens.own);
                 // Taking a session up never makes it sole: only a notice does, and notices are carried out in their order.
                 if sole && resume.is_some() {
                     self.answered.fetch_add(1, Ordering::AcqRel);

@@ -323,6 +323,26 @@ async fn a_small_file_whose_content_was_refused_later_is_as_it_was_before() {
     assert_eq!((vfs.numbers().kept_refused, vfs.numbers().kept_otherwise), (1, 0));
 }
 
+/// What comes next starts from what is there, not from what was refused.
+#[tokio::test]
+async fn an_append_after_content_was_refused_goes_to_the_end_that_is_there() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    keep_back(&vfs).await;
+    let (ino, handle) = create(&vfs, "file").await;
+    assert_eq!(vfs.write(handle, 0, Bytes::from_static(b"first")).await, Ok(5));
+    assert_eq!(vfs.fsync(handle, false).await, Ok(()));
+    let append = vfs.open(ino, APPEND).await.unwrap().handle;
+    assert_eq!(vfs.write(handle, 5, Bytes::from(vec![b'x'; 1000])).await, Ok(1000));
+    cluster.meta.refuse_next(Status::NoSpace);
+    assert_eq!(vfs.fsync(handle, false).await, Err(Status::NoSpace));
+    assert_eq!(vfs.fsync(append, false).await, Err(Status::NoSpace), "each handle hears of it");
+    assert_eq!(vfs.write(append, 0, Bytes::from_static(b" second")).await, Ok(7));
+    assert_eq!(vfs.fsync(append, false).await, Ok(()));
+    assert_eq!(read_all(&vfs, handle).await, b"first second");
+    assert_eq!(vfs.getattr(ino).await.unwrap().attr.size, 12);
+}
+
 #[tokio::test]
 async fn a_time_set_after_a_write_outlives_the_flush() {
     let cluster = Cluster::new(1);

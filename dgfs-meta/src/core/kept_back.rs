@@ -111,6 +111,12 @@ impl Core {
         Outcome::Answer { reply: MetaReply::Done, ticket: newest }
     }
 
+    /// The answer to a change that was applied.
+    pub(crate) fn kept_back_answer(&self, session: SessionId, op: OpId) -> Option<KeptAnswer> {
+        let applied = &self.sessions.get(&session)?.applied;
+        (op <= applied.up_to).then(|| applied_before(applied, op))
+    }
+
     /// Grants inode numbers, for changes to be made ahead.
     pub(super) fn grant_inodes(&mut self, once: &Once<'_>, count: u32) -> Outcome {
         let count = u64::from(count.min(INODES_PER_GRANT_MAX));

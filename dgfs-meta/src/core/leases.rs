@@ -75,11 +75,13 @@ struct Holder {
     recall: Option<u64>,
     /// Recalls of parts of it since it was leased last.
     unheeded: u32,
+    /// It was leased again since it was among the oldest.
+    again: bool,
 }
 
 impl Holder {
     const fn new(session: SessionId) -> Self {
-        Self { session, writes: Writes::No, recall: None, unheeded: 0 }
+        Self { session, writes: Writes::No, recall: None, unheeded: 0, again: false }
     }
 }
 
@@ -140,6 +142,8 @@ pub(crate) struct Leases {
     per_session_max: usize,
     /// Who changed names in a directory last.
     changed_by: HashMap<Ino, SessionId>,
+    /// Inodes that are gone once their batch is committed, by its ticket.
+    freed: VecDeque<(u64, Ino)>,
     /// Recalls since the start.
     pub(crate) recalls: u64,
 }
@@ -160,6 +164,7 @@ impl Default for Leases {
             unsent: BTreeMap::new(),
             per_session_max: LEASES_PER_SESSION_MAX,
             changed_by: HashMap::new(),
+            freed: VecDeque::new(),
             recalls: 0,
         }
     }
@@ -192,6 +197,7 @@ impl Leases {
                 // Known again: a recall under way is of what was known before.
                 holder.recall = None;
                 holder.unheeded = 0;
+                holder.again = true;
                 continue;
             }
             holders.push(Holder::new(session));
@@ -265,6 +271,37 @@ impl Leases {
         self.changed_by.insert(directory, session) == Some(session)
     }
 
+    /// An inode is freed by the batch `ticket`.
+    pub(crate) fn freed(&mut self, ino: Ino, ticket: u64) {
+        if self.inodes.contains_key(&ino) || self.names.contains_key(&ino) {
+            self.freed.push_back((ticket, ino));
+        }
+    }
+
+    /// Batches up to `ticket` are committed: of what they freed there is nothing more to believe.
+    pub(crate) fn committed(&mut self, ticket: u64) {
+        while let Some((_, ino)) = self.freed.front().copied().filter(|(of, _)| *of <= ticket) {
+            self.freed.pop_front();
+            for lease in [Lease::Inode(ino), Lease::Names(ino)] {
+                let sessions: Vec<SessionId> = self.of_lease(lease).iter().map(|holder| holder.session).collect();
+                sessions.into_iter().for_each(|session| self.end(session, lease, |_| true));
+            }
+        }
+    }
+
+    /// Batches from `refused` on never were: what they freed is there.
+    pub(crate) fn take_back(&mut self, refused: u64) {
+        self.freed.retain(|(ticket, _)| *ticket < refused);
+    }
+
+    fn of_lease(&mut self, lease: Lease) -> &mut [Holder] {
+        let holders = match lease {
+            Lease::Inode(ino) => self.inodes.get_mut(&ino),
+            Lease::Names(ino) => self.names.get_mut(&ino),
+        };
+        holders.map_or(&mut [], Vec::as_mut_slice)
+    }
+
     fn end(&mut self, session: SessionId, lease: Lease, which: impl Fn(&Holder) -> bool) {
         let (all, ino) = match lease {
             Lease::Inode(ino) => (&mut self.inodes, ino),
@@ -317,14 +354,7 @@ impl Leases {
         let evicted = self.evicted();
         for session in full {
             self.forget_ended(session);
-            let oldest: Vec<Lease> = self.sessions.get_mut(&session).map_or_else(Vec::new, |held| {
-                let count = evicted.min(held.order.len());
-                // To the end: those that are leased again meanwhile are not the oldest any more.
-                let oldest: Vec<Lease> = held.order.drain(..count).collect();
-                held.order.extend(&oldest);
-                oldest
-            });
-            for lease in oldest {
+            for lease in self.oldest(session, evicted) {
                 let of = match lease {
                     Lease::Inode(ino) => RecallOf::Inode(ino),
                     Lease::Names(ino) => RecallOf::Names(ino),
@@ -332,6 +362,28 @@ impl Leases {
                 let _: u64 = self.queue(&Wanted { session, of });
             }
         }
+    }
+
+    /// The oldest leases of a session. They go to the end of the order, as do those before them that were leased again.
+    fn oldest(&mut self, session: SessionId, count: usize) -> Vec<Lease> {
+        let mut oldest = Vec::with_capacity(count);
+        let held = self.sessions.get(&session).map_or(0, |held| held.order.len());
+        for at in 0..2 * held {
+            if oldest.len() == count || at >= held && !oldest.is_empty() {
+                break;
+            }
+            let Some(lease) = self.sessions.get_mut(&session).and_then(|held| {
+                held.order.rotate_left(1);
+                held.order.back().copied()
+            }) else {
+                break;
+            };
+            let holder = self.of_lease(lease).iter_mut().find(|holder| holder.session == session);
+            if !holder.is_some_and(|holder| std::mem::take(&mut holder.again)) {
+                oldest.push(lease);
+            }
+        }
+        oldest
     }
 
     /// The session is dead: whatever it believes, it can act on nothing.

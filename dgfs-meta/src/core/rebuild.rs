@@ -40,6 +40,7 @@ impl Core {
         self.settings = Arc::new(snapshot.settings);
         self.consumers = snapshot.consumers.into_iter().collect();
         self.garbage.take_back(refused, self.counters.next_garbage);
+        self.leases.take_back(refused);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);
         self.recount_unsettled();
         for (id, op, reply) in snapshot.answers {

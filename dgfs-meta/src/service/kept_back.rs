@@ -65,7 +65,10 @@ impl Active {
                 Fate::Refused if !full => full = true,
                 Fate::Refused => {
                     let refused = || KeptAnswer::Other(Box::new(MetaReply::Refused(Status::NoSpace)));
-                    return Ok(MetaReply::KeptBack(changes.iter().map(|_| refused()).collect()));
+                    let core = self.core.lock();
+                    // Those in front may have been in a batch that there was room for.
+                    let answer = |change: &KeptBack| core.kept_back_answer(session, change.op).unwrap_or_else(refused);
+                    return Ok(MetaReply::KeptBack(changes.iter().map(answer).collect()));
                 }
             }
         }

@@ -125,6 +125,36 @@ fn the_oldest_leases_go_when_a_session_has_too_many() {
 }
 
 #[test]
+fn what_is_leased_again_and_again_stays() {
+    let mut leases = Leases { per_session_max: 64, ..Leases::default() };
+    let one = session(1);
+    let directory = Told::Inode(ino(2));
+    let mut told = Vec::new();
+    for number in 0..500 {
+        assert!(leases.lease(one, &[directory.clone(), Told::Inode(ino(number + 10))]));
+        leases.evict();
+        told.extend(obey(&mut leases, one, &mut 0));
+    }
+    assert!(told.len() > 400 && !told.contains(&RecallOf::Inode(ino(2))), "{} recalls", told.len());
+}
+
+#[test]
+fn leases_of_what_is_gone_end_when_that_is_committed() {
+    let mut leases = Leases::default();
+    let (one, other) = (session(1), session(2));
+    for number in 2..12 {
+        assert!(leases.lease(one, &[Told::Inode(ino(number)), Told::AllNames(ino(number))]));
+        assert!(leases.lease(other, &[Told::Inode(ino(number))]));
+        leases.freed(ino(number), number);
+    }
+    leases.take_back(7);
+    leases.committed(4);
+    assert_eq!(leases.len(), 30 - 9);
+    leases.committed(20);
+    assert_eq!(leases.len(), 30 - 15, "what a refused batch freed is still there");
+}
+
+#[test]
 fn writes_are_kept_back_by_one_session_and_by_none_while_others_ask() {
     let mut leases = Leases::default();
     let (one, other) = (session(1), session(2));
