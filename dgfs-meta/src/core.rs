@@ -28,6 +28,7 @@ mod leasing;
 mod lock_waits;
 mod opens;
 mod ops;
+mod pending;
 mod policy;
 mod query;
 mod rebuild;
@@ -41,6 +42,7 @@ pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
 pub(crate) use kept_back::Batch;
 pub(crate) use leases::{WaitId, Wanted};
 pub(crate) use leasing::Attempt;
+pub(crate) use pending::Pending;
 pub(crate) use query::Asker;
 pub(crate) use rebuild::{Survivors, grows};
 pub(crate) use recover::{changes_to_undo, versions_named};
@@ -65,12 +67,6 @@ pub(crate) enum Outcome {
     Need(Need),
     /// Have this carried out, and every session but this one settled, and try again.
     Recall(SessionId, Vec<Wanted>),
-}
-
-/// Rows that go into the next batch, the last change of each.
-#[derive(Debug, Default)]
-pub(crate) struct Pending {
-    pub(crate) rows: BTreeMap<RowKey, Option<Arc<Row>>>,
 }
 
 /// What the shell reads from the engine before the core can start.
@@ -322,8 +318,9 @@ impl Core {
 
     /// One row into memory and the next batch.
     pub(crate) fn write(&mut self, key: RowKey, row: Option<Arc<Row>>) {
+        let absent = matches!(self.cache.get(key), Some((None, _)));
         self.cache.put(key, row.clone(), self.ticket);
-        self.pending.rows.insert(key, row);
+        self.pending.change(key, row, absent);
     }
 
     fn append(&mut self, now: Timestamp, session: Option<SessionId>, change: Change) {
@@ -331,7 +328,7 @@ impl Core {
         self.counters_dirty = true;
         let event = Event { seq: self.counters.seq, at: now, session, change };
         // Not through the cache: nothing reads an event back by key.
-        self.pending.rows.insert(key::event(self.counters.seq), Some(Arc::new(Row::Event(event))));
+        self.pending.change(key::event(self.counters.seq), Some(Arc::new(Row::Event(event))), true);
     }
 
     /// The batch that would carry a change made now.

@@ -13,6 +13,8 @@ pub mod testing;
 #[cfg(test)]
 mod conformance;
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
@@ -72,6 +74,16 @@ pub struct Batch {
     pub number: u64,
     /// `None` deletes. Each key at most once.
     pub rows: Vec<(RowKey, Option<Vec<u8>>)>,
+    /// Those of them that are surely not there yet: an engine need not look for what they replace.
+    pub new: BTreeSet<RowKey>,
+}
+
+impl Batch {
+    /// Of rows of which nothing is known.
+    #[must_use]
+    pub const fn of(number: u64, rows: Vec<(RowKey, Option<Vec<u8>>)>) -> Self {
+        Self { number, rows, new: BTreeSet::new() }
+    }
 }
 
 /// When a commit may answer.

@@ -99,7 +99,7 @@ async fn write_volume(
     }
     let settings = Row::Settings(SettingsRow { class, ..SettingsRow::default() });
     let rows = vec![(VOLUME_ROW, Some(encode_volume(volume)?)), (key::SETTINGS, Some(settings.encode()))];
-    engine.commit(lease.epoch, Batch { number: lease.last_batch + 1, rows }, Durability::Synced).await
+    engine.commit(lease.epoch, Batch::of(lease.last_batch + 1, rows), Durability::Synced).await
 }
 
 async fn erase_rows(engine: &dyn Engine, lease: WriterLease) -> Result<(), EngineError> {
@@ -113,7 +113,7 @@ async fn erase_rows(engine: &dyn Engine, lease: WriterLease) -> Result<(), Engin
                 rows.push((RowKey { table, partition, sort: 0 }, None));
             }
             number += 1;
-            engine.commit(lease.epoch, Batch { number, rows }, Durability::Handed).await?;
+            engine.commit(lease.epoch, Batch::of(number, rows), Durability::Handed).await?;
             engine.renew(lease.epoch).await?;
         }
     }

@@ -121,7 +121,7 @@ async fn write(dir: &Path, rows: Rows) -> Result<(), EngineError> {
     while rows.peek().is_some() {
         number += 1;
         let rows = rows.by_ref().take(BATCH_ROWS).collect();
-        engine.commit(lease.epoch, Batch { number, rows }, Durability::Handed).await?;
+        engine.commit(lease.epoch, Batch::of(number, rows), Durability::Handed).await?;
     }
     engine.sync().await?;
     engine.release(lease.epoch).await

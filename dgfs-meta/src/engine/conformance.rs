@@ -91,7 +91,7 @@ fn put(key: RowKey, value: &[u8]) -> (RowKey, Option<Vec<u8>>) {
 }
 
 fn batch(number: u64, rows: Vec<(RowKey, Option<Vec<u8>>)>) -> Batch {
-    Batch { number, rows }
+    Batch::of(number, rows)
 }
 
 async fn take(engine: &dyn Engine, holder: &str) -> WriterLease {
@@ -347,8 +347,10 @@ async fn a_random_history_matches_a_map(pair: Pair) {
         }
         let rows = dice.rows();
         last += 1;
+        let new = rows.keys().filter(|key| !model.contains_key(key)).copied().filter(|_| dice.roll(2) > 0).collect();
+        let batch = Batch { number: last, rows: rows.clone().into_iter().collect(), new };
         for _ in 0..=dice.roll(2) {
-            commit(&*pair.first, lease.epoch, last, rows.clone().into_iter().collect()).await;
+            pair.first.commit(lease.epoch, batch.clone(), Durability::Handed).await.unwrap();
         }
         for (key, value) in rows {
             match value {

@@ -12,11 +12,13 @@ mod link;
 mod tests;
 mod wire;
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use redis::{Client, ConnectionAddr, Value};
 use tokio::runtime::Handle;
 
@@ -25,7 +27,7 @@ use dgfs_proto::limits::WRITER_LEASE_MS;
 
 use self::inspect::Inspector;
 use self::link::Link;
-use self::wire::{Status, WAIT_MS};
+use self::wire::{Partition, Status, WAIT_MS};
 use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
 
 pub use self::checks::RedisDurability;
@@ -36,6 +38,8 @@ pub const ROWS_PER_CALL_MAX: usize = 200_000;
 /// Bytes in one batch: below the gigabyte a client may send at once.
 pub const BATCH_BYTES_MAX: usize = 256 << 20;
 const VOLUME_NAME_BYTES_MAX: usize = 64;
+/// Partitions remembered to have rows; beyond, all are asked for again.
+const KNOWN_MAX: usize = 64 << 10;
 
 /// An engine on a server. Calls may come from any thread; they run on the runtime that connected.
 pub struct RedisEngine {
@@ -59,6 +63,8 @@ struct Shared {
     attempts: AtomicU64,
     last_batch: AtomicU64,
     call_count: AtomicU64,
+    /// Partitions that have rows, as far as this writer put them there.
+    known: Mutex<HashSet<Partition>>,
     lease_ms: u64,
 }
 
@@ -99,6 +105,7 @@ impl RedisEngine {
             attempts: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
             call_count: AtomicU64::new(0),
+            known: Mutex::new(HashSet::new()),
             lease_ms,
             inspector: Arc::clone(&inspector),
         };
@@ -135,11 +142,11 @@ impl Engine for RedisEngine {
     }
 
     fn renew(&self, epoch: Epoch) -> EngineFuture<()> {
-        self.run(async move |shared: Arc<Shared>| shared.keep("dgfs_renew_v1", epoch).await)
+        self.run(async move |shared: Arc<Shared>| shared.keep("dgfs_renew_v2", epoch).await)
     }
 
     fn release(&self, epoch: Epoch) -> EngineFuture<()> {
-        self.run(async move |shared: Arc<Shared>| shared.keep("dgfs_release_v1", epoch).await)
+        self.run(async move |shared: Arc<Shared>| shared.keep("dgfs_release_v2", epoch).await)
     }
 
     fn load(&self, keys: Vec<RowKey>) -> EngineFuture<Vec<Option<Vec<u8>>>> {
@@ -186,6 +193,8 @@ impl Shared {
         match wire::status(self.call_one(&self.calls, call).await?)? {
             Status::Taken { epoch, last_batch } => {
                 self.last_batch.store(last_batch, Ordering::Relaxed);
+                // Another writer may have emptied them.
+                self.known.lock().clear();
                 Ok(Some(WriterLease { epoch: Epoch(epoch), last_batch }))
             }
             Status::Held => Ok(None),
@@ -224,7 +233,10 @@ impl Shared {
     async fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), EngineError> {
         let bytes = batch.rows.iter().map(|(_, value)| value.as_ref().map_or(0, Vec::len)).sum();
         check_size("a batch", batch.rows.len(), bytes)?;
-        let mut call = wire::commit(&self.writer_key, epoch.0, batch);
+        let mut call = {
+            let known = self.known.lock();
+            wire::commit(&self.writer_key, epoch.0, batch, |partition| known.contains(&partition))
+        };
         if let RedisDurability::Replicas(count) = self.durability {
             call.cmd("WAIT").arg(count).arg(WAIT_MS);
         }
@@ -241,7 +253,21 @@ impl Shared {
             }
         }
         self.last_batch.store(batch.number, Ordering::Relaxed);
+        self.note_partitions(batch);
         Ok(())
+    }
+
+    /// A batch was committed: which partitions surely have rows now.
+    fn note_partitions(&self, batch: &Batch) {
+        let mut known = self.known.lock();
+        if known.len() > KNOWN_MAX {
+            known.clear();
+        }
+        let partition = |key: &RowKey| (key.table, key.partition);
+        for (key, _) in batch.rows.iter().filter(|(_, value)| value.is_none()) {
+            known.remove(&partition(key));
+        }
+        known.extend(batch.rows.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| partition(key)));
     }
 
     async fn sync(&self) -> Result<(), EngineError> {

@@ -68,7 +68,7 @@ async fn erasing_leaves_no_row_and_makes_room_for_another_volume() {
     let lease = engine.acquire("meta".to_owned()).await.unwrap().unwrap();
     let key = |partition, sort| RowKey { table: Table::Dentry, partition, sort };
     let rows = (0..2500).map(|sort| (key(sort % 2, sort), Some(vec![1]))).collect();
-    engine.commit(lease.epoch, Batch { number: lease.last_batch + 1, rows }, Durability::Handed).await.unwrap();
+    engine.commit(lease.epoch, Batch::of(lease.last_batch + 1, rows), Durability::Handed).await.unwrap();
     engine.release(lease.epoch).await.unwrap();
     erase_volume(&engine).await.unwrap();
     assert_eq!(engine.partitions(Table::Dentry, 0, 9).await, Ok(vec![]));

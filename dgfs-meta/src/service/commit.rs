@@ -42,7 +42,7 @@ impl Active {
 
     async fn commit(&self, number: u64, pending: Pending) -> Result<Fate, Dead> {
         let rows = pending.rows.into_iter().map(|(key, row)| (key, row.map(|row| row.encode()))).collect();
-        let batch = Batch { number: self.full.number(number), rows };
+        let batch = Batch { number: self.full.number(number), rows, new: pending.new };
         let first = self.engine.commit(self.epoch, batch.clone(), Durability::Handed).await;
         match first {
             Ok(()) => return Ok(Fate::Committed),

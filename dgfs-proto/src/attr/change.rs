@@ -34,6 +34,9 @@ pub struct NewInode<'a> {
 }
 
 impl NewInode<'_> {
+    /// The first version of the content of every file.
+    pub const DATA_VERSION: u64 = 1;
+
     /// Its attributes, before the umask or a default ACL take rights away.
     #[must_use]
     pub fn attr(&self, now: Timestamp) -> Attr {
@@ -56,7 +59,7 @@ impl NewInode<'_> {
             mtime: now,
             ctime: now,
             btime: now,
-            data_version: 1,
+            data_version: Self::DATA_VERSION,
             flags,
             parent: self.parent.ino,
         }

@@ -1,6 +1,7 @@
 //! Written data become part of a file.
 
-use dgfs_proto::attr::{Attr, AttrFlags, FileKind, change};
+use dgfs_proto::attr::change::{self, NewInode};
+use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
 use dgfs_proto::chunk::ChunkRef;
 use dgfs_proto::limits::{EDITS_MAX, FILE_BYTES_MAX};
 use dgfs_proto::log::{Change, DataChange, SlotChange};
@@ -68,6 +69,10 @@ fn set_inline(tx: &mut Tx<'_>, row: &mut InodeRow, bytes: &[u8]) -> Step<Option<
             tx.delete(key::inline(ino));
         }
     } else {
+        if row.attr.data_version == NewInode::DATA_VERSION {
+            // It never had content.
+            tx.cache.install(key::inline(ino), None);
+        }
         tx.put(key::inline(ino), Row::Inline(bytes.to_vec()));
     }
     set_allocated(tx, row, change::inline_allocated(bytes.len() as u64));

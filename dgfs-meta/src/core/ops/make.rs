@@ -87,6 +87,8 @@ fn new_inode(tx: &mut Tx<'_>, parent: &InodeRow, request: &Make<'_>) -> Step<Ino
             next
         }
     };
+    // The number was never used before.
+    tx.cache.install(crate::rows::key::inode(ino), None);
     let new = NewInode {
         ino,
         parent: &parent.attr,

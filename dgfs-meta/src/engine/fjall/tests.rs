@@ -17,7 +17,7 @@ fn row(sort: u64) -> RowKey {
 /// Two rows a batch, so that a torn batch would show.
 fn rows(number: u64) -> Batch {
     let value = number.to_le_bytes().repeat(20);
-    Batch { number, rows: vec![(row(number * 2), Some(value.clone())), (row(number * 2 + 1), Some(value))] }
+    Batch::of(number, vec![(row(number * 2), Some(value.clone())), (row(number * 2 + 1), Some(value))])
 }
 
 fn refusal(outcome: Result<FjallEngine, EngineError>) -> String {
@@ -84,7 +84,7 @@ async fn an_answered_batch_is_in_a_journal_file_and_sync_finds_that_file() {
     let engine = FjallEngine::create(&dir.path().join("meta")).unwrap();
     let lease = engine.acquire("a".to_owned()).await.unwrap().unwrap();
     let mark = b"a mark that is nowhere else".to_vec();
-    let batch = Batch { number: 1, rows: vec![(row(1), Some(mark.clone()))] };
+    let batch = Batch::of(1, vec![(row(1), Some(mark.clone()))]);
     engine.commit(lease.epoch, batch, Durability::Handed).await.unwrap();
     let holds = |bytes: Vec<u8>| bytes.windows(mark.len()).any(|window| window == mark);
     let files = journals(&dir.path().join("meta")).unwrap();
@@ -203,7 +203,7 @@ async fn a_nearly_full_disk_says_no_space_and_keeps_what_was_there() {
     let engine = FjallEngine::open_with(&place, Limits { lease_time, free_bytes_min: Some(free / 2 * 3) }).unwrap();
     let lease = engine.acquire("a".to_owned()).await.unwrap().unwrap();
     assert!(!engine.has_room());
-    let removal = Batch { number: 1, rows: vec![(row(1), None)] };
+    let removal = Batch::of(1, vec![(row(1), None)]);
     assert_eq!(engine.commit(lease.epoch, removal, Durability::Handed).await, Ok(()));
     drop(engine);
     assert!(FjallEngine::open(&place).unwrap().has_room());

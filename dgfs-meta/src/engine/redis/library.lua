@@ -1,4 +1,4 @@
-#!lua name=dgfs_v1
+#!lua name=dgfs_v2
 -- Rows of DGFS volumes. KEYS[1] is `dgfs:{volume}:writer`; every other key has the same prefix, so the same slot.
 -- A partition is a sorted set of scores 0 whose members are sort (8 bytes, big-endian) .. value.
 -- Nothing here knows what a row means. The writer hash is changed last: a commit cut off in the
@@ -68,13 +68,13 @@ local function release(keys, args)
   return {'ok'}
 end
 
-local function add_rows(key, args, first, last, was_there)
-  if was_there then
-    for i = first, last do
-      local sort = string.sub(args[i], 1, 8)
-      redis.call('ZREMRANGEBYLEX', key, '[' .. sort, up_to(sort))
-    end
-  end
+-- The set in which a partition is listed, and its member.
+local function part(prefix, name)
+  local split = string.find(name, ':', 1, true)
+  return prefix .. 'parts:' .. string.sub(name, 1, split - 1), string.sub(name, split + 1)
+end
+
+local function add_rows(key, args, first, last)
   -- unpack is limited by Lua's stack.
   for start = first, last, 1000 do
     local pairs_ = {}
@@ -86,8 +86,8 @@ local function add_rows(key, args, first, last, was_there)
   end
 end
 
--- epoch, number, number before; then for each partition: `table:partition in hex`, the sorts to remove in one
--- string, how many members follow, the members.
+-- epoch, number, number before; then for each partition: `table:partition in hex`, '1' when the writer knows that it
+-- has rows, the sorts to remove or replace in one string, how many members follow, the members.
 local function commit(keys, args)
   local refused, batch = refusal(keys, args[1])
   if refused then return refused end
@@ -100,25 +100,25 @@ local function commit(keys, args)
   local prefix = prefix_of(keys)
   local i, count = 4, #args
   while i <= count do
-    local name, removed, added = args[i], args[i + 1], tonumber(args[i + 2])
+    local name, removed, added = args[i], args[i + 2], tonumber(args[i + 3])
     local key = prefix .. name
-    local split = string.find(name, ':', 1, true)
-    local parts = prefix .. 'parts:' .. string.sub(name, 1, split - 1)
-    local partition = string.sub(name, split + 1)
-    local was_there = redis.call('EXISTS', key) == 1
+    local was_there = args[i + 1] == '1' or redis.call('EXISTS', key) == 1
     if was_there then
       for at = 1, #removed, 8 do
         local sort = string.sub(removed, at, at + 7)
         redis.call('ZREMRANGEBYLEX', key, '[' .. sort, up_to(sort))
       end
     end
-    add_rows(key, args, i + 3, i + 2 + added, was_there)
+    add_rows(key, args, i + 4, i + 3 + added)
     if added > 0 then
-      if not was_there then redis.call('ZADD', parts, 0, partition) end
+      if not was_there then
+        local parts, partition = part(prefix, name)
+        redis.call('ZADD', parts, 0, partition)
+      end
     elseif was_there and redis.call('EXISTS', key) == 0 then
-      redis.call('ZREM', parts, partition)
+      redis.call('ZREM', part(prefix, name))
     end
-    i = i + 3 + added
+    i = i + 4 + added
   end
   redis.call('HSET', keys[1], 'batch', args[2])
   return {'ok'}
@@ -153,11 +153,11 @@ local function touch(keys, args)
 end
 
 -- The lease must be kept also when the memory is full: a writer that lost it could not even delete.
-redis.register_function{function_name='dgfs_acquire_v1', callback=acquire, flags={'allow-oom'}}
-redis.register_function{function_name='dgfs_renew_v1', callback=renew, flags={'allow-oom'}}
-redis.register_function{function_name='dgfs_release_v1', callback=release, flags={'allow-oom'}}
-redis.register_function{function_name='dgfs_touch_v1', callback=touch, flags={'allow-oom'}}
-redis.register_function{function_name='dgfs_commit_v1', callback=commit}
-redis.register_function{function_name='dgfs_load_v1', callback=load_rows, flags={'no-writes'}}
-redis.register_function{function_name='dgfs_list_v1', callback=list, flags={'no-writes'}}
-redis.register_function{function_name='dgfs_partitions_v1', callback=partitions, flags={'no-writes'}}
+redis.register_function{function_name='dgfs_acquire_v2', callback=acquire, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_renew_v2', callback=renew, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_release_v2', callback=release, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_touch_v2', callback=touch, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_commit_v2', callback=commit}
+redis.register_function{function_name='dgfs_load_v2', callback=load_rows, flags={'no-writes'}}
+redis.register_function{function_name='dgfs_list_v2', callback=list, flags={'no-writes'}}
+redis.register_function{function_name='dgfs_partitions_v2', callback=partitions, flags={'no-writes'}}

@@ -13,7 +13,7 @@ fn row(sort: u64) -> RowKey {
 }
 
 fn one_row(number: u64) -> Batch {
-    Batch { number, rows: vec![(row(number), Some(number.to_le_bytes().to_vec()))] }
+    Batch::of(number, vec![(row(number), Some(number.to_le_bytes().to_vec()))])
 }
 
 async fn refusal(url: &str, durability: RedisDurability) -> String {

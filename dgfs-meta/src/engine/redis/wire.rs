@@ -22,20 +22,24 @@ pub(super) enum Status {
     Regressed { at: u64 },
 }
 
+/// A partition of a table.
+pub(super) type Partition = (Table, u64);
+
 /// The rows of one partition in a batch.
 #[derive(Default)]
 struct Group<'a> {
+    /// Sorts of what is to go, or is replaced.
     removed: Vec<u8>,
     added: Vec<(u64, &'a [u8])>,
 }
 
 pub(super) fn acquire(writer_key: &str, holder: &str, token: &str, attempt: u64, lease_ms: u64) -> Pipeline {
-    let mut call = fcall(writer_key, "dgfs_acquire_v1");
+    let mut call = fcall(writer_key, "dgfs_acquire_v2");
     call.arg(holder).arg(token).arg(attempt).arg(lease_ms);
     call
 }
 
-/// `dgfs_renew_v1` or `dgfs_release_v1`.
+/// `dgfs_renew_v2` or `dgfs_release_v2`.
 pub(super) fn keep(writer_key: &str, function: &str, epoch: u64, lease_ms: u64) -> Pipeline {
     let mut call = fcall(writer_key, function);
     call.arg(hex(epoch)).arg(lease_ms);
@@ -43,25 +47,27 @@ pub(super) fn keep(writer_key: &str, function: &str, epoch: u64, lease_ms: u64) 
 }
 
 pub(super) fn touch(writer_key: &str, mark: u64) -> Pipeline {
-    let mut call = fcall(writer_key, "dgfs_touch_v1");
+    let mut call = fcall(writer_key, "dgfs_touch_v2");
     call.arg(mark);
     call
 }
 
-pub(super) fn commit(writer_key: &str, epoch: u64, batch: &Batch) -> Pipeline {
-    let mut groups: BTreeMap<(Table, u64), Group<'_>> = BTreeMap::new();
+/// Partitions for which `known` is true have rows.
+pub(super) fn commit(writer_key: &str, epoch: u64, batch: &Batch, known: impl Fn(Partition) -> bool) -> Pipeline {
+    let mut groups: BTreeMap<Partition, Group<'_>> = BTreeMap::new();
     for (key, value) in &batch.rows {
         let group = groups.entry((key.table, key.partition)).or_default();
-        match value {
-            Some(value) => group.added.push((key.sort, value)),
-            None => group.removed.extend_from_slice(&key.sort.to_be_bytes()),
+        if value.is_none() || !batch.new.contains(key) {
+            group.removed.extend_from_slice(&key.sort.to_be_bytes());
         }
+        group.added.extend(value.as_ref().map(|value| (key.sort, value.as_slice())));
     }
-    let mut call = fcall(writer_key, "dgfs_commit_v1");
+    let mut call = fcall(writer_key, "dgfs_commit_v2");
     call.arg(hex(epoch)).arg(hex(batch.number)).arg(hex(batch.number.wrapping_sub(1)));
     let mut member = Vec::new();
     for ((table, partition), group) in groups {
-        call.arg(name(table, partition)).arg(group.removed.as_slice()).arg(group.added.len());
+        let has_rows = if known((table, partition)) { "1" } else { "" };
+        call.arg(name(table, partition)).arg(has_rows).arg(group.removed.as_slice()).arg(group.added.len());
         for (sort, value) in group.added {
             member.clear();
             member.extend_from_slice(&sort.to_be_bytes());
@@ -73,7 +79,7 @@ pub(super) fn commit(writer_key: &str, epoch: u64, batch: &Batch) -> Pipeline {
 }
 
 pub(super) fn load(writer_key: &str, keys: &[RowKey]) -> Pipeline {
-    let mut call = fcall(writer_key, "dgfs_load_v1");
+    let mut call = fcall(writer_key, "dgfs_load_v2");
     for key in keys {
         call.arg(name(key.table, key.partition)).arg(key.sort.to_be_bytes().as_slice());
     }
@@ -81,7 +87,7 @@ pub(super) fn load(writer_key: &str, keys: &[RowKey]) -> Pipeline {
 }
 
 pub(super) fn list(writer_key: &str, range: RowRange) -> Pipeline {
-    let mut call = fcall(writer_key, "dgfs_list_v1");
+    let mut call = fcall(writer_key, "dgfs_list_v2");
     call.arg(name(range.table, range.partition))
         .arg(range.from.to_be_bytes().as_slice())
         .arg(range.to.to_be_bytes().as_slice())
@@ -90,7 +96,7 @@ pub(super) fn list(writer_key: &str, range: RowRange) -> Pipeline {
 }
 
 pub(super) fn partitions(writer_key: &str, table: Table, from: u64, at_most: usize) -> Pipeline {
-    let mut call = fcall(writer_key, "dgfs_partitions_v1");
+    let mut call = fcall(writer_key, "dgfs_partitions_v2");
     call.arg(table as u8).arg(hex(from)).arg(limit(at_most));
     call
 }
