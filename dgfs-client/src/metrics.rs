@@ -71,7 +71,7 @@ impl MetaKind {
             Query::GetAttr(_) | Query::GetAttrs(_) => Self::GetAttr,
             Query::ReadDir { .. } => Self::ReadDir,
             Query::ReadLink(_) => Self::ReadLink,
-            Query::Content { .. } | Query::NextChunk { .. } => Self::Content,
+            Query::Content { .. } | Query::Contents { .. } | Query::NextChunk { .. } => Self::Content,
             Query::GetXattr { .. } | Query::ListXattr(_) => Self::Xattr,
             Query::LeaseWrites(_) => Self::Lease,
             Query::TreeStat(_) | Query::TestLock { .. } | Query::StatFs | Query::PathOf(_) | Query::Policy(_) => {

@@ -73,10 +73,12 @@ impl Core {
                 self.read_whole(parent);
             }
         }
+        let contents = self.contents.asking();
         let (reply, leasing) = self.link.ask(op, Query::Lookup { parent, name: name.clone() }).await;
-        let attr = match reply {
-            Ok(reply) => Some(attr_of(reply)?),
-            Err(Status::NotFound) => None,
+        let (attr, content) = match reply {
+            Ok(MetaReply::Opened { attr, content }) => (Some(attr), Some(content)),
+            Ok(reply) => (Some(attr_of(reply)?), None),
+            Err(Status::NotFound) => (None, None),
             Err(status) => return Err(status),
         };
         if leasing.unkept || !may_keep {
@@ -84,6 +86,10 @@ impl Core {
         }
         if let Some(attr) = &attr {
             self.attrs.keep(asked.attrs, attr);
+        }
+        if let Some((attr, content)) = attr.as_ref().zip(content) {
+            // A small file: it will probably be read.
+            self.keep_contents(asked.attrs, contents, vec![(attr.clone(), content)]);
         }
         self.entries.keep(asked.entries, parent, name, attr.as_ref().map(|attr| attr.ino));
         Ok(Looked { attr, since })

@@ -54,6 +54,10 @@ pub const PATCHES_MAX: usize = 256;
 pub const EDITS_MAX: usize = 256;
 /// Chunk references in one page.
 pub const CHUNK_PAGE_MAX: u32 = 1024;
+/// Files whose content comes along with one that was asked for.
+pub const CONTENTS_MAX: usize = 32;
+/// Chunk references of each of them.
+pub const CONTENTS_SLOTS_MAX: u32 = 32;
 /// Directory entries in one page.
 pub const READDIR_PAGE_MAX: u32 = 1024;
 /// Change-log events in one page.
@@ -121,4 +125,5 @@ const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(INLINE_BYTES_MAX < CHUNK_BYTES_MIN);
 const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(CHECKSUM_BLOCK_BYTES));
+const _: () = assert!(CONTENTS_MAX * (INLINE_BYTES_MAX as usize + 200) < FRAME_HEAD_BYTES_MAX as usize / 2);
 const _: () = assert!(READDIR_PAGE_MAX as usize * (NAME_BYTES_MAX + 200) < FRAME_HEAD_BYTES_MAX as usize);

@@ -175,6 +175,14 @@ pub enum Query {
     Policy(Ino),
     /// May this session keep writes of a file back? Granted when no other session has it open.
     LeaseWrites(Ino),
+    /// A file's content from slot 0, and that of other files that are expected to be read next. What of them cannot be told at
+    /// once, or is too long, is left out.
+    Contents {
+        /// The file.
+        ino: Ino,
+        /// At most [`crate::limits::CONTENTS_MAX`].
+        also: Vec<Ino>,
+    },
 }
 
 /// A request to the metadata service.

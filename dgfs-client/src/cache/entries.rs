@@ -37,6 +37,8 @@ struct Directory {
     missed: u32,
     /// How many are too many; grows each time a reading was in vain.
     patience: u32,
+    /// Files in it whose content had to be asked for.
+    read: u32,
 }
 
 #[derive(Debug, Default)]
@@ -153,6 +155,32 @@ impl EntryCache {
             }
         }
         Some(all)
+    }
+
+    /// The content of a file in it had to be asked for: how often that was so.
+    pub(crate) fn content_missed(&self, parent: Ino) -> u32 {
+        let read = self.directory(parent, |directory| {
+            directory.read = directory.read.saturating_add(1);
+            directory.read
+        });
+        read.unwrap_or(0)
+    }
+
+    /// The inodes behind `ino` that have names in a directory, as far as they are known: in their order, at most `most`.
+    pub(crate) fn behind(&self, parent: Ino, ino: Ino, most: usize) -> Vec<Ino> {
+        let Some(shard) = self.shards.get((parent.get() % SHARDS) as usize) else { return Vec::new() };
+        let shard = shard.lock();
+        let names = shard.directories.get(&parent).into_iter().flat_map(|directory| directory.names.values());
+        let mut behind: Vec<Ino> = names
+            .filter_map(|known| if let Known::There(other) = known { Some(*other) } else { None })
+            .filter(|other| *other > ino)
+            .collect();
+        if behind.len() > most {
+            behind.select_nth_unstable(most);
+            behind.truncate(most);
+        }
+        behind.sort_unstable();
+        behind
     }
 
     /// Call before asking a peer, or before changing something.

@@ -79,11 +79,23 @@ impl Core {
     /// Asks for a page of slots (or the inline bytes) of a file; true when it is leased.
     pub(crate) async fn ask_content(&self, op: &Op, file: &FileState, first: u64) -> Result<bool, Status> {
         let asked = self.attrs.asking();
+        let contents = self.contents.asking();
         let count = u32::try_from(PAGE_SLOTS).unwrap_or(u32::MAX);
-        let (reply, leasing) = self.link.ask(op, Query::Content { ino: file.ino, first, count }).await;
-        let MetaReply::Opened { attr, content } = reply? else { return Err(Status::Malformed) };
+        let attr = file.inner.lock().attr.clone();
+        let also = if first == 0 { self.expected_next(&attr) } else { Vec::new() };
+        let query = match also.is_empty() {
+            true => Query::Content { ino: file.ino, first, count },
+            false => Query::Contents { ino: file.ino, also },
+        };
+        let (reply, leasing) = self.link.ask(op, query).await;
+        let (attr, content, also) = match reply? {
+            MetaReply::Opened { attr, content } => (attr, content, Vec::new()),
+            MetaReply::Contents { attr, content, also } => (attr, content, also),
+            _ => return Err(Status::Malformed),
+        };
         if self.may_cache() && !leasing.unkept {
             self.attrs.keep(asked, &attr);
+            self.keep_contents(asked, contents, also);
         }
         let mut inner = file.inner.lock();
         inner.learn_page(attr, content);

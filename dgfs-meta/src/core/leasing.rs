@@ -44,7 +44,9 @@ impl Core {
     ) -> Option<Vec<Wanted>> {
         let mut wanted = self.leases.kept_back(session, told.iter().map(Told::ino));
         if !told.is_empty() || attrs_in(reply).next().is_some() {
-            wanted.extend(self.leases.unsent_of_others(session, matches!(query, Query::Content { .. })));
+            wanted.extend(
+                self.leases.unsent_of_others(session, matches!(query, Query::Content { .. } | Query::Contents { .. })),
+            );
         }
         (!wanted.is_empty()).then_some(wanted)
     }
@@ -200,7 +202,10 @@ impl Core {
 pub(crate) fn told_by_query(query: &Query, reply: &MetaReply) -> Vec<Told> {
     let mut told: Vec<Told> = attrs_in(reply).map(|attr| Told::Inode(attr.ino)).collect();
     match (query, reply) {
-        (Query::Lookup { parent, name }, MetaReply::Attr(_) | MetaReply::Refused(Status::NotFound)) => {
+        (
+            Query::Lookup { parent, name },
+            MetaReply::Attr(_) | MetaReply::Opened { .. } | MetaReply::Refused(Status::NotFound),
+        ) => {
             told.push(Told::Name(*parent, name.clone()));
         }
         (Query::ReadDir { ino, .. }, MetaReply::Entries { .. }) => told.push(Told::AllNames(*ino)),
@@ -237,6 +242,9 @@ fn attrs_in(reply: &MetaReply) -> Box<dyn Iterator<Item = &Attr> + '_> {
     match reply {
         MetaReply::Attr(attr) | MetaReply::Opened { attr, .. } | MetaReply::WritesLeased(Some(attr)) => {
             Box::new(std::iter::once(attr))
+        }
+        MetaReply::Contents { attr, also, .. } => {
+            Box::new(std::iter::once(attr).chain(also.iter().map(|(attr, _)| attr)))
         }
         MetaReply::Attrs(attrs) => Box::new(attrs.iter()),
         MetaReply::Named(named) => Box::new(named.attrs.iter()),

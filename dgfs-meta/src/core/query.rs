@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
 use dgfs_proto::ids::{Ino, ServerId, SessionId};
-use dgfs_proto::limits::{LIST_MAX, READDIR_PAGE_MAX};
-use dgfs_proto::meta::{DirEntry, LockSpec, MetaReply, Query, VolumeUsage};
+use dgfs_proto::limits::{CHUNK_PAGE_MAX, CONTENTS_MAX, CONTENTS_SLOTS_MAX, LIST_MAX, READDIR_PAGE_MAX};
+use dgfs_proto::meta::{Content, DirEntry, LockSpec, MetaReply, Query, VolumeUsage};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
@@ -66,10 +66,14 @@ impl Core {
         &mut self,
         session: Option<SessionId>,
         query: &Query,
-        reply: MetaReply,
+        mut reply: MetaReply,
         attempt: &mut Attempt<'_>,
     ) -> Result<MetaReply, (SessionId, Vec<Wanted>)> {
         let Some(session) = self.leases_to(session) else { return Ok(reply) };
+        if let MetaReply::Contents { also, .. } = &mut reply {
+            // Nobody is disturbed for what was not asked for.
+            also.retain(|(attr, _)| self.leases.may_tell(session, attr.ino));
+        }
         let told = told_by_query(query, &reply);
         if let Some(first) = self.before_telling(session, query, (&told, &reply)) {
             return Err((session, first));
@@ -106,7 +110,7 @@ impl Core {
 
 fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
     match query {
-        Query::Lookup { parent, name } => lookup(tx, *parent, name).map(MetaReply::Attr),
+        Query::Lookup { parent, name } => lookup(tx, *parent, name),
         Query::GetAttr(ino) => Ok(MetaReply::Attr(tx.live_inode(*ino)?.attr)),
         Query::LeaseWrites(ino) => Ok(MetaReply::WritesLeased(Some(tx.live_inode(*ino)?.attr))),
         Query::GetAttrs(inos) => get_attrs(tx, inos).map(MetaReply::Attrs),
@@ -124,6 +128,7 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
             let content = content(tx, &attr, *first, *count)?;
             Ok(MetaReply::Opened { attr, content })
         }
+        Query::Contents { ino, also } => contents(tx, *ino, also),
         Query::NextChunk { ino, first } => next_chunk(tx, *ino, *first),
         Query::GetXattr { ino, name } => {
             xattr::check_name(name)?;
@@ -143,13 +148,55 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
     }
 }
 
-fn lookup(tx: &mut Tx<'_>, parent: Ino, name: &Name) -> Step<Attr> {
+/// What a name leads to. A session is told the bytes of a small file with it: it will probably open it.
+fn lookup(tx: &mut Tx<'_>, parent: Ino, name: &Name) -> Step<MetaReply> {
     let row = tx.live_inode(parent)?;
     if row.attr.kind != FileKind::Directory {
         return Err(Status::NotDirectory.into());
     }
     let entry = tx.dentry(parent, name)?.ok_or(Status::NotFound)?;
-    Ok(tx.inode(entry.ino)?.attr)
+    if tx.session.is_none() {
+        return Ok(MetaReply::Attr(tx.inode(entry.ino)?.attr));
+    }
+    // Both at once: where they have to be loaded, that is one load.
+    tx.want(&[key::inode(entry.ino), key::inline(entry.ino)])?;
+    let attr = tx.inode(entry.ino)?.attr;
+    let is_small = attr.kind == FileKind::File && attr.flags.has(AttrFlags::INLINE) && attr.size > 0;
+    if is_small && attr.size <= u64::from(tx.inline_bytes_max) {
+        let content = content(tx, &attr, 0, 0)?;
+        return Ok(MetaReply::Opened { attr, content });
+    }
+    Ok(MetaReply::Attr(attr))
+}
+
+/// A file's content, and that of others.
+fn contents(tx: &mut Tx<'_>, ino: Ino, also: &[Ino]) -> Step<MetaReply> {
+    if also.len() > CONTENTS_MAX {
+        return Err(Status::Malformed.into());
+    }
+    let all = || also.iter().chain(std::iter::once(&ino));
+    let keys: Vec<_> = all().flat_map(|ino| [key::inode(*ino), key::inline(*ino)]).collect();
+    tx.want(&keys)?;
+    let attr = tx.live_inode(ino)?.attr;
+    let mut others = Vec::with_capacity(also.len());
+    for ino in also {
+        match tx.live_inode(*ino) {
+            Ok(row) if row.attr.kind == FileKind::File => others.push(row.attr),
+            Ok(_) | Err(Stop::Refused(_)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
+    let slots: Vec<_> = others.iter().filter(|attr| !attr.flags.has(AttrFlags::INLINE)).collect();
+    tx.want(&slots.iter().map(|attr| key::slots(attr.ino, 0)).collect::<Vec<_>>())?;
+    let mut also = Vec::with_capacity(others.len());
+    for other in others {
+        let content = content(tx, &other, 0, CONTENTS_SLOTS_MAX)?;
+        if !matches!(&content, Content::Inline(bytes) if bytes.len() > tx.inline_bytes_max as usize) {
+            also.push((other, content));
+        }
+    }
+    let content = content(tx, &attr, 0, CHUNK_PAGE_MAX)?;
+    Ok(MetaReply::Contents { attr, content, also })
 }
 
 fn get_attrs(tx: &mut Tx<'_>, inos: &[Ino]) -> Step<Vec<Attr>> {

@@ -339,16 +339,14 @@ async fn a_random_history_matches_a_map(pair: Pair) {
     let mut dice = Dice(seed);
     let mut model: BTreeMap<RowKey, Vec<u8>> = BTreeMap::new();
     let mut lease = take(&*pair.first, "a").await;
-    let mut last = 0;
-    for _ in 0..150 {
+    for number in 1..=150 {
         if dice.roll(10) == 0 {
             lease = take(&*pair.first, "a").await;
-            assert_eq!(lease.last_batch, last);
+            assert_eq!(lease.last_batch, number - 1);
         }
         let rows = dice.rows();
-        last += 1;
         let new = rows.keys().filter(|key| !model.contains_key(key)).copied().filter(|_| dice.roll(2) > 0).collect();
-        let batch = Batch { number: last, rows: rows.clone().into_iter().collect(), new };
+        let batch = Batch { number, rows: rows.clone().into_iter().collect(), new };
         for _ in 0..=dice.roll(2) {
             pair.first.commit(lease.epoch, batch.clone(), Durability::Handed).await.unwrap();
         }

@@ -303,4 +303,13 @@ pub enum MetaReply {
     InodesGranted(Ino),
     /// Kept by meta: how far a session's changes were applied.
     Applied(Applied),
+    /// A file, and others that came along.
+    Contents {
+        /// Attributes of the one that was asked for.
+        attr: Attr,
+        /// Its content from slot 0.
+        content: Content,
+        /// The others, with their inline bytes or first [`crate::limits::CONTENTS_SLOTS_MAX`] slots.
+        also: Vec<(Attr, Content)>,
+    },
 }

@@ -276,6 +276,7 @@ fn query_name(query: &Query) -> &'static str {
         Query::PathOf(_) => "path-of",
         Query::Policy(_) => "policy",
         Query::LeaseWrites(_) => "lease-writes",
+        Query::Contents { .. } => "contents",
     }
 }
 
@@ -296,6 +297,7 @@ fn queries() -> Vec<Query> {
         Query::PathOf(ino(2)),
         Query::Policy(ino(2)),
         Query::LeaseWrites(ino(2)),
+        Query::Contents { ino: ino(2), also: vec![ino(3), ino(1 << 40)] },
     ]
 }
 
@@ -454,6 +456,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
         MetaReply::Opened { .. } => "opened".to_owned(),
+        MetaReply::Contents { .. } => "contents".to_owned(),
         MetaReply::Named(_) => "named".to_owned(),
         MetaReply::Entries { .. } => "entries".to_owned(),
         MetaReply::Bytes(_) => "bytes".to_owned(),
@@ -604,6 +607,11 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Attr(attr()),
         MetaReply::Attrs(vec![attr(), Attr { kind: FileKind::Directory, ..attr() }]),
         MetaReply::Opened { attr: attr(), content: Content::Inline(b"tiny".to_vec()) },
+        MetaReply::Contents {
+            attr: attr(),
+            content: Content::Inline(b"tiny".to_vec()),
+            also: vec![(attr(), Content::Inline(b"small".to_vec()))],
+        },
         MetaReply::Opened { attr: Attr { kind: FileKind::Symlink, ..attr() }, content: slots },
         MetaReply::Named(Named { ino: ino(300), lost: None, attrs: vec![attr(), attr()] }),
         MetaReply::Named(Named { ino: ino(3), lost: Some((ino(3), 1)), attrs: Vec::new() }),

@@ -217,6 +217,45 @@ fn a_mount_that_comes_to_a_directory_reads_it_as_a_whole_instead_of_asking_for_e
     assert!(asked < 500, "{calls:?} for 1,000 names");
 }
 
+/// Looking a small file up brings its bytes; whoever reads one after the other gets many with each question.
+#[test]
+fn small_files_that_were_never_seen_are_read_with_few_calls() {
+    const EACH: u64 = 25;
+    let mut cluster = Cluster::start(ClusterPlan::default());
+    let mut mount = cluster.mount();
+    fs::create_dir(mount.join("many")).unwrap();
+    for at in 0..TIMES {
+        let alone = mount.join(format!("alone{at}"));
+        fs::create_dir(&alone).unwrap();
+        fs::write(alone.join("small"), at.to_string()).unwrap();
+        for number in 0..EACH {
+            fs::write(mount.join(format!("many/{at}.{number}")), vec![at as u8; 10 + 300 * number as usize]).unwrap();
+        }
+    }
+    mount.umount();
+    let counted = Counted::of(&mut cluster);
+    let alone = counted.count(|at| {
+        let text = fs::read_to_string(counted.mount.join(format!("alone{at}/small"))).unwrap();
+        assert_eq!(text, at.to_string());
+    });
+    // At most one for the directory, one for the file, with its bytes; the access times follow later.
+    assert_costs("lookup, open, read, close", &alone, &[], &[("lookup", 2), ("readdir", 1), ("kept_back", 1)]);
+    let many: Vec<_> = fs::read_dir(counted.mount.join("many")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(many.len() as u64, TIMES * EACH);
+    let mut files = many.iter();
+    let read = counted.count(|_| {
+        for path in files.by_ref().take(EACH as usize) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let (at, number) = name.split_once('.').unwrap();
+            let expected = vec![at.parse::<u8>().unwrap(); 10 + 300 * number.parse::<usize>().unwrap()];
+            assert!(fs::read(path).unwrap() == expected, "{name}");
+        }
+    });
+    let asked = read.get("content").copied().unwrap_or(0);
+    assert!(asked <= TIMES * EACH / 8, "{read:?} for {} files", TIMES * EACH);
+    counted.assert_told_right();
+}
+
 #[test]
 fn a_commit_group_costs_one_call_to_redis() {
     let mut cluster = Cluster::start(ClusterPlan::default());

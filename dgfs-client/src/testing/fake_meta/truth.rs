@@ -7,7 +7,7 @@ use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
 use dgfs_proto::ids::{ChunkVersion, Epoch, Ino, ServerId, SessionId};
-use dgfs_proto::limits::{EDITS_MAX, PARTITIONS};
+use dgfs_proto::limits::{CONTENTS_SLOTS_MAX, EDITS_MAX, PARTITIONS};
 use dgfs_proto::map::{ClassMap, ClusterMap, Holder, Labels, Placement, ServerInfo, Standing};
 use dgfs_proto::meta::{
     Commit, Content, LockKind, MetaReply, Mutation, Named, NewContent, OpenMode, Query, RemoveKind, SetAttr,
@@ -87,6 +87,12 @@ impl Truth {
             Query::Content { ino, first, count } => {
                 let inode = self.inode(ino)?;
                 Ok(MetaReply::Opened { attr: inode.attr.clone(), content: inode.content(first, count as usize) })
+            }
+            Query::Contents { ino, also } => {
+                let head = |inode: &Inode| (inode.attr.clone(), inode.content(0, CONTENTS_SLOTS_MAX as usize));
+                let (attr, content) = head(self.inode(ino)?);
+                let also = also.iter().filter_map(|ino| self.inodes.get(ino)).map(head).collect();
+                Ok(MetaReply::Contents { attr, content, also })
             }
             Query::NextChunk { ino, first } => {
                 let next = self.inode(ino)?.slots.range(first..).next().map(|(at, slot)| (*at, *slot));

@@ -5,7 +5,7 @@
 use dgfs_proto::ids::{Ino, SessionId};
 use dgfs_proto::meta::RecallOf;
 
-use super::{Changes, Holder, Leases, UNHEEDED_MAX, WaitId, Wanted, Writes, gone};
+use super::{Changes, Holder, Leases, Told, UNHEEDED_MAX, WaitId, Wanted, Writes, gone};
 
 impl Leases {
     /// Recalls that must be carried out before `session` may make these changes.
@@ -53,6 +53,12 @@ impl Leases {
         wanted.sort();
         wanted.dedup();
         wanted
+    }
+
+    /// May a session be told of an inode without anybody having to be asked first?
+    pub(crate) fn may_tell(&self, session: SessionId, ino: Ino) -> bool {
+        let kept_back = self.holders(ino, session).any(|holder| holder.writes != Writes::No);
+        !kept_back && !self.is_blocked(&Told::Inode(ino))
     }
 
     /// Other sessions with a lease of an inode.
