@@ -87,38 +87,50 @@ class Disk:
         pass
 
 
-class Embedded:
-    name = "dgfs"
+class Mounted:
+    """A system that is mounted at `path`."""
+    unmount = ("umount",)
 
-    def __init__(self, work):
-        self.data = os.path.join(work, "dgfs-data")
-        self.path = os.path.join(work, "dgfs")
+    def __init__(self, work, path):
+        self.path = os.path.join(work, path)
         os.makedirs(self.path)
-        self.mount()
-
-    def mount(self):
-        run(DGFS, "mount", "--background", "--data-dir", self.data, self.path)
 
     def pids(self):
         return {"mount": mount_pid(self.path)}
 
     def remount(self):
-        run(DGFS, "umount", self.path)
-        drop_caches()
+        run(*self.unmount, self.path)
+        self.forget()
         self.mount()
 
+    def forget(self):
+        drop_caches()
+
     def stop(self):
-        run(DGFS, "umount", self.path)
+        run(*self.unmount, self.path)
 
 
-class Cluster:
-    name = "dgfs-cluster"
+class Embedded(Mounted):
+    name = "dgfs"
+    unmount = (DGFS, "umount")
 
     def __init__(self, work):
+        super().__init__(work, "dgfs")
+        self.data = os.path.join(work, "dgfs-data")
+        self.mount()
+
+    def mount(self):
+        run(DGFS, "mount", "--background", "--data-dir", self.data, self.path)
+
+
+class Cluster(Mounted):
+    name = "dgfs-cluster"
+    unmount = (DGFS, "umount")
+
+    def __init__(self, work):
+        super().__init__(work, "cluster-mount")
         self.redis = Redis(os.path.join(work, "cluster-redis"))
         self.dir = os.path.join(work, "cluster")
-        self.path = os.path.join(work, "cluster-mount")
-        os.makedirs(self.path)
         run(DGFS, "up", "--servers", 1, "--redis", self.redis.url(), "--durability", "everysec", self.dir)
         self.mount()
 
@@ -126,91 +138,71 @@ class Cluster:
         run(DGFS, "mount", "--background", "--config", os.path.join(self.dir, "client.toml"), self.path)
 
     def pids(self):
-        pids = {"mount": mount_pid(self.path), "redis": self.redis.process.pid}
+        pids = super().pids() | {"redis": self.redis.process.pid}
         with open(os.path.join(self.dir, "pids")) as lines:
             for line in lines:
                 role, pid = line.split()[:2]
                 pids[role] = int(pid)
         return pids
 
-    def remount(self):
-        run(DGFS, "umount", self.path)
-        drop_caches()
-        self.mount()
-
     def stop(self):
-        run(DGFS, "umount", self.path)
+        super().stop()
         run(DGFS, "down", self.dir)
         self.redis.stop()
 
 
-class JuiceFs:
+class JuiceFs(Mounted):
     name = "juicefs"
+    unmount = ("juicefs", "umount")
 
     def __init__(self, work):
+        super().__init__(work, "juicefs")
         self.redis = Redis(os.path.join(work, "juicefs-redis"))
-        self.path = os.path.join(work, "juicefs")
         self.cache = os.path.join(work, "juicefs-cache")
         self.meta = f"{self.redis.url()}/1"
         store = os.path.join(work, "juicefs-store") + "/"
         run("juicefs", "format", "--storage", "file", "--bucket", store, "--trash-days", 0, self.meta, "bench")
-        os.makedirs(self.path)
         self.mount()
 
     def mount(self):
         run("juicefs", "mount", "-d", "--no-usage-report", "--cache-dir", self.cache, self.meta, self.path)
 
     def pids(self):
-        return {"mount": mount_pid(self.path), "redis": self.redis.process.pid}
+        return super().pids() | {"redis": self.redis.process.pid}
 
-    def remount(self):
-        run("juicefs", "umount", self.path)
+    def forget(self):
         shutil.rmtree(self.cache, ignore_errors=True)
-        drop_caches()
-        self.mount()
+        super().forget()
 
     def stop(self):
-        run("juicefs", "umount", self.path)
+        super().stop()
         self.redis.stop()
 
 
-class PassThrough:
+class PassThrough(Mounted):
     """What FUSE costs by itself: bindfs hands every call to the local disk."""
     name = "passthrough"
 
     def __init__(self, work):
+        super().__init__(work, "passthrough")
         self.under = os.path.join(work, "passthrough-disk")
-        self.path = os.path.join(work, "passthrough")
         os.makedirs(self.under)
-        os.makedirs(self.path)
         self.mount()
 
     def mount(self):
         caching = "attr_timeout=60,entry_timeout=60,negative_timeout=60"
         run("bindfs", "--multithreaded", "-o", caching, self.under, self.path)
 
-    def pids(self):
-        return {"mount": mount_pid(self.path)}
 
-    def remount(self):
-        run("umount", self.path)
-        drop_caches()
-        self.mount()
-
-    def stop(self):
-        run("umount", self.path)
-
-
-class MooseFs:
+class MooseFs(Mounted):
     """Master and chunk server on loopback, one copy. Its metadata are written to disk in the background."""
     name = "moosefs"
 
     def __init__(self, work):
+        super().__init__(work, "moosefs-mount")
         self.dir = os.path.join(work, "moosefs")
-        self.path = os.path.join(work, "moosefs-mount")
         for part in ("master", "chunks", "disk"):
             os.makedirs(os.path.join(self.dir, part))
-        os.makedirs(self.path)
         self.port, servers, loggers, own = (free_port() for _ in range(4))
         user = "WORKING_USER = root\nWORKING_GROUP = root\nFILE_UMASK = 022\n"
         # It refuses to work over 127.0.0.1; packets to an address of this machine do not leave it either.
@@ -242,18 +234,13 @@ class MooseFs:
         run("mfsmount", "-H", self.host, "-P", self.port, self.path)
 
     def pids(self):
-        pids = {"mount": mount_pid(self.path)}
+        pids = super().pids()
         for role, config in (("meta", "master.cfg"), ("stored", "chunks.cfg")):
             pids[role] = mount_pid(os.path.join(self.dir, config))
         return pids
 
-    def remount(self):
-        run("umount", self.path)
-        drop_caches()
-        self.mount()
-
     def stop(self):
-        run("umount", self.path)
+        super().stop()
         run("mfschunkserver", "-c", f"{self.dir}/chunks.cfg", "stop")
         run("mfsmaster", "-c", f"{self.dir}/master.cfg", "stop")
 
