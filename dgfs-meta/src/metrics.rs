@@ -21,6 +21,7 @@ struct Gauges {
     leases: IntGauge,
     recalls: IntCounter,
     recall_waits: IntGauge,
+    lock_waits: IntGauge,
     garbage: IntGauge,
     orphans: IntGauge,
     inodes: IntGauge,
@@ -47,6 +48,7 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
             .counter("dgfs_meta_recalls_total", "Leases (or parts of them) taken back since this writer became active"),
         recall_waits: set
             .gauge("dgfs_meta_recall_waits", "Operations that wait until mounts have forgotten what they change"),
+        lock_waits: set.gauge("dgfs_meta_lock_waits", "Requests that wait for a lock"),
         garbage: set.gauge("dgfs_meta_garbage_versions", "Chunk versions waiting to be dropped"),
         orphans: set.gauge("dgfs_meta_orphans", "Inodes without a name that are still open"),
         inodes: set.gauge("dgfs_meta_inodes", "Inodes in use"),
@@ -74,6 +76,7 @@ fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
     show(&gauges.leases, status.leases);
     follow(&gauges.recalls, status.recalls);
     show(&gauges.recall_waits, status.recall_waits);
+    show(&gauges.lock_waits, status.lock_waits);
     show(&gauges.garbage, status.garbage);
     show(&gauges.orphans, status.orphans);
     show(&gauges.inodes, status.usage.inodes);

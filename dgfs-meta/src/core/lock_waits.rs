@@ -47,6 +47,11 @@ impl Core {
         false
     }
 
+    /// Requests that wait.
+    pub(crate) fn lock_waits(&self) -> usize {
+        self.lock_waits.len()
+    }
+
     /// The wait is over.
     pub(crate) fn end_lock_wait(&mut self, wait: (SessionId, OpId)) {
         self.lock_waits.remove(&wait);

@@ -62,6 +62,7 @@ impl Active {
             leases: core.leases.len() as u64,
             recalls: core.leases.recalls,
             recall_waits: core.leases.waits() as u64,
+            lock_waits: core.lock_waits() as u64,
             garbage: core.garbage.len(),
             orphans: core.orphans.len() as u64,
             sessions: core.session_list(time),

@@ -97,6 +97,8 @@ pub struct MetaStatus {
     pub recalls: u64,
     /// Operations that wait for recalls now.
     pub recall_waits: u64,
+    /// Requests that wait for a lock.
+    pub lock_waits: u64,
     /// Garbage entries waiting.
     pub garbage: u64,
     /// Inodes without a name, waiting for their last close.

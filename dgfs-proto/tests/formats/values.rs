@@ -540,6 +540,7 @@ fn meta_status() -> MetaStatus {
         leases: 8,
         recalls: 9,
         recall_waits: 10,
+        lock_waits: 11,
         garbage: 5,
         orphans: 6,
         sessions: vec![session],

@@ -6,6 +6,7 @@
 mod ahead;
 mod data;
 mod history;
+mod locks;
 mod programs;
 mod races;
 mod seen;
