@@ -70,6 +70,7 @@ impl Core {
                 Err(status) => {
                     self.give_up(&changes, status);
                     self.drop_caches().await;
+                    changes.iter().for_each(|change| self.relearn(&change.mutation));
                 }
             }
             changes.iter().for_each(|change| self.link.ops.finish(change.op));

@@ -24,6 +24,9 @@ struct Books {
     own: HashMap<Ino, u32>,
     /// Those that are on their way to meta.
     telling: HashMap<Ino, u32>,
+    /// How often all were collected to be told together, and the last such collection that meta heard.
+    collected: u64,
+    told_all: u64,
     leaving: HashMap<Ino, u32>,
     /// Inodes that are about to lose a name: how many changes are under way.
     losing: HashMap<Ino, u32>,
@@ -36,6 +39,7 @@ struct Books {
 pub(crate) struct Opens {
     pub(crate) all: Vec<(Ino, u32)>,
     pub(crate) own: Vec<(Ino, u32)>,
+    number: u64,
 }
 
 /// While it lives, nobody takes an own open of what is about to lose a name.
@@ -100,11 +104,13 @@ impl Ledger {
         for (ino, count) in &own {
             *books.telling.entry(*ino).or_insert(0) += count;
         }
-        Opens { all: listed(&books.opens), own }
+        books.collected += 1;
+        Opens { all: listed(&books.opens), own, number: books.collected }
     }
 
     /// Own opens to register, at most one message full: of one inode, or of all. They count as known to meta from now on.
-    pub(crate) fn take_own(&self, which: Option<Ino>) -> Vec<(Ino, u32)> {
+    /// With how often all had been collected before.
+    pub(crate) fn take_own(&self, which: Option<Ino>) -> (Vec<(Ino, u32)>, u64) {
         let mut books = self.books.lock();
         let mut taken = listed(&books.own);
         taken.retain(|(ino, _)| which.is_none_or(|wanted| wanted == *ino));
@@ -113,13 +119,32 @@ impl Ledger {
             books.own.remove(ino);
             *books.telling.entry(*ino).or_insert(0) += count;
         }
-        taken
+        (taken, books.collected)
+    }
+
+    /// Has meta heard of all opens together that were collected after the first `collected` times?
+    pub(crate) fn told_all_since(&self, collected: u64) -> bool {
+        self.books.lock().told_all > collected
+    }
+
+    /// Is an own open (of one inode, or of any) on its way to meta?
+    pub(crate) fn is_telling(&self, which: Option<Ino>) -> bool {
+        let books = self.books.lock();
+        which.map_or(!books.telling.is_empty(), |ino| books.telling.contains_key(&ino))
     }
 
     /// Are there opens of an inode that meta does not know?
     pub(crate) fn has_own(&self, ino: Ino) -> bool {
         let books = self.books.lock();
         books.own.contains_key(&ino) || books.telling.contains_key(&ino)
+    }
+
+    /// Meta heard of all opens together.
+    pub(crate) fn told_together(&self, opens: &Opens) {
+        let mut books = self.books.lock();
+        books.told_all = books.told_all.max(opens.number);
+        drop(books);
+        self.told(&opens.own);
     }
 
     /// Own opens that were taken to be registered are.
@@ -198,7 +223,7 @@ mod tests {
         {
             let _losing = ledger.losing(Some(ino));
             assert!(!ledger.add_own(ino, || true));
-            assert_eq!(ledger.take_own(Some(ino)), vec![(ino, 2)]);
+            assert_eq!(ledger.take_own(Some(ino)).0, vec![(ino, 2)]);
         }
         assert!(ledger.add_own(ino, || true));
         let _ = ledger.release(ino);
@@ -215,7 +240,9 @@ mod tests {
         let opens = ledger.take_all();
         assert!(ledger.add_own(later, || true));
         let _ = ledger.release(told);
-        ledger.told(&opens.own);
+        assert!(ledger.is_telling(Some(told)) && !ledger.is_telling(Some(later)) && !ledger.told_all_since(0));
+        ledger.told_together(&opens);
+        assert!(!ledger.is_telling(None) && ledger.told_all_since(0) && !ledger.told_all_since(1));
         assert_eq!(ledger.take_all().own, vec![(later, 1)]);
         assert_eq!(ledger.take_releases(), vec![(told, 1)], "closed while it was told: meta has to hear of it");
         let _any = ledger.losing(None);

@@ -28,6 +28,7 @@ mod op_window;
 mod operation;
 mod policy;
 mod recalls;
+mod registering;
 mod session;
 pub mod stores;
 mod sync;

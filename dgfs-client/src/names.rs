@@ -104,7 +104,7 @@ impl Core {
             Some(file) => {
                 let mut inner = file.inner.lock();
                 // What came from memory may have been given up meanwhile.
-                if self.is_shared() && since.attrs.is_none_or(|since| self.attrs.unchanged(since, ino)) {
+                if self.is_shared() && since.attrs.map_or(!inner.doubtful, |since| self.attrs.unchanged(since, ino)) {
                     inner.learn_attr(&attr);
                 }
                 inner.overlay(attr)
@@ -329,8 +329,17 @@ impl Core {
         }
         let _: Option<Asked> = self.learn_attrs(asked, &removed, leasing);
         self.doubt_attrs(&removed, [known, Some(None)]);
-        self.lost_name(&removed?);
+        let removed = removed?;
+        self.lost_name(&removed);
+        self.disown(&removed);
         Ok(())
+    }
+
+    /// What lost its last name is not changed ahead any more.
+    fn disown(&self, named: &Named) {
+        if let Some((ino, 0)) = named.lost {
+            self.link.kept.revoke(ino);
+        }
     }
 
     /// An inode lost a name, perhaps its last.
@@ -370,7 +379,9 @@ impl Core {
             let _: Since = self.learn_named(asked, [from, to], &named, leasing);
         }
         self.doubt_attrs(&named, known);
-        self.lost_name(&named?);
+        let named = named?;
+        self.lost_name(&named);
+        self.disown(&named);
         Ok(())
     }
 

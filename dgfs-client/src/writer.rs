@@ -11,7 +11,6 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::Mutation;
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
@@ -155,22 +154,5 @@ impl Core {
             first = first.and(sent);
         }
         first
-    }
-
-    /// Sends waiting releases.
-    pub(crate) async fn send_releases(&self, op: &Op) {
-        let patience = op.left(Duration::from_secs(3600));
-        let Ok(_in_order) = tokio::time::timeout(patience, self.registering.lock()).await else { return };
-        loop {
-            let opens = self.link.ledger.take_releases();
-            if opens.is_empty() {
-                return;
-            }
-            if let Err(status) = self.link.mutate(op, Mutation::Release { opens }).await {
-                // Meta gives the opens up when the session ends.
-                tracing::warn!(%status, "some closed files could not be reported to the metadata service");
-                return;
-            }
-        }
     }
 }

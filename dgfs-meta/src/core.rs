@@ -378,10 +378,11 @@ impl Core {
         self.cache.trim(self.committed.min(oldest_load.saturating_sub(1)));
     }
 
-    /// A load begins; its number ends it.
+    /// A load begins; its number, of the first batch that it may not see, ends it.
     pub(crate) fn begin_load(&mut self) -> u64 {
-        *self.loads.entry(self.ticket).or_insert(0) += 1;
-        self.ticket
+        let unseen = self.committed + 1;
+        *self.loads.entry(unseen).or_insert(0) += 1;
+        unseen
     }
 
     /// A load came to its end, with or without rows. Reading alone must not fill the memory.

@@ -117,8 +117,11 @@ pub async fn run(
 ) -> Result<(), StoredDaemonError> {
     let identity = Identity::read(&config.identity)?;
     identity.check_time(&Clock::real())?;
-    let options =
-        StoreOptions { reserve_bytes: config.reserve_mib.map(|mib| mib << 20), ..StoreOptions::new(&config.dir) };
+    let options = StoreOptions {
+        reserve_bytes: config.reserve_mib.map(|mib| mib << 20),
+        puts_are_synced: true,
+        ..StoreOptions::new(&config.dir)
+    };
     let store = blocking(move || Store::open(options)).await??;
     let served = serve(&config, &identity, &store, &shutdown, started).await;
     blocking(move || store.close()).await?;

@@ -20,7 +20,7 @@ use crate::read::{Fault, Shelf};
 use crate::record::{ALIGN, Fields, HEADER_BYTES, Header, Kind, Place, Source, decode_header, has_magic};
 use crate::segment::{Position, Segments};
 use crate::space::Usage;
-use crate::store::OpenError;
+use crate::store::{OpenError, StoreOptions};
 use crate::table::Table;
 
 /// Bytes of a segment read at once by a scan.
@@ -84,12 +84,8 @@ pub(crate) struct Recovered {
 }
 
 /// Opens the index in `directory` and brings it up to the segments. Blocks.
-pub(crate) fn recover(
-    directory: &Path,
-    segments: Segments,
-    salt: u32,
-    cache_bytes: usize,
-) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(options: &StoreOptions, segments: Segments, salt: u32) -> Result<Recovered, OpenError> {
+    let (directory, cache_bytes) = (options.directory.as_path(), options.cache_bytes);
     let mark = Mark::read(directory, salt);
     if let Some(mark) = mark {
         segments.skip_to(mark.position);
@@ -118,7 +114,10 @@ pub(crate) fn recover(
     }
     let (segments, reason) = match open_index(&index_directory, mark, &segments) {
         Ok(index) => {
-            let recovery = Recovery::new(shelf_of(segments, index), mark.unwrap_or_default(), mark, &lengths);
+            let recovery = Recovery {
+                puts_are_synced: options.puts_are_synced,
+                ..Recovery::new(shelf_of(segments, index), mark.unwrap_or_default(), mark, &lengths)
+            };
             match recovery.run(damage.clone()) {
                 Ok(recovered) => return Ok(Recovered { listed, ..recovered }),
                 Err(failed) => (failed.0, format!("{:?}", failed.1)),
@@ -141,7 +140,9 @@ pub(crate) fn recover(
     let index = fresh_index(&index_directory).map_err(&unusable)?;
     let generation = mark.map_or(0, |mark| mark.generation);
     let from_start = Mark { generation, position: Position::default() };
-    let recovery = Recovery::new(shelf_of(segments, index), from_start, mark, &lengths);
+    // Without a mark nothing tells what was synced.
+    let puts_are_synced = options.puts_are_synced || mark.is_none();
+    let recovery = Recovery { puts_are_synced, ..Recovery::new(shelf_of(segments, index), from_start, mark, &lengths) };
     let recovered = recovery.run(damage).map_err(|failed| unusable(format!("{:?}", failed.1)))?;
     let mended = vec![format!("the chunk index was thrown away and rebuilt from the segments ({reason})")];
     Ok(Recovered { listed, mended, ..recovered })
@@ -182,6 +183,8 @@ struct Recovery<'a> {
     from: Mark,
     /// Above it data are checked too; none checks all.
     synced_to: Option<Mark>,
+    /// So were those above it that were answered.
+    puts_are_synced: bool,
     lengths: &'a Lengths,
     damage: Damage,
     usage: Usage,
@@ -200,6 +203,7 @@ impl<'a> Recovery<'a> {
             shelf,
             from,
             synced_to,
+            puts_are_synced: false,
             lengths,
             damage: Damage::default(),
             usage: Usage::default(),
@@ -321,7 +325,8 @@ impl<'a> Recovery<'a> {
         }
         for (from, to) in walk.gaps {
             let found = format!("segment {segment:08}: bytes {from} to {to} are no records");
-            if self.is_synced(Position { segment, offset: from }) {
+            let ends_the_file = self.lengths.ruin_of(segment, u64::from(to) + 1).is_some();
+            if self.is_synced(Position { segment, offset: from }) || (self.puts_are_synced && !ends_the_file) {
                 self.damage.name(format!("{found} (damaged; `dgfs fsck` names the files whose data lay there)"));
             } else {
                 self.damage.interrupt(format!("{found} (an interrupted write)"));
@@ -358,7 +363,11 @@ impl<'a> Recovery<'a> {
                         return Ok(());
                     }
                     let why = format!("not whole in segment {segment:08} at {offset} ({reason}; an interrupted write)");
-                    self.damage.give_up_unfinished(id, &why);
+                    if self.puts_are_synced && self.lengths.ruin_at(place).0.is_none() {
+                        self.damage.give_up(id, header.data_len, &why);
+                    } else {
+                        self.damage.give_up_unfinished(id, &why);
+                    }
                     return Ok(());
                 }
                 Err(fault) => return Err(fault),

@@ -63,6 +63,8 @@ pub struct StoreOptions {
     pub segment_bytes: u32,
     /// Checkpoints, hole punching and compaction run by themselves on a thread of the store.
     pub maintain: bool,
+    /// Puts are answered once they are synced (in a cluster), so that a damaged record was lost, wherever it is.
+    pub puts_are_synced: bool,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -77,6 +79,7 @@ impl StoreOptions {
             cache_bytes: CACHE_BYTES_DEFAULT,
             segment_bytes: SEGMENT_BYTES,
             maintain: true,
+            puts_are_synced: false,
             clock: Clock::real(),
         }
     }
@@ -170,7 +173,7 @@ impl Store {
         let mut mended = Vec::new();
         let identity = Identity::open(&directory, fresh, &mut mended)?;
         let space = Space::new(&directory, options.reserve_bytes).map_err(failed("ask for the disk's size"))?;
-        let recovered = recover::recover(&directory, segments, identity.salt, options.cache_bytes)?;
+        let recovered = recover::recover(&options, segments, identity.salt)?;
         let shelf = recovered.shelf;
         let sync = {
             let syncer = shelf.segments.syncer();

@@ -106,12 +106,15 @@ impl Core {
         if matches!(file.inner.lock().content, Content::Unknown) {
             self.load_page(op, file, 0).await?;
         }
-        let inline = match &file.inner.lock().content {
-            Content::Inline(bytes) => Some(bytes.clone()),
-            Content::Slots(_) | Content::Unknown => None,
+        let inline = {
+            let inner = file.inner.lock();
+            match &inner.content {
+                Content::Inline(bytes) => Some((inner.attr.data_version, bytes.clone())),
+                Content::Slots(_) | Content::Unknown => None,
+            }
         };
-        if let Some(bytes) = inline {
-            return self.zero_inline(op, file, range, &bytes).await;
+        if let Some(inline) = inline {
+            return self.zero_inline(op, file, range, inline).await;
         }
         let mut next = split(range.from, self.chunk_bytes()).0;
         loop {
@@ -126,7 +129,14 @@ impl Core {
         }
     }
 
-    async fn zero_inline(self: &Arc<Self>, op: &Op, file: &FileState, range: Range, old: &Bytes) -> Result<(), Status> {
+    /// `old` is the whole content, with its data version.
+    async fn zero_inline(
+        self: &Arc<Self>,
+        op: &Op,
+        file: &FileState,
+        range: Range,
+        (base_data_version, old): (u64, Bytes),
+    ) -> Result<(), Status> {
         let mut bytes = BytesMut::from(old.as_ref());
         let from = usize::try_from(range.from).unwrap_or(usize::MAX).min(bytes.len());
         let to = usize::try_from(range.to).unwrap_or(usize::MAX).min(bytes.len());
@@ -134,7 +144,6 @@ impl Core {
             part.fill(0);
         }
         let bytes = bytes.freeze();
-        let base_data_version = file.inner.lock().attr.data_version;
         let content = NewContent::Inline { base_data_version, bytes: bytes.to_vec() };
         self.commit_zeros(op, file, range, content, Some(bytes)).await
     }

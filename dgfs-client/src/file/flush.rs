@@ -255,6 +255,10 @@ impl Core {
         let _asking = asking.map_err(|_| Status::Unavailable)?;
         let page = missing(&file.inner.lock());
         match page {
+            Some(0) => {
+                let attr = file.inner.lock().attr.clone();
+                self.ask_contents(op, file, 0, self.expected_next(&attr)).await.map(drop)
+            }
             Some(first) => self.load_page(op, file, first).await,
             None => Ok(()),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use dgfs_proto::attr::Attr;
+use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{Leasing, MetaReply, Query};
 use dgfs_proto::status::Status;
 
@@ -78,11 +79,20 @@ impl Core {
 
     /// Asks for a page of slots (or the inline bytes) of a file; true when it is leased.
     pub(crate) async fn ask_content(&self, op: &Op, file: &FileState, first: u64) -> Result<bool, Status> {
+        self.ask_contents(op, file, first, Vec::new()).await
+    }
+
+    /// As [`Self::ask_content`]; files that will be read next may come along with the first page.
+    pub(crate) async fn ask_contents(
+        &self,
+        op: &Op,
+        file: &FileState,
+        first: u64,
+        also: Vec<Ino>,
+    ) -> Result<bool, Status> {
         let asked = self.attrs.asking();
         let contents = self.contents.asking();
         let count = u32::try_from(PAGE_SLOTS).unwrap_or(u32::MAX);
-        let attr = file.inner.lock().attr.clone();
-        let also = if first == 0 { self.expected_next(&attr) } else { Vec::new() };
         let query = match also.is_empty() {
             true => Query::Content { ino: file.ino, first, count },
             false => Query::Contents { ino: file.ino, also },
@@ -98,6 +108,10 @@ impl Core {
             self.keep_contents(asked, contents, also);
         }
         let mut inner = file.inner.lock();
+        if inner.doubtful && !self.attrs.unchanged(asked, file.ino) {
+            // It may be from before what made it doubtful.
+            return Ok(false);
+        }
         inner.learn_page(attr, content);
         inner.leased = self.is_kept(asked, file, leasing);
         Ok(inner.leased)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
-use dgfs_proto::ids::{Ino, OpId};
+use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{Leasing, LockFamily, MetaReply, Mutation, NewNode, OpenMode};
 use dgfs_proto::status::Status;
 
@@ -60,13 +60,6 @@ impl KernelPages {
     pub(crate) fn clear(&self) {
         self.last.clear();
     }
-}
-
-/// Opens of which meta may have heard.
-#[derive(Debug)]
-pub(crate) struct Registering {
-    op: OpId,
-    opens: Vec<(Ino, u32)>,
 }
 
 /// Does meta know of an open?
@@ -183,32 +176,6 @@ impl Core {
         Ok(Some(losing))
     }
 
-    /// Tells meta of opens that were taken without asking.
-    pub(crate) async fn register_own_opens(&self, op: &Op, which: Option<Ino>) -> Result<(), Status> {
-        let mut in_order = self.registering.lock().await;
-        loop {
-            if in_order.is_none() {
-                let opens = self.link.ledger.take_own(which);
-                if opens.is_empty() {
-                    return Ok(());
-                }
-                *in_order = Some(Registering { op: self.link.ops.begin(), opens });
-            }
-            let Some(registering) = &*in_order else { return Ok(()) };
-            let (id, opens) = (registering.op, registering.opens.clone());
-            let answer = self.link.mutate_again(op, id, Mutation::Register { opens: opens.clone() }).await;
-            match answer {
-                Ok(_) => self.link.ledger.told(&opens),
-                // It may have been carried out: the same is asked once more the next time.
-                Err(status) if status.is_transient() => return Err(status),
-                Err(_) => self.link.ledger.give_own_back(&opens),
-            }
-            *in_order = None;
-            self.link.ops.finish(id);
-            let _ = answer?;
-        }
-    }
-
     /// A handle for a file whose open is in the ledger; its attributes, and since when they are known.
     fn opened(
         self: &Arc<Self>,
@@ -229,7 +196,7 @@ impl Core {
         let (keep_cache, error_seen) = {
             let mut inner = file.inner.lock();
             // What is known may have been given up meanwhile.
-            let holds = since.is_none_or(|since| self.attrs.unchanged(since, attr.ino));
+            let holds = since.map_or(is_new || !inner.doubtful, |since| self.attrs.unchanged(since, attr.ino));
             if holds {
                 inner.learn(attr.clone(), content);
             } else if is_new {

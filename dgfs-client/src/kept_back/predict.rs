@@ -133,7 +133,7 @@ impl Core {
             Some(target) => Some(self.losing_unopened(target)?),
             None => None,
         };
-        let place = self.place(&inos)?;
+        let mut place = self.place(&inos)?;
         let asked = self.asking();
         let still =
             self.entries.get(from.0, &from.1) == Some(Some(moved)) && self.entries.get(to.0, &to.1) == Some(target);
@@ -155,6 +155,9 @@ impl Core {
         let named = self.renamed((from.0, to.0), attr, target, place.now)?;
         let mutation =
             Mutation::Rename { parent: from.0, name: from.1.clone(), new_parent: to.0, new_name: to.1.clone(), mode };
+        if let Some(target) = target {
+            place.disown(target);
+        }
         self.keep(place, mutation, &MetaReply::Named(named.clone()), || {
             let _: Since = self.learn_named(asked, [from.clone(), to.clone()], &Ok(named.clone()), Leasing::default());
             self.lost_name(&named);

@@ -58,7 +58,7 @@ impl MetaLink {
         let patience = if resume.is_some() { TRY } else { OPEN_TRY };
         let answer = self.open_session(op, resume, &opens.all, patience).await;
         match &answer {
-            Ok(MetaReply::Session { .. }) => self.ledger.told(&opens.own),
+            Ok(MetaReply::Session { .. }) => self.ledger.told_together(&opens),
             Ok(_) | Err(_) => self.ledger.give_own_back(&opens.own),
         }
         match answer {

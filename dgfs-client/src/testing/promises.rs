@@ -383,6 +383,25 @@ async fn a_mount_that_is_alone_opens_known_files_without_asking_and_tells_meta_b
     vfs.release(handle, None).await;
 }
 
+/// Its number would otherwise keep meta from forgetting answers, until it has no room for more.
+#[tokio::test]
+async fn a_registration_that_was_not_answered_is_brought_to_its_end() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|config| config.soft = true).await;
+    let (_, handle) = create(&vfs, "file").await;
+    cluster.meta_faults.down.store(true, Ordering::Release);
+    let removed = vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).await;
+    assert_eq!(removed, Err(Status::Unavailable));
+    let ledger = &vfs.core.link.ledger;
+    assert!(vfs.core.registering.lock().await.is_some() && ledger.is_telling(None));
+    cluster.meta_faults.down.store(false, Ordering::Release);
+    vfs.release(handle, None).await;
+    vfs.core.send_releases(&vfs.core.op()).await;
+    assert!(vfs.core.registering.lock().await.is_none() && !ledger.is_telling(None));
+    assert_eq!(ledger.take_all().all, vec![], "registered, then released");
+    vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_opened_without_asking_is_readable_when_metadata_go_away_before_its_first_read() {
     let cluster = Cluster::new(1);

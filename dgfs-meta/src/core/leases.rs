@@ -85,7 +85,7 @@ impl Holder {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Lease {
     Inode(Ino),
     Names(Ino),
@@ -182,9 +182,7 @@ impl Leases {
         if unsent || told.iter().any(|told| self.is_blocked(told)) {
             return false;
         }
-        let held = self.sessions.get(&session).map_or(0, |held| held.count);
-        let full = held > self.per_session_max + self.evicted() || self.total >= LEASES_MAX;
-        if full && told.iter().any(|told| !self.holds(session, told)) {
+        if self.is_full(session) && told.iter().any(|told| !self.holds(session, told)) {
             return false;
         }
         for told in told {
@@ -207,6 +205,12 @@ impl Leases {
             self.total += 1;
         }
         true
+    }
+
+    /// Does a session hold so many leases, or do all, that it gets no new ones?
+    fn is_full(&self, session: SessionId) -> bool {
+        let held = self.sessions.get(&session).map_or(0, |held| held.count);
+        held > self.per_session_max + self.evicted() || self.total >= LEASES_MAX
     }
 
     fn holds(&self, session: SessionId, told: &Told) -> bool {
@@ -334,7 +338,9 @@ impl Leases {
             holders.is_some_and(|holders| holders.iter().any(|holder| holder.session == session))
         };
         if let Some(held) = self.sessions.get_mut(&session) {
-            held.order.retain(holds);
+            // What ended and was leased again stands twice.
+            let mut seen = HashSet::with_capacity(held.count);
+            held.order.retain(|lease| holds(lease) && seen.insert(*lease));
         }
     }
 

@@ -114,6 +114,9 @@ impl Bench {
 
     fn commit(&mut self) {
         while let Some((ticket, pending)) = self.core.take_pending() {
+            for key in &pending.new {
+                assert!(!self.rows.contains_key(key), "{key:?} is there and was taken for new");
+            }
             for (key, row) in pending.rows {
                 match row {
                     Some(row) => self.rows.insert(key, row.encode()),

@@ -58,7 +58,8 @@ impl Leases {
     /// May a session be told of an inode without anybody having to be asked first?
     pub(crate) fn may_tell(&self, session: SessionId, ino: Ino) -> bool {
         let kept_back = self.holders(ino, session).any(|holder| holder.writes != Writes::No);
-        !kept_back && !self.is_blocked(&Told::Inode(ino))
+        let told = Told::Inode(ino);
+        !kept_back && !self.is_blocked(&told) && (self.holds(session, &told) || !self.is_full(session))
     }
 
     /// Other sessions with a lease of an inode.
