@@ -1,8 +1,8 @@
 //! Leases among sessions that lose, delay and reorder messages and crash, on a simulated clock.
 //!
 //! Each key (an inode's attributes, its content, a name) is a register whose values grow. Checked at every read: it
-//! returns nothing older than any write or read that ended before it began; no two sessions may keep writes of a file
-//! back; and every operation ends. A failing seed is printed; make it a test of its own.
+//! returns nothing older than any write or read that ended before it began; no two sessions may keep changes of a file, or
+//! of the names in the directory, back; none of those comes after a change of somebody else; and every operation ends. A failing seed is printed; make it a test of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use super::{Changes, Leases, Told, WaitId};
 
 const SESSIONS: u64 = 4;
 const INODES: u64 = 3;
-const NAMES: u64 = 3;
+const NAMES: u64 = 2;
 const TICKS: u64 = 1500;
 /// A call or poll without an answer is repeated after so long.
 const RETRY: u64 = 40;
@@ -22,6 +22,13 @@ const RETRY: u64 = 40;
 const LEASE: u64 = 300;
 /// So few that leases are taken back for want of room.
 const PER_SESSION_MAX: usize = 2;
+/// Directories are inodes from here on; each has so many names.
+const DIRECTORIES: u64 = 100;
+const DIRECTORIES_COUNT: u64 = 12;
+/// How long one session works in the directory.
+const SPELL: u64 = 150;
+/// One of so many times the others look there.
+const SELDOM: u64 = 40;
 /// Longest way of a message.
 const DELAY: u64 = 12;
 
@@ -38,8 +45,21 @@ fn ino(number: u64) -> Ino {
     Ino::new(number + 2).unwrap()
 }
 
+fn number_of(ino: Ino) -> u64 {
+    ino.get() - 2
+}
+
+/// The directory that a name is in.
+fn directory_of(name: u64) -> u64 {
+    DIRECTORIES + name / NAMES
+}
+
 fn name(number: u64) -> Name {
     Name::new(format!("n{number}").as_bytes()).unwrap()
+}
+
+fn place(of: u64) -> (Ino, Name) {
+    (ino(directory_of(of)), name(of))
 }
 
 fn session(number: u64) -> SessionId {
@@ -65,6 +85,8 @@ enum Ask {
     Writes(u64),
     /// Kept-back content, sent.
     Flush(u64, u64),
+    /// Kept-back changes of names, sent.
+    FlushNames(Vec<(u64, u64)>),
     /// Recalls for which something had to be sent are carried out.
     Recalled(Vec<u64>),
 }
@@ -73,7 +95,7 @@ enum Ask {
 enum Message {
     Call { from: u64, id: u64, ask: Ask },
     Poll { from: u64, number: u64, received: u64, recalled: Vec<u64> },
-    Answer { to: u64, id: u64, value: u64, kept: bool },
+    Answer { to: u64, id: u64, value: u64, kept: bool, ahead: bool },
     Batch { to: u64, poll: u64, number: u64, recalls: Vec<Recall> },
     Nothing { to: u64, poll: u64 },
 }
@@ -97,6 +119,8 @@ struct Client {
     forgotten: HashMap<Key, u64>,
     writes: BTreeSet<u64>,
     dirty: BTreeMap<u64, u64>,
+    /// Names changed ahead.
+    dirty_names: BTreeMap<u64, u64>,
     /// The last write of its own.
     own: BTreeMap<u64, u64>,
     calls: BTreeMap<u64, Call>,
@@ -107,6 +131,8 @@ struct Client {
     poll: u64,
     /// Recalls that wait for a flush.
     flushing: Vec<(u64, u64)>,
+    /// Recalls that wait for the names changed ahead.
+    flushing_names: Vec<u64>,
     polled: u64,
     poll_began: u64,
     poll_waits: bool,
@@ -142,6 +168,8 @@ struct World {
     cached_reads: u64,
     changes: u64,
     recalls: u64,
+    /// Changes of names that were made ahead.
+    ahead: u64,
 }
 
 impl World {
@@ -149,7 +177,7 @@ impl World {
         Self {
             rng: Rng(seed),
             now: 0,
-            leases: Leases { per_session_max: PER_SESSION_MAX, ..Leases::default() },
+            leases: Leases { per_session_max: PER_SESSION_MAX + 3 * (seed % 3) as usize, ..Leases::default() },
             truth: HashMap::new(),
             floor: HashMap::new(),
             counter: 0,
@@ -164,6 +192,7 @@ impl World {
             cached_reads: 0,
             changes: 0,
             recalls: 0,
+            ahead: 0,
         }
     }
 
@@ -179,11 +208,18 @@ impl World {
         &mut self.clients[at as usize]
     }
 
-    fn any_key(&mut self) -> Key {
-        match self.rng.below(3) {
+    /// What a session's program is interested in. For a while one session works in the directory, others look there seldom.
+    fn any_key(&mut self, at: u64) -> Key {
+        let works = self.now / SPELL % SESSIONS == at;
+        let kinds = if works { 4 } else { 2 + u64::from(self.rng.below(SELDOM) == 0) };
+        match self.rng.below(kinds) {
             0 => Key::Attrs(self.rng.below(INODES)),
             1 => Key::Content(self.rng.below(INODES)),
-            _ => Key::Name(self.rng.below(NAMES)),
+            _ => {
+                // A directory is new to a session that begins to work, mostly.
+                let directory = self.now / SPELL % DIRECTORIES_COUNT;
+                Key::Name(directory * NAMES + self.rng.below(NAMES))
+            }
         }
     }
 
@@ -209,7 +245,7 @@ impl World {
     fn call(&mut self, at: u64, ask: Ask) {
         let floor = match &ask {
             Ask::Read(key) => self.floor(*key),
-            Ask::Change(_) | Ask::Writes(_) | Ask::Flush(..) | Ask::Recalled(_) => 0,
+            Ask::Change(_) | Ask::Writes(_) | Ask::Flush(..) | Ask::FlushNames(_) | Ask::Recalled(_) => 0,
         };
         let now = self.now;
         let client = self.client(at);
@@ -240,8 +276,9 @@ impl World {
                 self.leases.end_session(session(at));
                 self.polls.remove(&at);
                 // What it kept back is lost with it, and nobody else has seen it.
-                for (of, value) in self.client(at).dirty.clone() {
-                    let key = Key::Content(of);
+                let contents = self.client(at).dirty.clone().into_iter().map(|(of, value)| (Key::Content(of), value));
+                let names = self.client(at).dirty_names.clone().into_iter().map(|(of, value)| (Key::Name(of), value));
+                for (key, value) in contents.chain(names) {
                     let left = self.truth.get(&key).copied().unwrap_or(0);
                     let reads = self.clients.iter_mut().flat_map(|client| client.calls.values_mut());
                     let reads = reads.filter(|call| matches!(call.ask, Ask::Read(other) if other == key));
@@ -270,13 +307,13 @@ impl World {
     }
 
     fn nobody_keeps_back_what_others_do(&self) {
-        for of in 0..INODES {
+        for of in (0..INODES).chain(DIRECTORIES..DIRECTORIES + DIRECTORIES_COUNT) {
             let keeps = (0..SESSIONS).filter(|at| {
                 let client = &self.clients[*at as usize];
                 !client.dead && self.trusts(*at) && client.writes.contains(&of)
             });
             let keeps: Vec<u64> = keeps.collect();
-            assert!(keeps.len() <= 1, "sessions {keeps:?} keep writes of {of} back at once");
+            assert!(keeps.len() <= 1, "sessions {keeps:?} keep changes of {of} back at once");
         }
     }
 
@@ -289,7 +326,7 @@ impl World {
                 self.seen[from as usize] = self.now;
                 if let Some(value) = self.answered.get(&(from, id)) {
                     let value = *value;
-                    return self.send(Message::Answer { to: from, id, value, kept: false });
+                    return self.send(Message::Answer { to: from, id, value, kept: false, ahead: false });
                 }
                 if !self.waiting.iter().any(|waiting| (waiting.from, waiting.id) == (from, id)) {
                     self.attempt(Waiting { from, id, ask, wait: None });
@@ -316,7 +353,7 @@ impl World {
                     self.net.push((due, message));
                 }
             }
-            Message::Answer { to, id, value, kept } => self.answer(to, id, value, kept),
+            Message::Answer { to, id, value, kept, ahead } => self.answer(to, id, value, kept, ahead),
             Message::Nothing { to, poll } => {
                 let _: bool = self.client(to).poll_answered(poll);
             }
@@ -338,6 +375,7 @@ impl World {
         let who = session(from);
         let inode = match &ask {
             Ask::Read(Key::Attrs(of) | Key::Content(of)) | Ask::Change(Key::Attrs(of)) => Some(*of),
+            Ask::Read(Key::Name(of)) | Ask::Change(Key::Name(of)) => Some(directory_of(*of)),
             _ => None,
         };
         let mut wanted = self.leases.kept_back(who, inode.map(ino).into_iter());
@@ -347,7 +385,11 @@ impl World {
             Ask::Change(Key::Content(of)) | Ask::Writes(of) | Ask::Flush(of, _) => {
                 Changes { content: vec![ino(*of)], ..Changes::default() }
             }
-            Ask::Change(Key::Name(of)) => Changes { names: vec![(Ino::ROOT, name(*of))], ..Changes::default() },
+            Ask::Change(Key::Name(of)) => Changes { names: vec![place(*of)], ..Changes::default() },
+            Ask::FlushNames(names) => {
+                let names = names.iter().map(|(of, _)| place(*of)).collect();
+                Changes { names, ..Changes::default() }
+            }
         };
         wanted.extend(self.leases.conflicts(who, &changes, wait));
         if !wanted.is_empty() {
@@ -360,6 +402,7 @@ impl World {
         if !matches!(ask, Ask::Read(_)) {
             wait.into_iter().for_each(|wait| self.leases.end_wait(wait));
         }
+        let mut ahead = false;
         let (value, kept) = match &ask {
             Ask::Recalled(ids) => {
                 self.leases.carried_out(who, ids);
@@ -373,7 +416,23 @@ impl World {
                 self.counter += 1;
                 self.changes += 1;
                 self.truth.insert(*key, self.counter);
-                (self.counter, self.leases.lease(who, &[told(*key)]))
+                let kept = self.leases.lease(who, &[told(*key)]);
+                if let (true, Key::Name(of)) = (kept, key) {
+                    let directory = ino(directory_of(*of));
+                    let at_work = self.leases.is_at_work(who, directory);
+                    ahead = at_work
+                        && !self.leases.is_held_elsewhere(directory, who)
+                        && self.leases.lease_writes(who, directory);
+                }
+                (self.counter, kept)
+            }
+            Ask::FlushNames(names) => {
+                for (of, value) in names {
+                    let before = self.truth.insert(Key::Name(*of), *value).unwrap_or(0);
+                    assert!(before < *value, "name {of}: {value} was kept back while it was changed to {before}");
+                }
+                let told: Vec<Told> = names.iter().map(|(of, _)| told(Key::Name(*of))).collect();
+                (0, self.leases.lease(who, &told))
             }
             Ask::Flush(of, value) => {
                 self.truth.insert(Key::Content(*of), *value);
@@ -386,19 +445,19 @@ impl World {
         };
         wait.into_iter().for_each(|wait| self.leases.end_wait(wait));
         self.answered.insert((from, id), value);
-        self.send(Message::Answer { to: from, id, value, kept });
+        self.send(Message::Answer { to: from, id, value, kept, ahead });
     }
 }
 
 fn told(key: Key) -> Told {
     match key {
         Key::Attrs(of) | Key::Content(of) => Told::Inode(ino(of)),
-        Key::Name(of) => Told::Name(Ino::ROOT, name(of)),
+        Key::Name(of) => Told::Name(ino(directory_of(of)), name(of)),
     }
 }
 
-/// Cached reads, changes and recalls of one run.
-fn run(seed: u64) -> (u64, u64, u64) {
+/// Cached reads, changes, recalls and changes made ahead of one run.
+fn run(seed: u64) -> [u64; 4] {
     let mut world = World::new(seed);
     for _ in 0..TICKS {
         world.tick();
@@ -417,18 +476,20 @@ fn run(seed: u64) -> (u64, u64, u64) {
         call.is_some_and(|call| call.began + 2 * LEASE < world.now)
     });
     assert_eq!(old.count(), 0, "operations never end");
-    (world.cached_reads, world.changes, world.recalls)
+    [world.cached_reads, world.changes, world.recalls, world.ahead]
 }
 
 #[test]
 fn no_session_believes_what_is_not_true_any_more_and_every_operation_ends() {
     let seeds = if std::env::var("DGFS_LONG").is_ok_and(|value| value == "1") { 20_000 } else { 1_500 };
-    let mut sums = (0, 0, 0);
+    let mut sums = [0; 4];
     for seed in 0..seeds {
-        let (reads, changes, recalls) =
-            std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed} failed: see above"));
-        sums = (sums.0 + reads, sums.1 + changes, sums.2 + recalls);
+        let counts = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed} failed: see above"));
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    println!("{seeds} seeds: {} reads from caches, {} changes, {} recalls", sums.0, sums.1, sums.2);
-    assert!(sums.0 > seeds * 10 && sums.1 > seeds * 10 && sums.2 > seeds * 10, "the simulation hardly did anything");
+    let [reads, changes, recalls, ahead] = sums;
+    println!(
+        "{seeds} seeds: {reads} reads from caches, {changes} changes, {recalls} recalls, {ahead} names changed ahead"
+    );
+    assert!(sums.iter().all(|sum| *sum > seeds * 3), "the simulation hardly did anything");
 }

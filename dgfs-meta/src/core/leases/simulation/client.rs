@@ -4,7 +4,9 @@
 
 use dgfs_proto::meta::{Recall, RecallOf};
 
-use super::{Ask, Call, Client, INODES, Key, LEASE, Message, NAMES, RETRY, World};
+use super::{
+    Ask, Call, Client, DIRECTORIES, INODES, Key, LEASE, Message, NAMES, RETRY, World, directory_of, number_of,
+};
 
 impl Client {
     /// An answer to the poll under way? What was told with it has arrived.
@@ -25,7 +27,7 @@ impl World {
         if self.client(at).calls.len() >= 3 {
             return;
         }
-        let key = self.any_key();
+        let key = self.any_key(at);
         // What a program changes just now it does not read (another program of the same mount might see the change up to a
         // round trip later than other mounts do).
         let changing = |call: &Call| matches!(call.ask, Ask::Change(other) if other == key);
@@ -34,18 +36,24 @@ impl World {
         }
         match self.rng.below(4) {
             0 | 1 => {
-                let kept_back = if let Key::Content(of) = key { self.client(at).dirty.get(&of).copied() } else { None };
+                let client = self.client(at);
+                let kept_back = match key {
+                    Key::Content(of) => client.dirty.get(&of).copied(),
+                    Key::Name(of) => client.dirty_names.get(&of).copied(),
+                    Key::Attrs(_) => None,
+                };
                 let known = self.client(at).cache.get(&key).copied().filter(|_| self.trusts(at));
                 if let Some(value) = kept_back.filter(|_| self.trusts(at)).or(known) {
                     self.cached_reads += 1;
                     let floor = self.floor(key);
                     self.returned(key, value, floor);
-                } else {
+                } else if self.may_ask(at, key) {
                     self.call(at, Ask::Read(key));
                 }
             }
+            2 if self.changes_ahead(at, key) => {}
             // A program's write of a file that this session keeps writes of back is kept back, too.
-            2 if !self.keeps_back(at, key) => self.call(at, Ask::Change(key)),
+            2 if !self.keeps_back(at, key) && self.may_ask(at, key) => self.call(at, Ask::Change(key)),
             2 => {}
             _ => {
                 let of = self.rng.below(INODES);
@@ -62,6 +70,45 @@ impl World {
                     self.call(at, Ask::Writes(of));
                 }
             }
+        }
+    }
+
+    /// Questions and changes that are asked for wait until the names changed ahead were sent.
+    fn may_ask(&mut self, at: u64, key: Key) -> bool {
+        if !matches!(key, Key::Name(_)) || self.client(at).dirty_names.is_empty() {
+            return true;
+        }
+        self.flush_names(at);
+        false
+    }
+
+    /// Changes a name without asking, with the right to.
+    fn changes_ahead(&mut self, at: u64, key: Key) -> bool {
+        let Key::Name(of) = key else { return false };
+        let trusted = self.trusts(at);
+        let client = self.client(at);
+        let asked = |call: &Call| matches!(call.ask, Ask::Change(Key::Name(_)));
+        if !client.writes.contains(&directory_of(of)) || !trusted || client.calls.values().any(asked) {
+            return false;
+        }
+        self.counter += 1;
+        self.ahead += 1;
+        let value = self.counter;
+        let client = self.client(at);
+        client.dirty_names.insert(of, value);
+        client.cache.insert(key, value);
+        bump(client, key);
+        self.raise(key, value);
+        true
+    }
+
+    /// Sends the names changed ahead, one message at a time.
+    fn flush_names(&mut self, at: u64) {
+        let client = self.client(at);
+        let under_way = client.calls.values().any(|call| matches!(call.ask, Ask::FlushNames(_)));
+        if !under_way && !client.dirty_names.is_empty() {
+            let names = client.dirty_names.iter().map(|(of, value)| (*of, *value)).collect();
+            self.call(at, Ask::FlushNames(names));
         }
     }
 
@@ -114,7 +161,7 @@ impl World {
         }
     }
 
-    pub(super) fn answer(&mut self, to: u64, id: u64, value: u64, kept: bool) {
+    pub(super) fn answer(&mut self, to: u64, id: u64, value: u64, kept: bool, ahead: bool) {
         let Some(call) = self.client(to).calls.remove(&id) else { return };
         if self.fenced.contains(&to) {
             // What it does not know yet: its writes are lost, and so is what it reads of them.
@@ -133,6 +180,11 @@ impl World {
                 self.returned(key, own.unwrap_or(value).max(value), call.floor);
             }
             Ask::Change(key) => {
+                if let (true, Key::Name(of)) = (ahead, key)
+                    && unchanged(client, &Key::Attrs(directory_of(of)))
+                {
+                    client.writes.insert(directory_of(of));
+                }
                 if kept && unchanged(client, &key) {
                     client.cache.insert(key, value);
                     bump(client, key);
@@ -161,6 +213,23 @@ impl World {
                 client.flushing.retain(|(_, waits)| *waits != of);
                 self.call(to, Ask::Recalled(done));
             }
+            Ask::FlushNames(names) => {
+                for (of, sent) in names {
+                    if client.dirty_names.get(&of) == Some(&sent) {
+                        client.dirty_names.remove(&of);
+                    }
+                    if !kept {
+                        forget(client, Key::Name(of));
+                    }
+                }
+                if !client.dirty_names.is_empty() {
+                    return self.flush_names(to);
+                }
+                let done = std::mem::take(&mut client.flushing_names);
+                if !done.is_empty() {
+                    self.call(to, Ask::Recalled(done));
+                }
+            }
             Ask::Recalled(_) => {}
         }
     }
@@ -175,9 +244,12 @@ impl World {
         for recall in recalls {
             match &recall.of {
                 RecallOf::AllWrites => {}
-                RecallOf::Attrs(of) => forget(client, Key::Attrs(of.get() - 2)),
+                RecallOf::Attrs(of) => forget(client, Key::Attrs(number_of(*of))),
+                RecallOf::Inode(of) | RecallOf::Writes(of) if number_of(*of) >= DIRECTORIES => {
+                    give_up_names(client, number_of(*of));
+                }
                 RecallOf::Inode(of) | RecallOf::Writes(of) => {
-                    let of = of.get() - 2;
+                    let of = number_of(*of);
                     client.writes.remove(&of);
                     forget(client, Key::Attrs(of));
                     forget(client, Key::Content(of));
@@ -190,18 +262,37 @@ impl World {
                         continue;
                     }
                 }
-                RecallOf::Name { name, .. } => {
+                RecallOf::Name { parent, name } => {
                     let number = String::from_utf8_lossy(name.as_bytes())[1..].parse().unwrap();
                     forget(client, Key::Name(number));
+                    give_up_names(client, number_of(*parent));
                 }
-                RecallOf::Names(_) => (0..NAMES).for_each(|of| forget(client, Key::Name(of))),
+                RecallOf::Names(parent) => {
+                    let first = (number_of(*parent) - DIRECTORIES) * NAMES;
+                    (first..first + NAMES).for_each(|of| forget(client, Key::Name(of)));
+                    give_up_names(client, number_of(*parent));
+                }
             }
-            client.recalled.push(recall.id);
+            if client.dirty_names.is_empty() {
+                client.recalled.push(recall.id);
+            } else {
+                // What was changed ahead may be of it.
+                client.flushing_names.push(recall.id);
+            }
         }
         for (of, value) in flush {
             self.call(to, Ask::Flush(of, value));
         }
+        if !self.client(to).flushing_names.is_empty() {
+            self.flush_names(to);
+        }
     }
+}
+
+/// Names in a directory are not changed ahead any more.
+fn give_up_names(client: &mut Client, directory: u64) {
+    client.writes.remove(&directory);
+    bump(client, Key::Attrs(directory));
 }
 
 fn bump(client: &mut Client, key: Key) {
