@@ -199,7 +199,8 @@ impl Core {
             let holds = since.map_or(is_new || !inner.doubtful, |since| self.attrs.unchanged(since, attr.ino));
             if holds {
                 inner.learn(attr.clone(), content);
-            } else if is_new {
+            } else if is_new || attr.data_version > inner.attr.data_version {
+                // Whether it is newer or never was, meta knows.
                 inner.doubt();
             }
             let keep = holds && (self.link.sole() || !leasing.unkept);
