@@ -73,11 +73,10 @@ impl Core {
             if let Some(written) = self.buffer(file, place, &data)? {
                 return Ok(written);
             }
-            if file.inner.lock().doubtful {
+            let doubtful = file.inner.lock().doubtful;
+            if doubtful {
                 self.load_page(op, file, 0).await?;
-                continue;
-            }
-            if !self.lease_writes(op, file).await? {
+            } else if !self.lease_writes(op, file).await? {
                 return self.write_through(op, file, place, data).await;
             }
             if op.expired() {

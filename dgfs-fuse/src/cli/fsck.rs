@@ -44,6 +44,7 @@ struct Findings {
     down: Vec<String>,
     /// What recovery gave up at the last start.
     given_up: Vec<String>,
+    /// Writes that a crash had interrupted; no damage by themselves.
     interrupted: Vec<String>,
     /// What it mended without loss.
     mended: Vec<String>,
