@@ -69,6 +69,10 @@ nonzero_id!(
     ChunkId
 );
 nonzero_id!(
+    /// A tag that people use, whatever it is called. Never reused.
+    TagId
+);
+nonzero_id!(
     /// One immutable content of a chunk. Unique in the volume, never reused.
     ChunkVersion
 );

@@ -72,6 +72,26 @@ pub const OPS_IN_FLIGHT_MAX: usize = 1024;
 pub const KEPT_BACK_MAX: usize = 512;
 /// Encoded bytes of them.
 pub const KEPT_BACK_BYTES_MAX: usize = 512 << 10;
+/// Groups of a user that are looked at, as Linux's `NGROUPS_MAX` is for NFS; more are not known.
+pub const GROUPS_MAX: usize = 1024;
+/// Tags of one inode.
+pub const TAGS_PER_FILE_MAX: usize = 1000;
+/// Hits in one page of the graph.
+pub const GRAPH_PAGE_MAX: u32 = 1024;
+/// Tags, or values of a key, in one answer; of more the most frequent.
+pub const FACETS_MAX: u32 = 10_000;
+/// Inodes that one change of tags may name.
+pub const TAGGED_MAX: usize = 512;
+/// How long a question to the graph may take.
+pub const GRAPH_DEADLINE_MS: u64 = 5_000;
+/// Relations that people made from one inode.
+pub const RELATIONS_MAX: usize = 1000;
+/// Saved queries of a volume.
+pub const SAVED_QUERIES_MAX: usize = 1000;
+/// Aliases of one tag, and tags that one implies.
+pub const TAG_WORDS_MAX: usize = 64;
+/// Encoded bytes of one page of the change log, or of inodes for the graph.
+pub const PAGE_BYTES_MAX: usize = 512 << 10;
 /// Sessions of one volume.
 pub const SESSIONS_MAX: usize = 4096;
 /// Locks on one inode: its lock row stays small enough to rewrite.

@@ -1,13 +1,16 @@
 //! The change log: one event for each committed mutation, in the same batch.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attr::{FileKind, Timestamp};
 use crate::chunk::ChunkRef;
-use crate::ids::{Ino, Seq, SessionId};
+use crate::graph::{HandRelation, NodeFacts, TagFacts};
+use crate::ids::{Ino, Seq, SessionId, TagId};
 use crate::name::Name;
+use crate::tag::Tag;
 
 /// A committed change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Event {
     pub session: Option<SessionId>,
     /// What happened.
     pub change: Change,
+    /// What the graph keeps of the inodes whose attributes it changed, as they are now. A change of several events names
+    /// them in the first.
+    pub nodes: Vec<NodeFacts>,
 }
 
 /// A chunk slot before and after.
@@ -120,5 +126,39 @@ pub enum Change {
     Freed {
         /// The inode.
         ino: Ino,
+    },
+    /// An extended attribute that the graph keeps ([`crate::graph::is_kept_xattr`]) set or removed.
+    KeptXattr {
+        /// The inode.
+        ino: Ino,
+        /// Its name.
+        name: Vec<u8>,
+        /// Its value now.
+        value: Option<Vec<u8>>,
+    },
+    /// Tags that people set, and what they do not want taggers to say: everything of each inode, as it is now.
+    Tagged {
+        /// Tags that were made for it.
+        made: Vec<(TagId, TagFacts)>,
+        /// All tags of an inode.
+        tags: Vec<(Ino, Vec<TagId>)>,
+        /// All vetoes of an inode.
+        vetoes: Vec<(Ino, Vec<Tag>)>,
+    },
+    /// Tags made, renamed, merged or deleted (none).
+    TagsChanged(Vec<(TagId, Option<TagFacts>)>),
+    /// All relations from an inode that people made, as they are now.
+    Related {
+        /// The inode.
+        ino: Ino,
+        /// What to which.
+        to: Vec<(HandRelation, Ino)>,
+    },
+    /// A query saved under a name, or forgotten.
+    Saved {
+        /// Its name.
+        name: String,
+        /// As [`crate::query`] shows it.
+        expression: Option<String>,
     },
 }

@@ -21,7 +21,8 @@ use crate::name::Name;
 pub use self::kept_back::{Applied, KeptAnswer, KeptBack, digest};
 pub use self::lease::{Leasing, Recall, RecallOf};
 pub use self::mutation::{
-    Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, XattrMode,
+    Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, TagCommand,
+    TagEdit, XattrMode,
 };
 pub use self::reply::{
     ClassHealth, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus, SessionStatus, VolumeUsage,

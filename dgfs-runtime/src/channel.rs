@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use dgfs_proto::chunk::{ChunkCall, ChunkReply};
+use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::meta::{MetaCall, MetaReply};
 
 /// A pair of message types.
@@ -31,7 +32,7 @@ pub struct MetaProtocol;
 impl Protocol for MetaProtocol {
     type Call = MetaCall;
     type Reply = MetaReply;
-    const NAME: &'static str = "dgfs-meta/6";
+    const NAME: &'static str = "dgfs-meta/7";
 }
 
 /// Client ↔ storage daemon.
@@ -40,7 +41,16 @@ pub struct ChunkProtocol;
 impl Protocol for ChunkProtocol {
     type Call = ChunkCall;
     type Reply = ChunkReply;
-    const NAME: &'static str = "dgfs-chunk/6";
+    const NAME: &'static str = "dgfs-chunk/7";
+}
+
+/// Client ↔ index.
+pub struct GraphProtocol;
+
+impl Protocol for GraphProtocol {
+    type Call = GraphCall;
+    type Reply = GraphReply;
+    const NAME: &'static str = "dgfs-graph/1";
 }
 
 /// What a certificate allows.

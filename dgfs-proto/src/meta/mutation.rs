@@ -2,15 +2,18 @@
 //!
 //! Never repeated in effect: each travels with its (session, op).
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attr::{FileKind, Timestamp};
 use crate::chunk::ChunkRef;
-use crate::ids::Ino;
+use crate::graph::HandRelation;
+use crate::ids::{Ino, Seq};
 use crate::meta::{Caller, LockFamily, LockSpec};
 use crate::name::Name;
+use crate::tag::Tag;
 
 /// What `Make` makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,5 +297,88 @@ pub enum Mutation {
     GrantInodes {
         /// How many, at most 65,536.
         count: u32,
+    },
+    /// Tags and untags inodes, all in one.
+    Tag(TagEdit),
+    /// Changes the catalogue of tags.
+    Tags(TagCommand),
+    /// Adds or takes back a relation that a person made.
+    Relate {
+        /// From this inode.
+        from: Ino,
+        /// What.
+        relation: HandRelation,
+        /// To that one.
+        to: Ino,
+        /// Adds it; else takes it back.
+        on: bool,
+    },
+    /// Saves a query under a name, or forgets it.
+    SaveQuery {
+        /// 1 to [`crate::limits::NAME_BYTES_MAX`] bytes, no slash.
+        name: String,
+        /// As [`crate::query`] shows it; none: forget it (`NotFound` when there is none).
+        expression: Option<String>,
+    },
+}
+
+/// Tags to add and to take away. A tag that does not exist is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagEdit {
+    /// Of these, at most [`crate::limits::TAGGED_MAX`]; those that are gone are passed over unless it is only one.
+    pub inos: Vec<Ino>,
+    /// At most [`crate::limits::TAGS_PER_FILE_MAX`] with what is there.
+    pub add: Vec<Tag>,
+    /// Those that an inode does not carry are passed over.
+    pub remove: Vec<Tag>,
+    /// Taggers are not to say these any more.
+    pub veto: Vec<Tag>,
+    /// They may again.
+    pub unveto: Vec<Tag>,
+    /// Refused with `Exists` when an inode carries all of `add` already (`ln` into a tag's directory).
+    pub exclusive: bool,
+}
+
+/// A change of the catalogue of tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TagCommand {
+    /// Makes a tag that nobody carries yet; `Exists` when there is one.
+    Make(Tag),
+    /// Gives it another name, with what is below it; `Exists` when there is one of that name.
+    Rename {
+        /// This one.
+        from: Tag,
+        /// Is called so.
+        to: Tag,
+    },
+    /// Whoever carries the first carries the second, and the first is a name for the second.
+    Merge {
+        /// This one ends.
+        from: Tag,
+        /// In this one.
+        into: Tag,
+    },
+    /// It is gone from every inode. With `unused_at`, refused with `NotEmpty` when somebody may have been given it behind that seq.
+    Delete {
+        /// Which.
+        tag: Tag,
+        /// The caller knows that nobody carried it at that seq.
+        unused_at: Option<Seq>,
+    },
+    /// Another name for a tag.
+    Alias {
+        /// The other name; `Exists` when a tag has it.
+        alias: Tag,
+        /// The tag; none: the alias is taken away.
+        tag: Option<Tag>,
+    },
+    /// Who carries the first carries the second, too.
+    Imply {
+        /// The first.
+        tag: Tag,
+        /// The second.
+        implied: Tag,
+        /// Adds it; else takes it back.
+        on: bool,
     },
 }

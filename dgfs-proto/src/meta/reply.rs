@@ -11,6 +11,7 @@ use crate::attr::{Attr, TreeStat};
 use crate::chunk::{ChunkRef, Upkeep};
 use crate::class::Class;
 use crate::compression::Compression;
+use crate::graph::{Catalogue, GraphNode};
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
@@ -314,4 +315,8 @@ pub enum MetaReply {
         /// The others, with their inline bytes or first [`crate::limits::CONTENTS_SLOTS_MAX`] slots.
         also: Vec<(Attr, Content)>,
     },
+    /// A page of inodes for the graph; empty means the end.
+    Graph(Vec<GraphNode>),
+    /// A page of tags; empty means the end.
+    Catalogue(Catalogue),
 }

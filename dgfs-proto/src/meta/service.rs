@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{Upkeep, VersionId};
 use crate::class::Class;
-use crate::ids::{Epoch, Ino, Partition, Seq, ServerId, SessionId, Uuid};
+use crate::ids::{Epoch, Ino, Partition, Seq, ServerId, SessionId, TagId, Uuid};
 use crate::map::Labels;
 use crate::meta::ClientInfo;
 
@@ -228,5 +228,20 @@ pub enum AdminRequest {
         limit: u32,
         /// Long poll.
         wait: bool,
+    },
+    /// A page of inodes with all that the graph keeps of them, by number. What is changed meanwhile may be in it or not: the
+    /// log behind the seq from before the first page tells.
+    Graph {
+        /// The last inode seen, none at first.
+        after: Option<Ino>,
+        /// At most [`crate::limits::LIST_MAX`].
+        limit: u32,
+    },
+    /// A page of tags, by number; the same holds.
+    Catalogue {
+        /// The last tag seen, none at first.
+        after: Option<TagId>,
+        /// At most [`crate::limits::LIST_MAX`].
+        limit: u32,
     },
 }
