@@ -22,6 +22,7 @@ pub mod log;
 pub mod map;
 pub mod meta;
 pub mod name;
+pub mod permission;
 pub mod query;
 pub mod status;
 pub mod tag;
