@@ -234,6 +234,9 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::Open { ino, .. } => these(&[*ino]),
         Mutation::Commit(commit) => these(&[commit.ino]),
         Mutation::CopyChunks { from, to, .. } => these(&[*from, *to]),
+        // Attributes as `user.xdg.tags` are xattrs: ctime moves.
+        Mutation::Tag(edit) => these(&edit.inos),
+        Mutation::Relate { from, .. } => these(&[*from]),
         // What they lead to is not said.
         Mutation::Remove { .. } | Mutation::Rename { .. } => Touched::Any,
         Mutation::Register { .. }
@@ -241,6 +244,8 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::Lock { .. }
         | Mutation::UnlockOwner { .. }
         | Mutation::Grant { .. }
-        | Mutation::GrantInodes { .. } => these(&[]),
+        | Mutation::GrantInodes { .. }
+        | Mutation::Tags(_)
+        | Mutation::SaveQuery { .. } => these(&[]),
     }
 }
