@@ -86,6 +86,8 @@ pub const TAGGED_MAX: usize = 512;
 pub const GRAPH_DEADLINE_MS: u64 = 5_000;
 /// Relations that people made from one inode.
 pub const RELATIONS_MAX: usize = 1000;
+/// Bytes of a query as text.
+pub const QUERY_BYTES_MAX: usize = 64 << 10;
 /// Saved queries of a volume.
 pub const SAVED_QUERIES_MAX: usize = 1000;
 /// Aliases of one tag, and tags that one implies.
