@@ -23,6 +23,7 @@ pub mod log;
 pub mod map;
 pub mod meta;
 pub mod name;
+pub mod query;
 mod spelling;
 pub mod status;
 pub mod tag;
