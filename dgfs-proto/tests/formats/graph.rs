@@ -9,7 +9,8 @@ use dgfs_proto::graph::{
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{AdminRequest, MetaReply, Mutation, TagCommand, TagEdit};
-use dgfs_proto::query::{Atom, Clause, Key, Query, Test};
+use dgfs_proto::query::expr::parse_expr;
+use dgfs_proto::query::{Context, Key};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
@@ -105,15 +106,19 @@ pub(crate) fn meta_replies() -> Vec<MetaReply> {
 }
 
 fn sought() -> Sought {
-    let atom = |negated, test| Atom { negated, test };
-    let clause = |atoms| Clause { atoms };
-    let query = Query {
-        clauses: vec![
-            clause(vec![atom(false, Test::Tag(tag("beach"))), atom(true, Test::Tag(tag("sun")))]),
-            clause(vec![atom(false, Test::Has(Key::Size))]),
-        ],
-    };
-    Sought { scope: Ino::ROOT, query }
+    about("(beach or not sun) and size= and size=10M..20M")
+}
+
+/// A query; here every kind of test comes once.
+fn every_test() -> Sought {
+    about(
+        "place:cn -sun year=2020..2023 mtime=2024-03 taken=7d lang!=zh 'text:deep sea' name:*.jp[ge] @of/a.txt/similar \
+         @file/~2 @saved/trips @date/2024/03 (@all or @untagged or @recent)",
+    )
+}
+
+fn about(expression: &str) -> Sought {
+    Sought { scope: Ino::ROOT, query: parse_expr(expression, &Context { utc_offset_secs: 3600 }).unwrap() }
 }
 
 fn request_name(request: &GraphRequest) -> &'static str {
@@ -149,9 +154,10 @@ pub(crate) fn graph_calls() -> Vec<(String, GraphCall)> {
         GraphRequest::Search { sought: sought(), after: Some(ino(9)), limit: 1024 },
         GraphRequest::Entry { sought: sought(), name: name("f.txt") },
         GraphRequest::Count(sought()),
+        GraphRequest::Count(every_test()),
         GraphRequest::Facets { sought: sought(), prefix: "b".to_owned(), limit: 10_000 },
         GraphRequest::Top { scope: Ino::ROOT },
-        GraphRequest::Values { scope: Ino::ROOT, key: Key::Other("camera".to_owned()), limit: 10 },
+        GraphRequest::Values { scope: Ino::ROOT, key: Key::parse("camera").unwrap(), limit: 10 },
         GraphRequest::Explain(sought()),
         GraphRequest::Place { scope: Ino::ROOT, ino: ino(4) },
         GraphRequest::Marks(ino(4)),

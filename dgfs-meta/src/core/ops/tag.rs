@@ -12,7 +12,7 @@ use dgfs_proto::attr::AttrFlags;
 use dgfs_proto::graph::{HandRelation, TagFacts};
 use dgfs_proto::ids::{Ino, TagId};
 use dgfs_proto::limits::{
-    NAME_BYTES_MAX, QUERY_BYTES_MAX, RELATIONS_MAX, SAVED_QUERIES_MAX, TAGGED_MAX, TAGS_PER_FILE_MAX,
+    EXPRESSION_BYTES_MAX, NAME_BYTES_MAX, RELATIONS_MAX, SAVED_QUERIES_MAX, TAGGED_MAX, TAGS_PER_FILE_MAX,
 };
 use dgfs_proto::log::Change;
 use dgfs_proto::meta::{TagCommand, TagEdit};
@@ -251,7 +251,7 @@ pub(crate) fn relate(tx: &mut Tx<'_>, from: Ino, (relation, to): (HandRelation, 
 /// Saves a query under a name, or forgets it.
 pub(crate) fn save_query(tx: &mut Tx<'_>, name: &str, expression: Option<&str>) -> Step<()> {
     let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(['/', '\0']);
-    if !is_name || expression.is_some_and(|text| text.is_empty() || text.len() > QUERY_BYTES_MAX) {
+    if !is_name || expression.is_some_and(|text| text.is_empty() || text.len() > EXPRESSION_BYTES_MAX) {
         return Err(Status::Invalid.into());
     }
     let key = key::saved(name_hash(tx.volume, name.as_bytes()));
