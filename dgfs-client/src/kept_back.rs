@@ -233,6 +233,8 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::RemoveXattr { ino, .. }
         | Mutation::Open { ino, .. } => these(&[*ino]),
         Mutation::Commit(commit) => these(&[commit.ino]),
+        Mutation::Tag(edit) => these(&edit.inos),
+        Mutation::Relate { from, to, .. } => these(&[*from, *to]),
         Mutation::CopyChunks { from, to, .. } => these(&[*from, *to]),
         // Attributes as `user.xdg.tags` are xattrs: ctime moves.
         Mutation::Tag(edit) => these(&edit.inos),

@@ -2,6 +2,7 @@
 //!
 //! Never keeps state of a volume and never retries for long: a tool says what failed. Opening a mount's session is the client library's work.
 
+pub mod index;
 mod inode;
 
 use std::sync::Arc;

@@ -54,7 +54,12 @@ impl Counts {
             Change::Renamed { .. } => self.renamed += 1,
             Change::AttrSet { .. } => self.attributes += 1,
             Change::Data(_) => self.data += 1,
-            Change::Xattr { .. } => self.xattrs += 1,
+            Change::Xattr { .. }
+            | Change::KeptXattr { .. }
+            | Change::Tagged { .. }
+            | Change::TagsChanged(_)
+            | Change::Related { .. }
+            | Change::Saved { .. } => self.xattrs += 1,
             Change::Freed { .. } => self.freed += 1,
         }
     }
@@ -97,8 +102,14 @@ mod tests {
 
     #[test]
     fn an_event_delivered_twice_counts_once() {
-        let event =
-            Event { seq: Seq(4), at: Timestamp::default(), session: None, change: Change::Freed { ino: Ino::ROOT } };
+        let event = Event {
+            seq: Seq(4),
+            at: Timestamp::default(),
+            session: None,
+            change: Change::Freed { ino: Ino::ROOT },
+            nodes: Vec::new(),
+            continues: false,
+        };
         let mut counts = Counts::default();
         counts.add(&event);
         counts.add(&event);

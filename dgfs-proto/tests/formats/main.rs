@@ -6,4 +6,5 @@
 
 mod fuzz;
 mod golden;
+mod graph;
 mod values;
