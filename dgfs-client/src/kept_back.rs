@@ -236,9 +236,6 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         Mutation::Tag(edit) => these(&edit.inos),
         Mutation::Relate { from, to, .. } => these(&[*from, *to]),
         Mutation::CopyChunks { from, to, .. } => these(&[*from, *to]),
-        // Attributes as `user.xdg.tags` are xattrs: ctime moves.
-        Mutation::Tag(edit) => these(&edit.inos),
-        Mutation::Relate { from, .. } => these(&[*from]),
         // What they lead to is not said.
         Mutation::Remove { .. } | Mutation::Rename { .. } => Touched::Any,
         Mutation::Register { .. }

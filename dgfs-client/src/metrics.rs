@@ -35,7 +35,7 @@ kinds!(
         Content = "content", Xattr = "xattr", OtherQuery = "query", Make = "make", Link = "link",
         Remove = "remove", Rename = "rename", SetAttr = "setattr", Commit = "commit", SetXattr = "setxattr",
         CopyChunks = "copy_chunks", Open = "open", Release = "release", Lock = "lock", Grant = "grant",
-        Sync = "sync", Map = "map", Lease = "lease", Recall = "recall", KeptBack = "kept_back", Tag = "tag", Other = "other",
+        Sync = "sync", Map = "map", Lease = "lease", Recall = "recall", KeptBack = "kept_back", Other = "other",
     }
 );
 
@@ -99,7 +99,6 @@ impl MetaKind {
             Mutation::Release { .. } => Self::Release,
             Mutation::Lock { .. } | Mutation::UnlockOwner { .. } => Self::Lock,
             Mutation::Grant { .. } | Mutation::GrantInodes { .. } => Self::Grant,
-            Mutation::Tag(_) | Mutation::Tags(_) | Mutation::Relate { .. } | Mutation::SaveQuery { .. } => Self::Tag,
         }
     }
 }

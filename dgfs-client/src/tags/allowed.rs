@@ -8,6 +8,8 @@ use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::GRAPH_PAGE_MAX;
 use dgfs_proto::permission::{Guard, Wanted};
+use dgfs_proto::query::path::{Component, parse_component};
+use dgfs_proto::query::{Clause, Context};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::{Tag, parse_csv};
 
@@ -19,6 +21,20 @@ const XATTR_ACL: &[u8] = b"system.posix_acl_access";
 const STICKY: u16 = 0o1000;
 /// Pages of tags that are looked through for an alias: a million tags.
 const PAGES_MAX: usize = 1024;
+
+/// Does who carries `carried` pass the test for `tag`? One value has several spellings: `rating=5.0` is `rating=5`.
+fn is_meant(carried: &Tag, tag: &Tag) -> bool {
+    carried.is_within(tag) || compared(tag).is_some_and(|clause| compared(carried).as_ref() == Some(&clause))
+}
+
+/// The test for a tag with a value.
+fn compared(tag: &Tag) -> Option<Clause> {
+    tag.key_value()?;
+    match parse_component(&tag.to_component(), &Context::default()) {
+        Ok(Component::Clause(clause)) => Some(clause),
+        Ok(Component::Special(_) | Component::Partial { .. }) | Err(_) => None,
+    }
+}
 
 /// How a tag, and those below it, come to an inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,12 +114,12 @@ impl View<'_> {
 
     async fn carried_as(&self, ino: Ino, tag: &Tag) -> Result<Carried, Status> {
         let mut by_hand = self.tags_by_hand(ino).await?;
-        by_hand.retain(|carried| carried.is_within(tag));
+        by_hand.retain(|carried| is_meant(carried, tag));
         let GraphAnswer::Marks { marks, .. } = self.core.ask_graph(self.viewer, GraphRequest::Marks(ino)).await?.answer
         else {
             return Err(Status::Malformed);
         };
-        let said = marks.iter().filter_map(|mark| Tag::parse(&mark.name).ok()).filter(|said| said.is_within(tag));
+        let said = marks.iter().filter_map(|mark| Tag::parse(&mark.name).ok()).filter(|said| is_meant(said, tag));
         let mut by_taggers: Vec<Tag> = said.collect();
         by_taggers.sort_unstable();
         by_taggers.dedup();

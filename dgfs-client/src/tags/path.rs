@@ -142,8 +142,8 @@ impl Spot {
             return Err(Status::Invalid);
         }
         let mut tags = Vec::new();
-        for (clause, component) in query.clauses.iter().zip(&self.components) {
-            match tag_of(clause, component) {
+        for clause in &query.clauses {
+            match clause.settable_tag() {
                 Some(tag) => tags.push(tag),
                 // `year=/2020`: the key goes with its value.
                 None if is_key_of_another(clause, query) => {}
@@ -155,7 +155,7 @@ impl Spot {
 
     /// The tag of the last component, if that is one.
     pub(crate) fn last_tag(&self) -> Option<Tag> {
-        tag_of(self.last_clause()?, self.components.last()?)
+        self.last_clause()?.settable_tag()
     }
 
     /// The relation that the last component is, and to whom.
@@ -180,17 +180,6 @@ impl Spot {
             | Meaning::Saved
             | Meaning::Argument => None,
         }
-    }
-}
-
-/// The tag that a component names, if it is one tag and nothing else.
-fn tag_of(clause: &Clause, component: &str) -> Option<Tag> {
-    let [atom] = clause.atoms.as_slice() else { return None };
-    match &atom.test {
-        _ if atom.negated => None,
-        Test::Tag(tag) => Some(tag.clone()),
-        Test::Compare { key: Key::Other(_), op: Compare::Equal, .. } => Tag::from_component(component).ok(),
-        _ => None,
     }
 }
 

@@ -70,7 +70,7 @@ async fn questions_are_answered_in_lines() {
     assert_eq!(ask(&world, r#"{"tagger": "list"}"#).await, [json!({ "tagger": "type" })]);
     assert_eq!(ask(&world, r#"{"rebuild": true}"#).await, [json!({ "done": true })]);
     assert_eq!(ask(&world, r#"{"check": true}"#).await, [json!({ "end": true })]);
-    assert_eq!(ask(&world, r#"{"duplicates": true}"#).await, [json!({}); 0]);
+    assert!(ask(&world, r#"{"duplicates": true}"#).await.is_empty());
     assert_eq!(ask(&world, r#"{"cypher": "x"}"#).await, [json!({ "error": "Cypher needs Neo4j" })]);
 }
 
