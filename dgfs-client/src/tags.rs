@@ -85,16 +85,23 @@ impl TagView {
 
     /// Is `name`, in any directory of the volume, the virtual one?
     #[must_use]
-    pub fn is_called(&self, name: &Name) -> bool {
-        self.core.is_tags_name(name)
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        self.core.config.tags_name.as_deref() == Some(name)
     }
 
-    /// The entry of a directory that is listed as its first, where the virtual one is shown.
+    /// The entry that a directory of the volume lists with `cookie`, before its own, where the virtual one is shown.
     #[must_use]
-    pub fn visible_in(&self, directory: Ino) -> Option<(Ino, Vec<u8>)> {
+    pub fn visible_in(&self, directory: Ino, cookie: u64) -> Option<TagEntry> {
         let name = self.core.config.tags_name.clone().filter(|_| self.core.config.tags_visible)?;
-        let node = Node::Directory(Arc::new(Spot::root(directory)));
-        Some((self.nodes.number(&node), name))
+        Some(TagEntry::new(&self.nodes, name, Node::Directory(Arc::new(Spot::root(directory))), cookie))
+    }
+
+    /// A listing tells the kernel an entry in such a way that it counts a look-up of it: the number to tell.
+    ///
+    /// # Errors
+    /// `NoSpace` when the kernel holds too many already.
+    pub fn told(&self, entry: &TagEntry) -> Answer<Ino> {
+        self.nodes.looked_up(&entry.node)
     }
 
     const fn view<'a>(&'a self, viewer: &'a Viewer) -> View<'a> {
@@ -203,7 +210,7 @@ impl TagView {
     /// virtual directory. Else as `docs/TAGS.md` has them.
     pub async fn rename(&self, from: (Ino, &Name), to: (Ino, &Name), mode: RenameMode, who: Who) -> Answer<()> {
         if !is_virtual(from.0) || !is_virtual(to.0) {
-            let onto = !is_virtual(from.0) && !self.is_called(from.1) && !is_virtual(to.0);
+            let onto = !is_virtual(from.0) && !self.core.is_tags_name(from.1) && !is_virtual(to.0);
             return Err(if onto { Status::Exists } else { Status::NotPermitted });
         }
         let viewer = who.viewer();
@@ -281,7 +288,7 @@ impl TagView {
         self.listings.read().get(&handle.0).cloned().ok_or(Status::BadHandle)
     }
 
-    /// Entries behind `cookie`, without the dots (1 and 2); none: the end. The kernel is to count no look-up of them.
+    /// Entries behind `cookie`, without the dots (1 and 2); none: the end. See [`Self::told`].
     ///
     /// # Errors
     /// As questions to the graph are refused: `Unavailable` when nobody answers, `NotSupported` when there is no index.

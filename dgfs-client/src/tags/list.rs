@@ -17,7 +17,7 @@ use dgfs_proto::query::Relation;
 use dgfs_proto::status::Status;
 
 use crate::tags::lookup::{View, path_of, value_name};
-use crate::tags::nodes::Node;
+use crate::tags::nodes::{Node, Nodes};
 use crate::tags::path::{LISTED_AT_TOP, Meaning, REFINE, Special, Spot, component_of};
 
 /// Hits asked for at once: about two kernel replies.
@@ -38,6 +38,18 @@ pub struct TagEntry {
     pub name: Vec<u8>,
     /// Where a listing goes on behind it; above 2.
     pub cookie: u64,
+    pub(crate) node: Node,
+}
+
+impl TagEntry {
+    pub(crate) fn new(nodes: &Nodes, name: Vec<u8>, node: Node, cookie: u64) -> Self {
+        let kind = match &node {
+            Node::Directory(_) => FileKind::Directory,
+            Node::Entry { .. } | Node::Refinement { .. } | Node::Saved { .. } => FileKind::Symlink,
+            Node::File { .. } => FileKind::File,
+        };
+        Self { ino: nodes.number(&node), kind, name, cookie, node }
+    }
 }
 
 /// An open virtual directory.
@@ -119,12 +131,7 @@ impl View<'_> {
     }
 
     fn listed(&self, name: Vec<u8>, node: &Node, cookie: u64) -> TagEntry {
-        let kind = match node {
-            Node::Directory(_) => FileKind::Directory,
-            Node::Entry { .. } | Node::Refinement { .. } | Node::Saved { .. } => FileKind::Symlink,
-            Node::File { .. } => FileKind::File,
-        };
-        TagEntry { ino: self.nodes.number(node), kind, name, cookie }
+        TagEntry::new(self.nodes, name, node.clone(), cookie)
     }
 
     /// A page of what fits, behind an inode's number.

@@ -60,7 +60,7 @@ impl World {
         let mut attr = None;
         for component in path.split('/').filter(|component| !component.is_empty()) {
             let name = name(component);
-            let found = if super::is_virtual(at) || self.tags().is_called(&name) {
+            let found = if super::is_virtual(at) || self.tags().is_called(name.as_bytes()) {
                 self.tags().lookup(at, &name, who).await?
             } else {
                 self.vfs.lookup(at, name).await?.attr.ok_or(Status::NotFound)?

@@ -266,11 +266,15 @@ async fn the_name_can_be_another_one_or_none_and_it_can_be_shown() {
     let world = World::with(|config| config.tags_name = Some(b"_by".to_vec())).await;
     world.truth.file("f", &["t"]);
     assert_eq!(world.ls("_by/t", ROOT).await.unwrap(), ["@counts", "@refine/", "f@"]);
-    assert_eq!(world.tags().visible_in(Ino::ROOT), None);
+    assert_eq!(world.tags().visible_in(Ino::ROOT, 3), None);
     let world = World::with(|config| config.tags_name = None).await;
     assert!(world.vfs.tags().is_none());
     assert_eq!(world.vfs.lookup(Ino::ROOT, name(".tags")).await.unwrap().attr, None);
     let world = World::with(|config| config.tags_visible = true).await;
-    let (ino, shown) = world.tags().visible_in(Ino::ROOT).unwrap();
-    assert_eq!((shown.as_slice(), ino), (&b".tags"[..], world.at(".tags", ROOT).await.unwrap().ino));
+    let shown = world.tags().visible_in(Ino::ROOT, 3).unwrap();
+    let ino = world.at(".tags", ROOT).await.unwrap().ino;
+    assert_eq!((shown.name.as_slice(), shown.ino, shown.cookie), (&b".tags"[..], ino, 3));
+    assert_eq!(world.tags().told(&shown), Ok(ino));
+    world.tags().forget(ino, 1);
+    assert!(world.tags().getattr(ino, ROOT).await.is_ok(), "told twice, forgotten once");
 }
