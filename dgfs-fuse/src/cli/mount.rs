@@ -217,7 +217,7 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
     }
     config.soft |= options.soft;
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
-    let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
+    let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores), graph: Vec::new() };
     let vfs = match Vfs::connect(config, deps).await {
         Ok(vfs) => vfs,
         Err(error) => {

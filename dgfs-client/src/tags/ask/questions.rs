@@ -2,6 +2,7 @@
 //!
 //! Never changes anything. An answer of hits is at most [`FIND_MAX`] long; its last line says where to go on.
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
@@ -42,8 +43,9 @@ impl Asking<'_> {
             let GraphAnswer::Hits { hits, end, changed } = reply.answer else { return Err(malformed()) };
             let last = hits.last().map(|hit| hit.ino);
             let leads_on = last > after;
-            let page = stream::iter(hits.iter().map(|hit| self.shown_hit(hit))).buffered(PLACES_AT_ONCE);
-            lines.extend(page.collect::<Vec<_>>().await.into_iter().flatten());
+            let shown = |hit| Box::pin(self.shown_hit(hit)) as BoxFuture<'_, Option<Value>>;
+            let page: Vec<BoxFuture<'_, Option<Value>>> = hits.iter().map(shown).collect();
+            lines.extend(stream::iter(page).buffered(PLACES_AT_ONCE).collect::<Vec<_>>().await.into_iter().flatten());
             after = last.or(after);
             if end || !leads_on || lines.len() >= wanted {
                 let end = end || !leads_on;
