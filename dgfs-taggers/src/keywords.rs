@@ -13,6 +13,8 @@ use crate::text::{Prose, cut};
 
 /// Keywords of a text at most.
 pub(crate) const KEYWORDS_MAX: usize = 10;
+/// Languages whose words without a meaning of their own are listed.
+pub(crate) const LISTED: &[&str] = &["en", "de", "fr", "es", "it", "pt", "nl", "ru"];
 /// Bytes of text that are looked at: what a long text is about shows in its first hundred pages.
 const LOOK_BYTES_MAX: usize = 256 << 10;
 

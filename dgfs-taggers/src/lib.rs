@@ -8,12 +8,18 @@
 //! starts it behind the limits of [`sandbox`] and sends it frames of [`protocol`], [`worker`] runs each [`Tagger`]
 //! that wants the kind and answers. [`external`] does the same with programs that users wrote.
 
+pub mod external;
 pub mod findings;
 pub mod job;
 pub mod kind;
+pub mod pool;
+pub mod protocol;
+pub mod sandbox;
 pub mod tag_name;
 pub mod tagger;
+pub mod worker;
 
+mod child;
 mod keywords;
 mod text;
 

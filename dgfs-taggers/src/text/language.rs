@@ -5,7 +5,7 @@
 
 use whatlang::{Detector, Lang};
 
-use crate::keywords::share_of_stop_words;
+use crate::keywords::{LISTED, share_of_stop_words};
 
 /// Bytes of text that are looked at.
 const LOOK_BYTES_MAX: usize = 16 << 10;
@@ -13,7 +13,7 @@ const LOOK_BYTES_MAX: usize = 16 << 10;
 const LETTERS_MIN: usize = 20;
 /// `whatlang` is right nearly always above this.
 const CONFIDENCE_MIN: f64 = 0.6;
-/// Function words make a third or more of running text; their share confirms what trigrams only suspect.
+/// Function words make a third or more of running text; their share tells what trigrams only suspect.
 const SHARE_MIN: f64 = 0.3;
 
 /// Languages in which files are common. Fewer choices make the trigrams surer.
@@ -33,8 +33,16 @@ pub(crate) fn of(text: &str) -> Option<&'static str> {
     let letters = head.chars().filter(|letter| letter.is_alphabetic()).take(LETTERS_MIN).count();
     let is_told_by_script = matches!(info.lang(), Lang::Cmn | Lang::Jpn | Lang::Kor) && letters >= 4;
     let is_sure = info.confidence() >= CONFIDENCE_MIN && letters >= LETTERS_MIN;
-    let is_confirmed = || letters >= LETTERS_MIN && share_of_stop_words(head, code(info.lang())) >= SHARE_MIN;
-    (is_told_by_script || is_sure || is_confirmed()).then(|| code(info.lang()))
+    if is_told_by_script || is_sure {
+        return Some(code(info.lang()));
+    }
+    if letters < LETTERS_MIN {
+        return None;
+    }
+    // Trigrams of a short text mislead; its function words seldom do.
+    let shares = LISTED.iter().map(|language| (share_of_stop_words(head, language), *language));
+    let (share, language) = shares.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
+    (share >= SHARE_MIN).then_some(language)
 }
 
 fn code(lang: Lang) -> &'static str {
