@@ -19,8 +19,13 @@ pub mod tag_name;
 pub mod tagger;
 pub mod worker;
 
+mod archive;
 mod child;
+mod dates;
+mod documents;
 mod keywords;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use findings::{Fact, FactValue, Findings, Fingerprints, Link, LinkKind, Mark};

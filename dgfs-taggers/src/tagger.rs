@@ -5,6 +5,10 @@
 
 use thiserror::Error;
 
+use crate::archive::ArchiveTagger;
+use crate::documents::mail::MailTagger;
+use crate::documents::office::OfficeTagger;
+use crate::documents::pdf::PdfTagger;
 use crate::findings::Findings;
 use crate::job::Job;
 use crate::kind::Kind;
@@ -56,5 +60,11 @@ impl TaggerError {
 
 /// All taggers of this crate, in the order in which they run. They keep nothing between jobs.
 pub fn builtin() -> Vec<Box<dyn Tagger>> {
-    vec![Box::new(TextTagger)]
+    vec![
+        Box::new(TextTagger),
+        Box::new(PdfTagger),
+        Box::new(OfficeTagger),
+        Box::new(MailTagger),
+        Box::new(ArchiveTagger),
+    ]
 }

@@ -37,7 +37,8 @@ fn zip(head: &[u8], by_name: Option<Row>) -> Row {
     for _ in 0..ZIP_ENTRIES_MAX {
         let Some(entry) = head.get(at..).filter(|entry| entry.starts_with(b"PK\x03\x04")) else { break };
         let Some((name, data)) = zip_entry(entry) else { break };
-        if let Some(row) = zip_member(name, data.bytes) {
+        let content = data.len.and_then(|len| data.bytes.get(..len)).unwrap_or(data.bytes);
+        if let Some(row) = zip_member(name, content) {
             return row;
         }
         let Some(next) = data.len else { break };

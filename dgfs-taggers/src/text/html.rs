@@ -4,7 +4,7 @@
 //! (scripts, styles, comments) is not text. A broken page gives what its readable parts say.
 
 pub(crate) mod entities;
-mod tags;
+pub(crate) mod tags;
 
 use super::{Prose, describe};
 use crate::findings::{Findings, LinkKind};

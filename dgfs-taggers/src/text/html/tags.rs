@@ -10,7 +10,7 @@ const ATTRIBUTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 64;
 
 /// A piece of a page.
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Characters between tags, entities not yet decoded.
     Text(&'a str),
     /// An opening tag.
@@ -20,16 +20,16 @@ pub(super) enum Piece<'a> {
 }
 
 /// An opening tag.
-pub(super) struct Tag<'a> {
+pub(crate) struct Tag<'a> {
     /// In lower case.
-    pub(super) name: String,
-    pub(super) closes_itself: bool,
+    pub(crate) name: String,
+    pub(crate) closes_itself: bool,
     attributes: &'a str,
 }
 
 impl Tag<'_> {
     /// The value of an attribute, entities not yet decoded.
-    pub(super) fn attribute(&self, wanted: &str) -> Option<String> {
+    pub(crate) fn attribute(&self, wanted: &str) -> Option<String> {
         let mut rest = self.attributes;
         for _ in 0..ATTRIBUTES_MAX {
             let (name, value, behind) = next_attribute(rest)?;
@@ -61,17 +61,17 @@ fn next_attribute(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// The pieces of a page in order.
-pub(super) struct Pieces<'a> {
+pub(crate) struct Pieces<'a> {
     rest: &'a str,
 }
 
 impl<'a> Pieces<'a> {
-    pub(super) fn new(page: &'a str) -> Self {
+    pub(crate) fn new(page: &'a str) -> Self {
         Self { rest: page }
     }
 
     /// The next piece; comments, declarations and instructions are left out.
-    pub(super) fn next(&mut self) -> Option<Piece<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Piece<'a>> {
         loop {
             if self.rest.is_empty() {
                 return None;
@@ -103,7 +103,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Skips the content of an element up to its closing tag.
-    pub(super) fn skip_past(&mut self, name: &str) {
+    pub(crate) fn skip_past(&mut self, name: &str) {
         let mut rest = self.rest;
         while let Some((_, behind)) = rest.split_once("</") {
             if behind.get(..name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)) {
