@@ -230,21 +230,19 @@ impl Reader<'_> {
 /// The pieces between lines `--BOUNDARY`.
 fn parts_of<'a>(body: &'a [u8], boundary: &str) -> impl Iterator<Item = &'a [u8]> {
     let mark = format!("--{boundary}").into_bytes();
-    let mut rest = body;
-    let mut is_started = false;
+    let start = next_mark(body, &mark);
+    let mut rest = body.get(start..).unwrap_or_default();
     std::iter::from_fn(move || {
-        loop {
-            let len = next_mark(rest, &mark);
-            let (piece, behind) = rest.split_at_checked(len)?;
-            let behind = behind.get(mark.len()..)?;
-            let was_started = std::mem::replace(&mut is_started, true);
-            let is_last = behind.starts_with(b"--");
-            let line = behind.iter().position(|byte| *byte == b'\n').map_or(behind.len(), |at| at + 1);
-            rest = if is_last { b"" } else { behind.get(line..).unwrap_or_default() };
-            if was_started {
-                return Some(piece);
-            }
+        // `rest` begins with a boundary line or is empty.
+        let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+        let (boundary, behind) = rest.split_at_checked(line)?;
+        let is_last = boundary.get(mark.len()..).is_none_or(|tail| tail.starts_with(b"--"));
+        if is_last {
+            return None;
         }
+        let (piece, behind) = behind.split_at_checked(next_mark(behind, &mark))?;
+        rest = behind;
+        Some(piece)
     })
     .take(PARTS_MAX)
 }
