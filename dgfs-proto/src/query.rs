@@ -162,6 +162,33 @@ impl Compare {
     }
 }
 
+impl Clause {
+    /// The tag that a file must be given to pass, where there is exactly one that a person may set: of `beach` and `rating=5`;
+    /// none of alternatives, negations, ranges, reserved keys and what begins with `@`.
+    #[must_use]
+    pub fn settable_tag(&self) -> Option<Tag> {
+        let [Atom { negated: false, test }] = self.atoms.as_slice() else { return None };
+        match test {
+            Test::Tag(tag) => Some(tag.clone()),
+            Test::Compare { key: key @ Key::Other(_), op: Compare::Equal, value } => {
+                Tag::parse(&alloc::format!("{}={}", key.as_str(), value.to_text())).ok()
+            }
+            Test::Has(_)
+            | Test::Compare { .. }
+            | Test::Range { .. }
+            | Test::Text(_)
+            | Test::Name(_)
+            | Test::Related { .. }
+            | Test::All
+            | Test::Untagged
+            | Test::Recent
+            | Test::Saved(_)
+            | Test::Date(_)
+            | Test::File(_) => None,
+        }
+    }
+}
+
 impl From<Atom> for Clause {
     fn from(atom: Atom) -> Self {
         Self { atoms: alloc::vec![atom] }

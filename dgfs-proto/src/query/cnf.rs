@@ -87,6 +87,9 @@ impl Builder {
                 if out.iter().any(|kept| kept.is_part_of(&merged)) {
                     continue;
                 }
+                if merged.literals.len() > QUERY_ATOMS_MAX {
+                    return Err(TooBig::Atoms);
+                }
                 out.retain(|kept| !merged.is_part_of(kept));
                 if out.len() == QUERY_CLAUSES_MAX {
                     return Err(TooBig::Clauses);
@@ -108,9 +111,6 @@ impl Builder {
             if !merged.contains(literal) {
                 merged.push(*literal);
             }
-        }
-        if merged.len() > QUERY_ATOMS_MAX {
-            return Err(TooBig::Atoms);
         }
         let mut sorted = merged.clone();
         sorted.sort_unstable();

@@ -122,6 +122,48 @@ fn a_whole_path_is_a_saved_query_s_text() {
 }
 
 #[test]
+fn a_clause_that_is_a_tag_can_be_given_to_a_file() {
+    for (component, settable) in [
+        ("beach", Some("beach")),
+        ("Rating=5.0", Some("rating=5")),
+        ("place=a b", Some("place=a b")),
+        ("place=a%2Cb", None),
+        ("size=5", None),
+        ("rating>5", None),
+        ("rating=1..5", None),
+        ("rating=", None),
+        ("-beach", None),
+        ("a,b", None),
+        ("@untagged", None),
+        ("name:a", None),
+    ] {
+        let (_, query) = walk(&[component]).unwrap();
+        let tag = query.clauses[0].settable_tag();
+        assert_eq!(tag.as_ref().map(Tag::as_str), settable, "{component}");
+    }
+}
+
+#[test]
+fn a_date_spans_its_unit_where_the_reader_is() {
+    const MARCH: i64 = 1_709_251_200;
+    const DAY: i64 = 86_400;
+    for (month, day, from, until) in [
+        (None, None, MARCH - 60 * DAY, MARCH + 306 * DAY),
+        (Some(2), None, MARCH - 29 * DAY, MARCH),
+        (Some(2), Some(29), MARCH - DAY, MARCH),
+    ] {
+        let date = DatePrefix::new(2024, month, day).unwrap();
+        let (start, end) = date.span(3600);
+        assert_eq!((start.secs + 3600, end.secs + 3600), (from, until), "{date:?}");
+    }
+    for (year, month, day) in
+        [(0, None, None), (10_000, None, None), (2024, Some(0), None), (2024, None, Some(1)), (2023, Some(2), Some(29))]
+    {
+        assert_eq!(DatePrefix::new(year, month, day), None);
+    }
+}
+
+#[test]
 fn names_that_are_no_text_become_components() {
     assert_eq!(component_text("é".as_bytes()), "é");
     assert_eq!(component_text(b"a\xff\xfe"), "a%FF%FE");

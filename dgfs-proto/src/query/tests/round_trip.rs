@@ -11,7 +11,7 @@ use crate::ids::Ino;
 use crate::name::Name;
 use crate::query::entry::Entry;
 use crate::query::expr::parse_expr;
-use crate::query::path::parse_path;
+use crate::query::path::{Component, parse_component, parse_path};
 use crate::query::show::{show_expr, show_path};
 use crate::query::{Atom, Clause, Compare, Context, DatePrefix, Glob, Key, Query, Relation, Test, Value};
 use crate::tag::Tag;
@@ -116,6 +116,25 @@ fn queries() -> impl Strategy<Value = Query> {
 
 proptest! {
     #[test]
+    fn the_component_of_a_tag_is_read_as_that_tag_or_as_its_value(text in TEXT, value in proptest::option::of(TEXT)) {
+        let text = value.map_or(text.clone(), |value| text + "=" + &value);
+        let Ok(tag) = Tag::parse(&text) else { return Ok(()) };
+        let Ok(Component::Clause(clause)) = parse_component(&tag.to_component(), &ELSEWHERE) else {
+            return Err(TestCaseError::fail(tag.to_component()));
+        };
+        match (tag.key_value(), &clause.atoms[0]) {
+            (None, atom) => prop_assert_eq!(atom, &is(Test::Tag(tag.clone()))),
+            (Some((key, value)), atom) => {
+                let key = Key::parse(key).unwrap();
+                let value = Value::parse(&key, value, &ELSEWHERE).unwrap();
+                prop_assert_eq!(atom, &is(Test::Compare { key, op: Compare::Equal, value }));
+                let settable = clause.settable_tag().unwrap();
+                prop_assert!(settable.key_value().is_some());
+            }
+        }
+    }
+
+    #[test]
     fn every_query_survives_its_expression_its_path_and_its_bytes(query in queries()) {
         check(&query)?;
     }
@@ -137,6 +156,7 @@ fn texts_are_canonical_and_readable() {
         ("@untagged,a", "@untagged or a", None),
         ("\"rating=5\" rating=5", "\"rating=5\" rating=5", Some("rating%3D5/rating=5")),
         ("name:*.MP4 \"-a\"", "name:*.MP4 \"-a\"", Some("name:*.MP4/%2Da")),
+        ("note=a%2E.b", "note=\"a..b\"", Some("note=a.%2Eb")),
         ("", "", Some("")),
     ] {
         assert_eq!(shown(text), (expression.into(), path.map(String::from)), "{text}");
