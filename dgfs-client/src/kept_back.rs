@@ -233,6 +233,8 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::RemoveXattr { ino, .. }
         | Mutation::Open { ino, .. } => these(&[*ino]),
         Mutation::Commit(commit) => these(&[commit.ino]),
+        Mutation::Tag(edit) => these(&edit.inos),
+        Mutation::Relate { from, to, .. } => these(&[*from, *to]),
         Mutation::CopyChunks { from, to, .. } => these(&[*from, *to]),
         // What they lead to is not said.
         Mutation::Remove { .. } | Mutation::Rename { .. } => Touched::Any,
@@ -241,6 +243,8 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::Lock { .. }
         | Mutation::UnlockOwner { .. }
         | Mutation::Grant { .. }
-        | Mutation::GrantInodes { .. } => these(&[]),
+        | Mutation::GrantInodes { .. }
+        | Mutation::Tags(_)
+        | Mutation::SaveQuery { .. } => these(&[]),
     }
 }

@@ -27,6 +27,7 @@ mod names;
 mod op_window;
 mod operation;
 mod policy;
+pub mod reader;
 mod recalls;
 mod registering;
 mod session;

@@ -47,6 +47,8 @@ pub(crate) struct MetaLink {
     mending: tokio::sync::Mutex<()>,
     client: ClientInfo,
     key: u64,
+    /// Asks without a session: only questions.
+    guest: bool,
     dead: AtomicBool,
     sole: AtomicBool,
     /// When the last answered call, and the last answered poll, were sent: milliseconds since `began`.
@@ -87,6 +89,7 @@ impl MetaLink {
             mending: tokio::sync::Mutex::new(()),
             client,
             key,
+            guest: false,
             dead: AtomicBool::new(false),
             sole: AtomicBool::new(false),
             alive: AtomicU64::new(0),
@@ -100,6 +103,11 @@ impl MetaLink {
             ledger: Ledger::default(),
             counters,
         }
+    }
+
+    /// The same, which only asks, and needs no session for that.
+    pub(crate) fn without_session(self) -> Self {
+        Self { guest: true, ..self }
     }
 
     /// The session, once it is open.
@@ -396,6 +404,9 @@ impl MetaLink {
 
     /// `Stale` may mean an inode that is gone or this session's end: a heartbeat tells.
     pub(crate) async fn judge_stale(&self, op: &Op) -> Status {
+        if self.guest {
+            return Status::Stale;
+        }
         let beat = MetaRequest::Session(SessionRequest::Beat);
         if let Ok((MetaReply::Refused(Status::Stale), _)) = self.attempt(op, beat, TRY).await {
             self.declare_dead();

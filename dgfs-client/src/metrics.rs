@@ -88,7 +88,12 @@ impl MetaKind {
             Mutation::Rename { .. } => Self::Rename,
             Mutation::SetAttr { .. } => Self::SetAttr,
             Mutation::Commit(_) => Self::Commit,
-            Mutation::SetXattr { .. } | Mutation::RemoveXattr { .. } => Self::SetXattr,
+            Mutation::SetXattr { .. }
+            | Mutation::RemoveXattr { .. }
+            | Mutation::Tag(_)
+            | Mutation::Tags(_)
+            | Mutation::Relate { .. }
+            | Mutation::SaveQuery { .. } => Self::SetXattr,
             Mutation::CopyChunks { .. } => Self::CopyChunks,
             Mutation::Open { .. } | Mutation::Register { .. } => Self::Open,
             Mutation::Release { .. } => Self::Release,

@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Pause after a page, so that events gather and share a transaction, while nobody waits for them.
 const GATHER: Duration = Duration::from_millis(15);
 
+/// Pages that one change may take: more than any does.
+const PAGES_PER_CHANGE_MAX: usize = 64;
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -104,6 +107,10 @@ async fn advance(index: &Arc<Index>, meta: &MetaLink) -> Next {
         warn!(%seq, "the change log has a gap behind what the index applied; building anew");
         return Next::Rebuild;
     }
+    let new = match whole_changes(meta, new).await {
+        Ok(new) => new,
+        Err(silence) => return after_silence(silence),
+    };
     match apply(index, new).await {
         Ok(()) => Next::Gather,
         Err(error) if error.is_lost() => Next::Rebuild,
@@ -137,6 +144,24 @@ fn behind_known(page: LogPage, seq: Seq, known: u64, index: &Index) -> Option<Ve
     }
     events.remove(0);
     Some(events)
+}
+
+/// Cuts events behind the last change that is there as a whole; where not even the first one is, the rest of it is fetched.
+pub(crate) async fn whole_changes(meta: &MetaLink, mut events: Vec<Event>) -> Result<Vec<Event>, Silence> {
+    for _ in 0..PAGES_PER_CHANGE_MAX {
+        if let Some(last) = events.iter().rposition(|event| !event.continues) {
+            events.truncate(last + 1);
+            return Ok(events);
+        }
+        let Some(last) = events.last().map(|event| event.seq) else { return Ok(events) };
+        let more = meta.log_next(last).await?.events;
+        if more.first().is_some_and(|event| event.seq != last.next()) {
+            return Err(Silence::Trimmed);
+        }
+        events.extend(more);
+    }
+    warn!(seq = ?events.last().map(|event| event.seq), "the change log has a change without an end");
+    Err(Silence::Away)
 }
 
 /// The engine may wait for the disk.

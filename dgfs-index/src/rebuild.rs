@@ -16,6 +16,7 @@ use dgfs_proto::graph::Catalogue;
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::limits::LIST_MAX;
 
+use crate::follower::whole_changes;
 use crate::index::{Index, OpenError};
 use crate::meta_link::{MetaLink, Silence};
 use crate::step::{Step, steps_of_event, steps_of_node};
@@ -160,16 +161,16 @@ async fn catch_up(mut site: Site, meta: &MetaLink) -> Result<Site, RebuildError>
     loop {
         let (seq, known) = (site.store.applied().seq, site.store.digest());
         let page = meta.log_kept(before(seq)).await?;
-        let mut events = page.events.as_slice();
+        let mut events = page.events;
         if seq.0 > 0 {
-            let (first, rest) = events.split_first().ok_or(RebuildError::Log)?;
-            if first.seq != seq || digest(first) != known {
+            if events.first().is_none_or(|first| first.seq != seq || digest(first) != known) {
                 return Err(RebuildError::Log);
             }
-            events = rest;
+            events.remove(0);
         }
+        let events = whole_changes(meta, events).await?;
         let Some(last) = events.last() else { return Ok(site) };
-        for event in events {
+        for event in &events {
             steps_of_event(event, &mut site.steps);
         }
         site.mark = Some(Mark { seq: last.seq, at: last.at, digest: digest(last) });

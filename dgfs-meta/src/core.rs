@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
-use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId};
-use dgfs_proto::log::{Change, Event};
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId};
+use dgfs_proto::log::Change;
 use dgfs_proto::meta::{MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
 
@@ -21,6 +21,8 @@ use crate::rows::{ConsumerRow, Counters, HeldLock, Row, SessionRow, SettingsRow,
 
 mod apply;
 mod cache;
+mod catalogue;
+mod events;
 mod garbage;
 mod kept_back;
 mod leases;
@@ -42,6 +44,7 @@ pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
 pub(crate) use kept_back::Batch;
 pub(crate) use leases::{WaitId, Wanted};
 pub(crate) use leasing::Attempt;
+pub(crate) use ops::tag::{Xattrs, kept};
 pub(crate) use pending::Pending;
 pub(crate) use query::Asker;
 pub(crate) use rebuild::{Survivors, grows};
@@ -50,6 +53,7 @@ pub(crate) use sessions::{OpenRequest, Session};
 pub(crate) use tx::{LoadedRange, Need};
 
 use cache::RowCache;
+use catalogue::TagUse;
 use leases::Leases;
 use lock_waits::LockWait;
 use opens::Opens;
@@ -129,6 +133,8 @@ pub(crate) struct Core {
     /// Owners that wait for a lock, and for which.
     lock_waits: BTreeMap<(SessionId, OpId), LockWait>,
     next_lock_wait: u64,
+    /// When tags were given to somebody last.
+    tag_use: TagUse,
 }
 
 impl Core {
@@ -167,6 +173,7 @@ impl Core {
             orphans_due: None,
             lock_waits: BTreeMap::new(),
             next_lock_wait: 0,
+            tag_use: TagUse::since(snapshot.counters.seq),
         };
         let alone = snapshot.sessions.len() == 1;
         for row in snapshot.sessions {
@@ -190,7 +197,7 @@ impl Core {
 
     fn tx<'a>(
         cache: &'a mut RowCache,
-        opens: &'a Opens,
+        (opens, tag_use): (&'a Opens, &'a TagUse),
         volume: &VolumeInfo,
         loaded: &'a [LoadedRange],
         start: (Timestamp, Option<SessionId>, Counters),
@@ -216,6 +223,8 @@ impl Core {
             garbage: Vec::new(),
             orphaned: Vec::new(),
             freed: Vec::new(),
+            tag_use,
+            tagged: Vec::new(),
             more: false,
         }
     }
@@ -238,7 +247,8 @@ impl Core {
         session: Option<SessionId>,
         operation: impl FnOnce(&mut Tx<'_>) -> Step<T>,
     ) -> Result<Tried<T>, Stop> {
-        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, &[], (now, session, self.counters));
+        let known = (&self.opens, &self.tag_use);
+        let mut tx = Self::tx(&mut self.cache, known, &self.volume, &[], (now, session, self.counters));
         let answer = operation(&mut tx)?;
         let effects = Effects {
             counters: tx.counters,
@@ -251,6 +261,7 @@ impl Core {
             garbage: tx.garbage,
             orphaned: tx.orphaned,
             freed: tx.freed,
+            tagged: tx.tagged,
         };
         Ok(Tried { answer, effects, observed: tx.observed, more: tx.more })
     }
@@ -304,15 +315,15 @@ impl Core {
         for (number, id) in effects.garbage {
             self.garbage.push(number, id, self.ticket);
         }
+        let nodes = self.changed_nodes(&effects.writes);
         for (key, row) in effects.writes {
             self.write(key, row);
         }
         for ino in effects.new_directories {
             self.cache.mark_complete(ino.get());
         }
-        for change in effects.changes {
-            self.append(now, session, change);
-        }
+        self.append_all(now, session, (effects.changes, nodes));
+        self.tag_use.note(&effects.tagged, self.counters.seq);
         wrote
     }
 
@@ -321,14 +332,6 @@ impl Core {
         let absent = matches!(self.cache.get(key), Some((None, _)));
         self.cache.put(key, row.clone(), self.ticket);
         self.pending.change(key, row, absent);
-    }
-
-    fn append(&mut self, now: Timestamp, session: Option<SessionId>, change: Change) {
-        self.counters.seq = self.counters.seq.next();
-        self.counters_dirty = true;
-        let event = Event { seq: self.counters.seq, at: now, session, change };
-        // Not through the cache: nothing reads an event back by key.
-        self.pending.change(key::event(self.counters.seq), Some(Arc::new(Row::Event(event))), true);
     }
 
     /// The batch that would carry a change made now.
@@ -412,8 +415,8 @@ impl Core {
         for (key, row) in rows {
             self.cache.install(*key, Some(Arc::clone(row)));
         }
-        if range.from == 0 && known_to == u64::MAX && range.table == crate::engine::Table::Dentry {
-            self.cache.mark_complete(range.partition);
+        if range.from == 0 && known_to == u64::MAX {
+            self.cache.mark_complete_list(range.table, range.partition);
         }
         LoadedRange { range, known_to }
     }
@@ -475,6 +478,7 @@ struct Effects {
     garbage: Vec<(u64, VersionId)>,
     orphaned: Vec<Ino>,
     freed: Vec<Ino>,
+    tagged: Vec<TagId>,
 }
 
 /// A session that is not (any more): its client is fenced.

@@ -54,6 +54,9 @@ pub enum Table {
     Server = 14,
     /// Change-log consumers; partition 0, sort hash of their name.
     Consumer = 15,
+    /// Tags that people use. Partition 0: by number; 1: their numbers by the hash of each (folded) name; 2: saved queries by
+    /// the hash of their name.
+    Tag = 16,
 }
 
 /// Where a row lies. Keys order by table, partition, sort.

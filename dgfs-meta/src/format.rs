@@ -19,7 +19,7 @@ const VOLUME_ROW: RowKey = RowKey { table: Table::Volume, partition: 0, sort: 0 
 /// Rows removed by one batch of [`erase_volume`].
 const ERASE_ROWS: usize = 1024;
 
-pub(crate) const TABLES: [Table; 15] = [
+pub(crate) const TABLES: [Table; 16] = [
     Table::Volume,
     Table::Inode,
     Table::Inline,
@@ -35,6 +35,7 @@ pub(crate) const TABLES: [Table; 15] = [
     Table::Orphan,
     Table::Server,
     Table::Consumer,
+    Table::Tag,
 ];
 
 /// Writes the volume row, and `class` as the class of its data, synced.

@@ -15,8 +15,9 @@ use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
-use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
-use dgfs_proto::log::Event;
+use dgfs_proto::graph::TagFacts;
+use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId, Uuid};
+use dgfs_proto::log::{Change, Event};
 use dgfs_proto::map::{ClassMap, Labels, Standing};
 use dgfs_proto::meta::{ClientInfo, LockSpec, MetaReply, VolumeInfo};
 use dgfs_proto::name::Name;
@@ -256,6 +257,26 @@ fn settings(key: RowKey, bytes: &[u8]) -> Result<SettingsRow, RowError> {
     decoded(key, bytes).or_else(|_| decoded::<SettingsBeforeCompression>(key, bytes).map(SettingsRow::from))
 }
 
+/// As volumes have it from before there was a graph.
+#[derive(Deserialize)]
+struct EventBeforeGraph {
+    seq: Seq,
+    at: Timestamp,
+    session: Option<SessionId>,
+    change: Change,
+}
+
+impl From<EventBeforeGraph> for Event {
+    fn from(before: EventBeforeGraph) -> Self {
+        let EventBeforeGraph { seq, at, session, change } = before;
+        Self { seq, at, session, change, nodes: Vec::new(), continues: false }
+    }
+}
+
+fn event(key: RowKey, bytes: &[u8]) -> Result<Event, RowError> {
+    decoded(key, bytes).or_else(|_| decoded::<EventBeforeGraph>(key, bytes).map(Event::from))
+}
+
 /// A consumer of the change log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerRow {
@@ -310,6 +331,12 @@ pub enum Row {
     Member(MemberRow),
     /// [`Table::Consumer`].
     Consumer(ConsumerRow),
+    /// [`Table::Tag`], partition 0.
+    Tag(TagFacts),
+    /// [`Table::Tag`], partition 1: folded names and what they mean.
+    TagNames(Vec<(String, TagId)>),
+    /// [`Table::Tag`], partition 2: names and expressions of saved queries.
+    Saved(Vec<(String, String)>),
 }
 
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
@@ -354,6 +381,9 @@ impl Row {
             Self::Server(row) => encoded(row),
             Self::Member(row) => encoded(row),
             Self::Consumer(row) => encoded(row),
+            Self::Tag(row) => encoded(row),
+            Self::TagNames(row) => encoded(row),
+            Self::Saved(row) => encoded(row),
         }
     }
 
@@ -377,7 +407,7 @@ impl Row {
             Table::Dentry => Self::Dentries(decoded(key, bytes)?),
             Table::Chunks => Self::Slots(decoded(key, bytes)?),
             Table::Lock => Self::Locks(decoded(key, bytes)?),
-            Table::Log => Self::Event(decoded(key, bytes)?),
+            Table::Log => Self::Event(event(key, bytes)?),
             Table::Session => Self::Session(decoded(key, bytes)?),
             Table::Answer => Self::Answer(decoded(key, bytes)?),
             Table::Garbage => Self::Garbage(decoded(key, bytes)?),
@@ -386,6 +416,12 @@ impl Row {
             Table::Server if key.partition == 0 => Self::Server(decoded(key, bytes)?),
             Table::Server => Self::Member(decoded(key, bytes)?),
             Table::Consumer => Self::Consumer(decoded(key, bytes)?),
+            Table::Tag => match key.partition {
+                0 => Self::Tag(decoded(key, bytes)?),
+                1 => Self::TagNames(decoded(key, bytes)?),
+                2 => Self::Saved(decoded(key, bytes)?),
+                _ => return Err(RowError::Damaged { key }),
+            },
         })
     }
 
@@ -403,6 +439,9 @@ impl Row {
             Self::Class(map) => map.placements.len() * 100,
             Self::Settings(row) => (row.classes.len() + row.compressions.len()) * 64,
             Self::Answer(_) | Self::Event(_) => 400,
+            Self::Tag(row) => 200 + (row.aliases.len() + row.implies.len()) * 64,
+            Self::TagNames(names) => names.iter().map(|(name, _)| 64 + name.len()).sum(),
+            Self::Saved(all) => all.iter().map(|(name, expression)| 64 + name.len() + expression.len()).sum(),
             Self::Volume(_)
             | Self::Counters(_)
             | Self::Session(_)

@@ -101,7 +101,9 @@ fn decode_key(bytes: &[u8]) -> Option<RowKey> {
 
 fn skip_numbers(counters: &mut Counters, rows: &Rows) {
     let highest = |table: Table| rows.keys().filter(|key| key.table == table).map(|key| key.sort).max().unwrap_or(0);
-    counters.next_ino = counters.next_ino.max(highest(Table::Inode) + 1) + NUMBERS_SKIPPED;
+    let highest_tag = rows.keys().filter(|key| key.table == Table::Tag && key.partition == 0).map(|key| key.sort).max();
+    let used = highest(Table::Inode).max(highest_tag.unwrap_or(0));
+    counters.next_ino = counters.next_ino.max(used + 1) + NUMBERS_SKIPPED;
     counters.next_chunk += NUMBERS_SKIPPED;
     counters.next_version += NUMBERS_SKIPPED;
     counters.next_session += NUMBERS_SKIPPED;

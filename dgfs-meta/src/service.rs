@@ -29,6 +29,7 @@ mod admin;
 mod background;
 mod commit;
 mod full;
+mod graph;
 mod kept_back;
 mod locks;
 mod recalls;

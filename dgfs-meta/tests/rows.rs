@@ -17,11 +17,13 @@ use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, Uuid};
+use dgfs_proto::graph::{NodeFacts, TagFacts};
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::map::{ClassMap, Extra, Holder, Labels, Placement, Standing};
 use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, Named, VolumeInfo};
 use dgfs_proto::name::Name;
+use dgfs_proto::tag::Tag;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/rows-v1.txt");
 const REMEDY: &str = "volumes of older builds would be misread. If that is meant: raise ROW_FORMAT (and FORMAT, FORMATS.md), keep \
@@ -95,7 +97,13 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
     let client = ClientInfo { host: "h".to_owned(), pid: 1, mount_point: "/m".to_owned(), version: "0.1.0".to_owned() };
     let lock = LockSpec { family: LockFamily::Posix, owner: 3, kind: LockKind::Read, start: 0, end: u64::MAX, pid: 4 };
     let entry = DentryRow { slot: 1, name: Name::new(b"e").unwrap(), ino: ino(300), kind: FileKind::Symlink };
-    let event = Event { seq: Seq(99), at: time(1), session: None, change: Change::Freed { ino: ino(300) } };
+    let change = Change::Tagged {
+        made: vec![(tag_id(), tag())],
+        tags: vec![(ino(300), vec![tag_id()])],
+        vetoes: vec![(ino(301), vec![tag().name])],
+    };
+    let nodes = vec![NodeFacts::from(&inode().attr)];
+    let event = Event { seq: Seq(99), at: time(1), session: None, change, nodes, continues: true };
     let server =
         ServerRow { id: ServerId(2), identity: Uuid([9; 16]), address: "a:1".to_owned(), label: "l".to_owned() };
     let held = SessionRow { id: session, key: 8, client, versions: vec![(1, 1 << 24)], acked: OpId(300) };
@@ -123,7 +131,33 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ("settings", key::SETTINGS, Row::Settings(settings())),
         ("class", key::class(Class::coded(4, 2).unwrap()), Row::Class(class())),
         ("member", key::member(ServerId(2)), Row::Member(member())),
+        ("tag", key::tag(tag_id()), Row::Tag(tag())),
+        ("tag-names", key::tag_names(1 << 54), Row::TagNames(vec![("beach".to_owned(), tag_id())])),
+        ("saved", key::saved(1 << 53), Row::Saved(vec![("trips".to_owned(), "beach and sea".to_owned())])),
     ]
+}
+
+fn tag_id() -> TagId {
+    TagId::new(302).unwrap()
+}
+
+fn tag() -> TagFacts {
+    TagFacts {
+        name: Tag::parse("Beach").unwrap(),
+        aliases: vec![Tag::parse("strand").unwrap()],
+        implies: vec![TagId::new(303).unwrap()],
+        merged_into: Some(TagId::new(304).unwrap()),
+    }
+}
+
+#[test]
+fn an_event_from_before_there_was_a_graph_is_read() {
+    let before = [1, 99, 2, 0xff, 0x93, 0xeb, 0xdc, 3, 0, 7, 0xac, 2];
+    let read = Row::decode(key::event(Seq(99)), &before).unwrap();
+    let change = Change::Freed { ino: ino(300) };
+    let nodes = Vec::new();
+    let expected = Event { seq: Seq(99), at: time(1), session: None, change, nodes, continues: false };
+    assert_eq!(read, Row::Event(expected));
 }
 
 fn settings() -> SettingsRow {
@@ -206,8 +240,8 @@ fn every_row_has_the_key_and_the_bytes_of_version_1() {
         assert!(key_text(key) == *at, "{name} lies elsewhere: {REMEDY}");
     }
     assert_eq!(kept.len(), rows().len());
-    // A table that is new needs a row above: the last number is that of consumers.
-    assert_eq!(Table::Consumer as u8, 15);
+    // A table that is new needs a row above: the last number is that of tags.
+    assert_eq!(Table::Tag as u8, 16);
 }
 
 #[test]

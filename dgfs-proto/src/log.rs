@@ -26,6 +26,8 @@ pub struct Event {
     /// What the graph keeps of the inodes whose attributes it changed, as they are now. A change of several events names
     /// them in the first.
     pub nodes: Vec<NodeFacts>,
+    /// The next event belongs to the same change: whoever applies this one applies that one with it.
+    pub continues: bool,
 }
 
 /// A chunk slot before and after.

@@ -52,7 +52,25 @@ impl MetaLink {
         }
     }
 
+    /// Asks whether this server is the active one, where there is no session to be taken up.
+    async fn greet(&self, op: &Op) -> Resumed {
+        match self.attempt(op, MetaRequest::Volume, TRY).await.map(|(reply, _)| reply) {
+            Ok(MetaReply::Volume(volume)) => {
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                Resumed::Yes(Box::new(volume))
+            }
+            Ok(MetaReply::Refused(Status::NotActive | Status::Busy | Status::Unavailable)) => Resumed::Away,
+            Ok(MetaReply::Refused(status)) => Resumed::Refused(status),
+            Ok(_) => Resumed::Refused(Status::Malformed),
+            Err(CallError::Rejected { .. }) => Resumed::Refused(Status::Io),
+            Err(CallError::Unreachable { .. } | CallError::TimedOut { .. }) => Resumed::Away,
+        }
+    }
+
     async fn resume(&self, op: &Op) -> Resumed {
+        if self.guest {
+            return self.greet(op).await;
+        }
         let resume = self.session();
         let opens = if resume.is_some() { self.ledger.take_all() } else { Opens::default() };
         let patience = if resume.is_some() { TRY } else { OPEN_TRY };

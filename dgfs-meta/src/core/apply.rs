@@ -12,7 +12,7 @@ use crate::core::leasing::{Attempt, told_by_mutation};
 use crate::core::ops::copy::CopyChunks;
 use crate::core::ops::make::Make;
 use crate::core::ops::rename::Place;
-use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, xattr};
+use crate::core::ops::{commit, copy, link, lock, make, open, remove, rename, setattr, tag, xattr};
 use crate::core::tx::{Step, Stop, Tx};
 use crate::core::{Core, FENCED, Once, Outcome, Tried, policy};
 use crate::rows::{Row, key};
@@ -232,6 +232,14 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
         Mutation::Lock { ino, lock, wait: _ } => lock::lock(tx, session, *ino, lock).map(|()| MetaReply::Done),
         Mutation::UnlockOwner { ino, family, owner } => {
             lock::unlock_owner(tx, session, *ino, *family, *owner).map(|()| MetaReply::Done)
+        }
+        Mutation::Tag(edit) => tag::edit(tx, edit).map(|()| MetaReply::Done),
+        Mutation::Tags(command) => tag::command(tx, command).map(|()| MetaReply::Done),
+        Mutation::Relate { from, relation, to, on } => {
+            tag::relate(tx, *from, (*relation, *to), *on).map(|()| MetaReply::Done)
+        }
+        Mutation::SaveQuery { name, expression } => {
+            tag::save_query(tx, name, expression.as_deref()).map(|()| MetaReply::Done)
         }
         Mutation::Grant { .. } | Mutation::GrantInodes { .. } => Err(Status::Malformed.into()),
     }

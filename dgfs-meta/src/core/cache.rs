@@ -40,6 +40,16 @@ pub(crate) struct RowCache {
     generation: u32,
 }
 
+/// The list that a row is kept in, for tables whose partitions are read as a whole: directories by their number, the
+/// catalogue of tags behind all of those.
+fn list_of(table: Table, partition: u64) -> Option<u64> {
+    match table {
+        Table::Dentry => Some(partition),
+        Table::Tag => Some(u64::MAX - partition),
+        _ => None,
+    }
+}
+
 fn weight_of(row: Option<&Arc<Row>>) -> usize {
     row.map_or(100, |row| row.weight())
 }
@@ -62,8 +72,8 @@ impl RowCache {
     /// What is known of `key`; `None` when it must be loaded. The number is the batch that last changed it.
     pub(crate) fn get(&mut self, key: RowKey) -> Option<(Option<Arc<Row>>, u64)> {
         let generation = self.generation;
-        if key.table == Table::Dentry {
-            let directory = self.directories.get_mut(&key.partition)?;
+        if let Some(list) = list_of(key.table, key.partition) {
+            let directory = self.directories.get_mut(&list)?;
             directory.touched = generation;
             return match directory.buckets.get(&key.sort) {
                 Some(slot) => Some((slot.row.clone(), slot.ticket)),
@@ -80,8 +90,8 @@ impl RowCache {
     pub(crate) fn put(&mut self, key: RowKey, row: Option<Arc<Row>>, ticket: u64) {
         let slot = Slot { row, ticket, touched: self.generation };
         self.weight += weight_of(slot.row.as_ref());
-        let old = if key.table == Table::Dentry {
-            let directory = self.directories.entry(key.partition).or_default();
+        let old = if let Some(list) = list_of(key.table, key.partition) {
+            let directory = self.directories.entry(list).or_default();
             directory.touched = slot.touched;
             directory.ticket = directory.ticket.max(ticket);
             directory.buckets.insert(key.sort, slot)
@@ -95,10 +105,11 @@ impl RowCache {
 
     /// A row an engine brought; ignored when memory knows better.
     pub(crate) fn install(&mut self, key: RowKey, row: Option<Arc<Row>>) {
-        let known = if key.table == Table::Dentry {
-            self.directories.get(&key.partition).is_some_and(|directory| directory.buckets.contains_key(&key.sort))
-        } else {
-            self.rows.contains_key(&key)
+        let known = match list_of(key.table, key.partition) {
+            Some(list) => {
+                self.directories.get(&list).is_some_and(|directory| directory.buckets.contains_key(&key.sort))
+            }
+            None => self.rows.contains_key(&key),
         };
         if !known {
             self.put(key, row, 0);
@@ -111,6 +122,24 @@ impl RowCache {
         let entry = self.directories.entry(directory).or_default();
         entry.complete = true;
         entry.touched = touched;
+    }
+
+    /// Every row of a partition whose rows are listed is here.
+    pub(crate) fn mark_complete_list(&mut self, table: Table, partition: u64) {
+        if let Some(list) = list_of(table, partition) {
+            self.mark_complete(list);
+        }
+    }
+
+    /// Is every row of a partition here?
+    pub(crate) fn is_complete_list(&self, table: Table, partition: u64) -> bool {
+        list_of(table, partition).is_some_and(|list| self.is_complete(list))
+    }
+
+    /// Sorts of the rows of a partition that are here and exist.
+    pub(crate) fn listed(&self, table: Table, partition: u64) -> Vec<u64> {
+        let rows = list_of(table, partition).and_then(|list| self.buckets(list, 0));
+        rows.into_iter().flatten().filter(|(_, slot)| slot.row.is_some()).map(|(sort, _)| *sort).collect()
     }
 
     /// Are all buckets of a directory in memory?

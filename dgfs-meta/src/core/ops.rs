@@ -18,6 +18,7 @@ pub(crate) mod open;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod setattr;
+pub(crate) mod tag;
 pub(crate) mod truncate;
 pub(crate) mod xattr;
 

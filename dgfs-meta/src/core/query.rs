@@ -12,7 +12,7 @@ use dgfs_proto::status::Status;
 use crate::core::leasing::{Attempt, told_by_query};
 use crate::core::ops::lock::blocker;
 use crate::core::ops::open::content;
-use crate::core::ops::xattr;
+use crate::core::ops::{tag, xattr};
 use crate::core::policy::{self, Policy};
 use crate::core::tx::{Need, Step, Stop, Tx};
 use crate::core::{Core, Outcome, Wanted};
@@ -39,7 +39,8 @@ impl Core {
         }
         let start = (asker.now, asker.session, self.counters);
         let settings = &self.settings;
-        let mut tx = Self::tx(&mut self.cache, &self.opens, &self.volume, attempt.loaded, start);
+        let known = (&self.opens, &self.tag_use);
+        let mut tx = Self::tx(&mut self.cache, known, &self.volume, attempt.loaded, start);
         let answer = match query {
             Query::Policy(ino) => {
                 let policy = policy::policy_of(&mut tx, settings, *ino);
@@ -134,12 +135,13 @@ fn ask(tx: &mut Tx<'_>, query: &Query) -> Step<MetaReply> {
             xattr::check_name(name)?;
             let row = tx.live_inode(*ino)?;
             let all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(*ino)? } else { Default::default() };
-            all.get(name).cloned().map(MetaReply::Bytes).ok_or(Status::NoXattr.into())
+            let value = if name == tag::SHOWN { tag::shown(tx, &all)? } else { all.get(name).cloned() };
+            value.map(MetaReply::Bytes).ok_or(Status::NoXattr.into())
         }
         Query::ListXattr(ino) => {
             let row = tx.live_inode(*ino)?;
             let all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(*ino)? } else { Default::default() };
-            Ok(MetaReply::Names(all.into_keys().collect()))
+            tag::listed(tx, all).map(MetaReply::Names)
         }
         Query::TreeStat(ino) => Ok(MetaReply::TreeStat(tx.live_inode(*ino)?.tree)),
         Query::TestLock { ino, lock } => test_lock(tx, *ino, lock),

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Epoch, Ino, OpId, SessionId};
-use dgfs_proto::meta::{Applied, ClientInfo, MetaReply, Mutation, NewContent};
+use dgfs_proto::meta::{Applied, ClientInfo, MetaReply, Mutation, NewContent, TagCommand};
 
 use crate::core::cache::RowCache;
+use crate::core::catalogue::TagUse;
 use crate::core::sessions::Session;
 use crate::core::{Core, Once, Pending, Snapshot};
 use crate::rows::{Counters, SessionRow};
@@ -39,6 +40,8 @@ impl Core {
         self.counters_dirty = false;
         self.settings = Arc::new(snapshot.settings);
         self.consumers = snapshot.consumers.into_iter().collect();
+        // What of them was taken back counts as given: that only asks for another look.
+        self.tag_use = TagUse::since(self.counters.seq);
         self.garbage.take_back(refused, self.counters.next_garbage);
         self.leases.take_back(refused);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);
@@ -157,6 +160,10 @@ pub(crate) fn grows(mutation: &Mutation) -> bool {
         | Mutation::CopyChunks { .. }
         | Mutation::Grant { .. }
         | Mutation::GrantInodes { .. } => true,
+        Mutation::Tag(edit) => !(edit.add.is_empty() && edit.veto.is_empty()),
+        Mutation::Tags(command) => !matches!(command, TagCommand::Delete { .. }),
+        Mutation::Relate { on, .. } => *on,
+        Mutation::SaveQuery { expression, .. } => expression.is_some(),
         Mutation::Commit(commit) => match &commit.content {
             NewContent::Slots { edits, .. } => edits.is_empty() || edits.iter().any(|edit| edit.new.is_some()),
             NewContent::Inline { .. } => true,

@@ -20,6 +20,9 @@ use crate::rows::{ConsumerRow, Row, key};
 
 /// Followers of the log of one volume.
 const CONSUMERS_MAX: usize = 64;
+/// Events that are kept for a consumer that does not come; one that comes later builds what it has anew, which takes less
+/// time than reading more of them.
+const CONSUMER_LAG_MAX: u64 = 2_000_000;
 
 /// Versions that events refer to as new content.
 pub(crate) fn versions_named(events: &[Event]) -> Vec<VersionId> {
@@ -90,7 +93,14 @@ impl Core {
 
     /// Events that every consumer has carried out and recovery does not need: their rows go, a bounded number.
     pub(crate) fn trim_log(&mut self, keep: u64, rows_max: u64) {
-        let consumers = self.consumers.values().map(|row| row.seq.0).min().unwrap_or(u64::MAX);
+        let late = |row: &ConsumerRow| row.seq.0 + CONSUMER_LAG_MAX < self.counters.seq.0;
+        let late: Vec<u64> = self.consumers.iter().filter(|(_, row)| late(row)).map(|(hash, _)| *hash).collect();
+        for hash in late {
+            self.consumers.remove(&hash);
+            self.pending.rows.insert(key::consumer(hash), None);
+        }
+        // The last event that a consumer has carried out stays: by it, it knows that the log is still the one it followed.
+        let consumers = self.consumers.values().map(|row| row.seq.0.saturating_sub(1)).min().unwrap_or(u64::MAX);
         let behind = self.counters.seq.0.saturating_sub(keep);
         let to = behind.min(consumers).min(self.counters.data_synced.0).min(self.counters.trimmed.0 + rows_max);
         for seq in self.counters.trimmed.0 + 1..=to {

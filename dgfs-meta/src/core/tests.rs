@@ -25,6 +25,7 @@ mod model;
 mod policies;
 mod rules;
 mod sessions;
+mod tags;
 
 const CHUNK: u64 = 1 << 20;
 const LEASE: WriterLease = WriterLease { epoch: Epoch(1), last_batch: 0 };

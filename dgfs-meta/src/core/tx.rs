@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::ids::{ChunkVersion, Ino, SessionId, Uuid};
+use dgfs_proto::ids::{ChunkVersion, Ino, SessionId, TagId, Uuid};
 use dgfs_proto::log::Change;
 use dgfs_proto::name::{Name, name_hash};
 use dgfs_proto::status::Status;
 
 use crate::core::cache::RowCache;
+use crate::core::catalogue::TagUse;
 use crate::core::opens::Opens;
 use crate::engine::{RowKey, RowRange};
 use crate::rows::{Counters, DentryRow, HeldLock, InodeRow, Row, SLOTS_PER_ROW, key};
@@ -82,6 +83,10 @@ pub(crate) struct Tx<'a> {
     pub(crate) orphaned: Vec<Ino>,
     /// Inodes freed here.
     pub(crate) freed: Vec<Ino>,
+    /// When tags were given to an inode last.
+    pub(crate) tag_use: &'a TagUse,
+    /// Tags given to an inode here.
+    pub(crate) tagged: Vec<TagId>,
     /// Only a part was done: commit it and apply the operation again.
     pub(crate) more: bool,
 }
@@ -128,6 +133,11 @@ impl Tx<'_> {
     /// Removes a row.
     pub(crate) fn delete(&mut self, key: RowKey) {
         self.writes.insert(key, None);
+    }
+
+    /// These tags were given to an inode.
+    pub(crate) fn use_of_tags(&mut self, tags: &[TagId]) {
+        self.tagged.extend_from_slice(tags);
     }
 
     /// An inode.

@@ -3,7 +3,7 @@
 //! Never changes: where a row lies is part of the format (FORMATS.md).
 
 use dgfs_proto::class::Class;
-use dgfs_proto::ids::{ChunkVersion, Ino, OpId, Seq, ServerId, SessionId};
+use dgfs_proto::ids::{ChunkVersion, Ino, OpId, Seq, ServerId, SessionId, TagId};
 
 use super::{CLASSES_FROM, INODES_PER_PARTITION, SLOTS_PER_ROW};
 use crate::engine::{RowKey, Table};
@@ -96,6 +96,21 @@ pub const fn server(id: ServerId) -> RowKey {
 #[must_use]
 pub const fn member(id: ServerId) -> RowKey {
     of(Table::Server, 1, id.0 as u64)
+}
+/// A tag.
+#[must_use]
+pub const fn tag(id: TagId) -> RowKey {
+    of(Table::Tag, 0, id.get())
+}
+/// The bucket of tags' names with this hash.
+#[must_use]
+pub const fn tag_names(hash: u64) -> RowKey {
+    of(Table::Tag, 1, hash)
+}
+/// The bucket of saved queries whose names have this hash.
+#[must_use]
+pub const fn saved(hash: u64) -> RowKey {
+    of(Table::Tag, 2, hash)
 }
 /// A consumer, by the hash of its name.
 #[must_use]

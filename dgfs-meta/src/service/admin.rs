@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dgfs_proto::chunk::ChunkRef;
 use dgfs_proto::ids::{Ino, Seq};
-use dgfs_proto::limits::{CHUNK_PAGE_MAX, LIST_MAX, LOG_PAGE_MAX, POLL_MS};
+use dgfs_proto::limits::{CHUNK_PAGE_MAX, LIST_MAX, LOG_PAGE_MAX, PAGE_BYTES_MAX, POLL_MS};
 use dgfs_proto::meta::{AdminRequest, Content, InodeChunks, MetaReply, MetaStatus, Query};
 use dgfs_proto::status::Status;
 
@@ -31,6 +31,8 @@ impl Active {
                 let time = now(&self.options.clock);
                 Ok(MetaReply::Servers(self.core.lock().cluster.server_list(time.as_ms())))
             }
+            AdminRequest::Graph { after, limit } => self.graph(after, limit as usize).await,
+            AdminRequest::Catalogue { after, limit } => self.catalogue(after, limit as usize).await,
             AdminRequest::Log { consumer, after, limit, wait } => {
                 if consumer.len() > CONSUMER_BYTES_MAX {
                     return Ok(MetaReply::Refused(Status::Malformed));
@@ -135,7 +137,12 @@ impl Active {
                 let range = RowRange { table: Table::Log, partition: 0, from: after.0 + 1, to: head.0, limit };
                 let rows = self.persistently("read the change log", || self.engine.list(range)).await?;
                 let mut events = Vec::with_capacity(rows.len());
+                let mut page_bytes = 0;
                 for (key, bytes) in rows {
+                    page_bytes += bytes.len();
+                    if page_bytes > PAGE_BYTES_MAX && !events.is_empty() {
+                        break;
+                    }
                     match Row::decode(key, &bytes) {
                         Ok(Row::Event(event)) => events.push(event),
                         Ok(_) | Err(_) => return Ok(MetaReply::Refused(Status::Corrupt)),

@@ -231,7 +231,10 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
         | Row::Slots(_)
         | Row::Event(_)
         | Row::Garbage(_)
-        | Row::Shared(_) => {}
+        | Row::Shared(_)
+        | Row::Tag(_)
+        | Row::TagNames(_)
+        | Row::Saved(_) => {}
     }
 }
 

@@ -25,6 +25,7 @@ use crate::engine::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey
 use crate::format::{FORMAT, format_volume};
 use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
 
+mod graph;
 mod kept_back;
 
 /// How long the service may take to notice that there is room again.

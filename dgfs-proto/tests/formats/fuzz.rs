@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dgfs_proto::chunk::{ChunkCall, ChunkReply};
 use dgfs_proto::codec::{decode, encode};
+use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::limits::FRAME_HEAD_BYTES_MAX;
 use dgfs_proto::meta::{MetaCall, MetaReply};
 
@@ -128,11 +129,13 @@ fn hostile_bytes_are_refused_without_a_panic_and_without_much_memory() {
             read += u64::from(decode_measured::<MetaReply>(&bytes));
             read += u64::from(decode_measured::<ChunkCall>(&bytes));
             read += u64::from(decode_measured::<ChunkReply>(&bytes));
+            read += u64::from(decode_measured::<GraphCall>(&bytes));
+            read += u64::from(decode_measured::<GraphReply>(&bytes));
             tried += 1;
         }
     }
     println!("{tried} inputs, {read} of them messages of some kind");
-    assert!(read > 0 && read < tried * 4);
+    assert!(read > 0 && read < tried * 6);
 }
 
 #[test]

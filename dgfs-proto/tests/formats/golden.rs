@@ -1,4 +1,4 @@
-//! The bytes of version 6 of the messages, kept in `golden/v6.txt`.
+//! The bytes of version 7 of the messages, kept in `golden/v7.txt`.
 //!
 //! A line is `KIND NAME HEX`. `DGFS_BLESS=1` writes the file anew; that is right only before a first release, or for a file of a
 //! new version.
@@ -11,17 +11,18 @@ use serde::de::DeserializeOwned;
 
 use dgfs_proto::codec::{decode, encode};
 
+use crate::graph::{graph_calls, graph_replies};
 use crate::values::{chunk_calls, chunk_replies, meta_calls, meta_replies};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v6.txt");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v7.txt");
 
 /// What to do when a message's bytes are not what they were.
 const REMEDY: &str = "peers of other builds would misread it. If that is meant: raise the protocol's version (the ALPN names \
-                      dgfs-meta/6 and dgfs-chunk/6, and FORMATS.md) and write golden/v6.txt with DGFS_BLESS=1";
+                      dgfs-meta/7 and dgfs-chunk/7, and FORMATS.md) and write golden/v7.txt with DGFS_BLESS=1";
 
 /// The golden bytes by kind and name.
 pub(crate) fn kept() -> BTreeMap<(String, String), Vec<u8>> {
-    let text = std::fs::read_to_string(FILE).expect("tests/formats/golden/v6.txt is part of the tree");
+    let text = std::fs::read_to_string(FILE).expect("tests/formats/golden/v7.txt is part of the tree");
     let line = |line: &str| {
         let [kind, name, hex] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}: not KIND NAME HEX") };
         ((kind.to_owned(), name.to_owned()), bytes_of(hex))
@@ -66,12 +67,16 @@ fn every_message_has_the_bytes_of_version_2() {
         lines("meta-reply", &meta_replies(), &mut out);
         lines("chunk-call", &chunk_calls(), &mut out);
         lines("chunk-reply", &chunk_replies(), &mut out);
+        lines("graph-call", &graph_calls(), &mut out);
+        lines("graph-reply", &graph_replies(), &mut out);
         std::fs::write(FILE, out).unwrap();
     }
     check("meta-call", &meta_calls());
     check("meta-reply", &meta_replies());
     check("chunk-call", &chunk_calls());
     check("chunk-reply", &chunk_replies());
+    check("graph-call", &graph_calls());
+    check("graph-reply", &graph_replies());
 }
 
 #[test]

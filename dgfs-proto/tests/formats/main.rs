@@ -6,5 +6,6 @@
 
 mod fuzz;
 mod golden;
+mod graph;
 mod queries;
 mod values;

@@ -1,7 +1,7 @@
 //! One value of every message, with numbers of every size.
 //!
 //! The names are found by exhaustive matches: a new variant does not compile before it has a name here; give it a value in
-//! the list below it, too, and a line in `golden/v5.txt`.
+//! the list below it, too, and a line in `golden/v7.txt`.
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
@@ -23,11 +23,13 @@ use dgfs_proto::meta::{
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
-fn ino(raw: u64) -> Ino {
+use crate::graph;
+
+pub(crate) fn ino(raw: u64) -> Ino {
     Ino::new(raw).unwrap()
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
@@ -40,11 +42,11 @@ fn chunk_ref() -> ChunkRef {
     ChunkRef { chunk: id.chunk, version: id.version, len: 4 << 20, allocated: 12_345 }
 }
 
-fn time(secs: i64) -> Timestamp {
+pub(crate) fn time(secs: i64) -> Timestamp {
     Timestamp { secs, nanos: 999_999_999 }
 }
 
-fn attr() -> Attr {
+pub(crate) fn attr() -> Attr {
     Attr {
         ino: ino(300),
         kind: FileKind::File,
@@ -161,6 +163,9 @@ fn changes() -> Vec<Change> {
         Change::Xattr { ino: ino(2), name: b"user.x".to_vec() },
         Change::Freed { ino: ino(2) },
     ]
+    .into_iter()
+    .chain(graph::changes())
+    .collect()
 }
 
 fn mutation_name(mutation: &Mutation) -> &'static str {
@@ -181,6 +186,10 @@ fn mutation_name(mutation: &Mutation) -> &'static str {
         Mutation::UnlockOwner { .. } => "unlock-owner",
         Mutation::Grant { .. } => "grant",
         Mutation::GrantInodes { .. } => "grant-inodes",
+        Mutation::Tag(_) => "tag",
+        Mutation::Tags(_) => "tags",
+        Mutation::Relate { .. } => "relate",
+        Mutation::SaveQuery { .. } => "save-query",
     }
 }
 
@@ -257,6 +266,9 @@ fn mutations() -> Vec<Mutation> {
         Mutation::Grant { chunks: 65_536, versions: 16_777_216 },
         Mutation::GrantInodes { count: 65_536 },
     ]
+    .into_iter()
+    .chain(graph::mutations())
+    .collect()
 }
 
 fn query_name(query: &Query) -> &'static str {
@@ -322,6 +334,8 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Admin(AdminRequest::Inodes { .. }) => "admin-inodes".to_owned(),
         MetaRequest::Admin(AdminRequest::Log { .. }) => "admin-log".to_owned(),
         MetaRequest::Admin(AdminRequest::Servers) => "admin-servers".to_owned(),
+        MetaRequest::Admin(AdminRequest::Graph { .. }) => "admin-graph".to_owned(),
+        MetaRequest::Admin(AdminRequest::Catalogue { .. }) => "admin-catalogue".to_owned(),
         MetaRequest::Admin(AdminRequest::Server { command, .. }) => format!("admin-server-{}", command_name(command)),
     }
 }
@@ -416,6 +430,7 @@ fn requests() -> Vec<MetaRequest> {
         changes: vec![KeptBack { op: OpId(7), at: time(1_700_000_000), mutation: make_as(ino(9)), expected: u64::MAX }],
     });
     all.push(MetaRequest::Admin(AdminRequest::Servers));
+    all.extend(graph::admin_requests().into_iter().map(MetaRequest::Admin));
     let command = |command| MetaRequest::Admin(AdminRequest::Server { id: ServerId(2), command });
     all.extend(commands().into_iter().map(command));
     all.extend(queries().into_iter().map(MetaRequest::Query));
@@ -434,7 +449,7 @@ pub(crate) fn meta_calls() -> Vec<(String, MetaCall)> {
 }
 
 /// Names that come more than once get a number.
-fn numbered<T>(values: Vec<(String, T)>) -> Vec<(String, T)> {
+pub(crate) fn numbered<T>(values: Vec<(String, T)>) -> Vec<(String, T)> {
     let mut seen = std::collections::BTreeMap::<String, u32>::new();
     let number = |(name, value): (String, T)| {
         let count = seen.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
@@ -452,6 +467,8 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::WritesLeased(_) => "writes-leased".to_owned(),
         MetaReply::KeptBack(_) => "kept-back".to_owned(),
         MetaReply::Applied(_) => "applied".to_owned(),
+        MetaReply::Graph(_) => "graph".to_owned(),
+        MetaReply::Catalogue(_) => "catalogue".to_owned(),
         MetaReply::InodesGranted(_) => "inodes-granted".to_owned(),
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
@@ -583,7 +600,14 @@ fn recalls() -> Vec<Recall> {
 /// Every answer of the metadata service.
 pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
     let slots = Content::Slots { first: 2, slots: vec![None, Some(chunk_ref())] };
-    let event = |change| Event { seq: Seq(1 << 35), at: time(1_700_000_000), session: SessionId::new(5), change };
+    let event = |change| Event {
+        seq: Seq(1 << 35),
+        at: time(1_700_000_000),
+        session: SessionId::new(5),
+        change,
+        nodes: vec![graph::node_facts()],
+        continues: true,
+    };
     let mut all = vec![
         MetaReply::Done,
         MetaReply::Session { id: SessionId::new(5).unwrap(), sole: true, volume: volume() },
@@ -650,6 +674,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
             .map(|kind| MetaReply::Attr(Attr { kind, ..attr() })),
     );
     all.extend(statuses().into_iter().map(MetaReply::Refused));
+    all.extend(graph::meta_replies());
     numbered(all.into_iter().map(|reply| (reply_name(&reply), reply)).collect())
 }
 

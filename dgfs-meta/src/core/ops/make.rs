@@ -36,8 +36,9 @@ pub(crate) fn make(tx: &mut Tx<'_>, request: &Make<'_>) -> Step<Attr> {
     let mut row = new_inode(tx, &parent, request)?;
     let inherited = acl::inherit(tx, &parent, &row, request.mode, request.umask)?;
     row.attr.mode = inherited.mode | (row.attr.mode & 0o7000);
-    store_acls(tx, &mut row, inherited);
     let ino = row.attr.ino;
+    let access = inherited.xattrs.get(acl::ACCESS).cloned();
+    store_acls(tx, &mut row, inherited);
     let cookie = tx.add_dentry(request.parent, request.name, &row)?;
     row.links.push(Link { parent: request.parent, cookie });
     let is_directory = row.attr.kind == FileKind::Directory;
@@ -59,6 +60,7 @@ pub(crate) fn make(tx: &mut Tx<'_>, request: &Make<'_>) -> Step<Attr> {
         tx.opened.push((ino, 1));
     }
     tx.changes.push(Change::Made { ino, parent: request.parent, name: request.name.clone(), kind: attr.kind });
+    tx.changes.extend(access.map(|value| Change::KeptXattr { ino, name: acl::ACCESS.to_vec(), value: Some(value) }));
     Ok(attr)
 }
 

@@ -1,15 +1,17 @@
 //! Extended attributes, tags among them.
 
 use dgfs_proto::attr::{AttrFlags, FileKind};
+use dgfs_proto::graph::is_kept_xattr;
 use dgfs_proto::ids::Ino;
-use dgfs_proto::limits::{XATTR_NAME_BYTES_MAX, XATTR_TOTAL_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use dgfs_proto::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use dgfs_proto::log::Change;
 use dgfs_proto::meta::XattrMode;
 use dgfs_proto::status::Status;
 
 use crate::core::ops::acl::{self, Acl};
+use crate::core::ops::tag::{self, Xattrs};
 use crate::core::tx::{Step, Tx};
-use crate::rows::{InodeRow, Row, key};
+use crate::rows::InodeRow;
 
 const PREFIXES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"dgfs."];
 
@@ -30,20 +32,21 @@ pub(crate) fn set(tx: &mut Tx<'_>, ino: Ino, name: &[u8], value: &[u8], mode: Xa
     }
     let mut row = tx.live_inode(ino)?;
     let mut all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(ino)? } else { Default::default() };
+    let known = if name == tag::SHOWN { tag::shown(tx, &all)?.is_some() } else { all.contains_key(name) };
     match mode {
-        XattrMode::Create if all.contains_key(name) => return Err(Status::Exists.into()),
-        XattrMode::Replace if !all.contains_key(name) => return Err(Status::NoXattr.into()),
+        XattrMode::Create if known => return Err(Status::Exists.into()),
+        XattrMode::Replace if !known => return Err(Status::NoXattr.into()),
         XattrMode::Any | XattrMode::Create | XattrMode::Replace => {}
+    }
+    if name == tag::SHOWN {
+        tag::replace(tx, &row, &mut all, value)?;
+        return tag::store(tx, row, all);
     }
     let keep = if name == acl::ACCESS || name == acl::DEFAULT { set_acl(&mut row, name, value)? } else { true };
     if keep {
         all.insert(name.to_vec(), value.to_vec());
     } else {
         all.remove(name);
-    }
-    let total: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if total > XATTR_TOTAL_BYTES_MAX {
-        return Err(Status::NoSpace.into());
     }
     acl::flag(&mut row.attr.flags, name, keep);
     store(tx, row, name, all)
@@ -77,6 +80,11 @@ pub(crate) fn remove(tx: &mut Tx<'_>, ino: Ino, name: &[u8]) -> Step<()> {
         return Err(Status::NoXattr.into());
     }
     let mut all = tx.xattrs(ino)?;
+    if name == tag::SHOWN {
+        tag::shown(tx, &all)?.ok_or(Status::NoXattr)?;
+        tag::replace(tx, &row, &mut all, b"")?;
+        return tag::store(tx, row, all);
+    }
     if all.remove(name).is_none() {
         return Err(Status::NoXattr.into());
     }
@@ -84,22 +92,14 @@ pub(crate) fn remove(tx: &mut Tx<'_>, ino: Ino, name: &[u8]) -> Step<()> {
     store(tx, row, name, all)
 }
 
-fn store(
-    tx: &mut Tx<'_>,
-    mut row: InodeRow,
-    name: &[u8],
-    all: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
-) -> Step<()> {
+fn store(tx: &mut Tx<'_>, row: InodeRow, name: &[u8], all: Xattrs) -> Step<()> {
     let ino = row.attr.ino;
-    let had = row.attr.flags.has(AttrFlags::HAS_XATTR);
-    row.attr.flags.set(AttrFlags::HAS_XATTR, !all.is_empty());
-    row.attr.ctime = tx.now;
-    if !all.is_empty() {
-        tx.put(key::xattr(ino), Row::Xattrs(all));
-    } else if had {
-        tx.delete(key::xattr(ino));
-    }
-    tx.put_inode(row);
-    tx.changes.push(Change::Xattr { ino, name: name.to_vec() });
+    let value = all.get(name).cloned();
+    tag::store(tx, row, all)?;
+    tx.changes.push(if is_kept_xattr(name) {
+        Change::KeptXattr { ino, name: name.to_vec(), value }
+    } else {
+        Change::Xattr { ino, name: name.to_vec() }
+    });
     Ok(())
 }

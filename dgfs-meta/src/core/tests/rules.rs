@@ -6,7 +6,7 @@ use super::{
     SetAttr, SlotEdit, Status, Timestamp, TreeStat, VersionId, XattrMode, acl, lock, name,
 };
 
-const BIG: usize = 64 << 20;
+pub(super) const BIG: usize = 64 << 20;
 
 fn tree(files: u64, dirs: u64, bytes: u64) -> TreeStat {
     TreeStat { files, dirs, bytes }
