@@ -19,12 +19,13 @@ use dgfs_proto::ids::{Epoch, Ino};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
 use dgfs_proto::status::Status;
-use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
+use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::pki::Identity;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::adapter::Inspect;
+use crate::volume::index::ClusterIndex;
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -41,6 +42,8 @@ pub struct VolumeLink {
     pub metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
     /// Storage servers.
     pub stores: Arc<dyn ChunkDirectory>,
+    /// Whoever answers for the graph; none where nobody is asked.
+    pub graph: Vec<Arc<dyn Channel<GraphProtocol>>>,
 }
 
 impl VolumeLink {
@@ -66,7 +69,14 @@ impl VolumeLink {
                 Err(error) => Arc::new(NoChannel::new(error.to_string())),
             }
         };
-        Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)) })
+        Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)), graph: Vec::new() })
+    }
+
+    /// The same, which also reaches the cluster's index services.
+    #[must_use]
+    pub fn with_index(mut self, identity: &Identity) -> Self {
+        self.graph = vec![Arc::new(ClusterIndex::new(self.clone(), identity.clone()))];
+        self
     }
 
     /// Asks the active metadata service.

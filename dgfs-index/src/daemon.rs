@@ -1,24 +1,34 @@
-//! The daemon `dgfs-index`: the follower against metadata services over QUIC.
+//! The daemon `dgfs-index`: the index behind QUIC, following metadata services over QUIC.
+//!
+//! Never answers or applies anything itself; it wires index, follower, service, transport and metrics together. [`run`]
+//! ends when it is asked to stop.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tracing::info;
 
-use dgfs_runtime::channel::{Channel, MetaProtocol, Role};
+use dgfs_runtime::channel::{Channel, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
-use dgfs_runtime::disk;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::quic::channel::QuicChannel;
-use dgfs_runtime::quic::server::QuicError;
+use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
 
-use crate::counts::CountsFile;
 use crate::follower::follow;
+use crate::index::{Index, OpenError};
+use crate::meta_link::MetaLink;
+use crate::metrics::register;
+use crate::service::{IndexService, ServiceParts};
+
+/// How long calls under way may take when the daemon stops.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// The daemon's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +36,12 @@ use crate::follower::follow;
 pub struct IndexConfig {
     /// Where it keeps what it derived.
     pub dir: PathBuf,
+    /// Where clients reach it.
+    pub listen: SocketAddr,
+    /// `HOST:PORT` at which clients are told to reach it; none: where it listens. The change log is followed under this name,
+    /// and kept until each index that follows it has applied it.
+    #[serde(default)]
+    pub advertise: Option<String>,
     /// `HOST:PORT` of each metadata service.
     pub meta: Vec<String>,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `index`.
@@ -41,14 +57,9 @@ pub struct IndexConfig {
 /// Why the daemon did not start.
 #[derive(Debug, Error)]
 pub enum IndexDaemonError {
-    /// The directory.
-    #[error("make the directory {}: {source}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    /// The index itself.
+    #[error(transparent)]
+    Index(#[from] OpenError),
     /// The certificate.
     #[error(transparent)]
     Identity(#[from] PkiError),
@@ -63,29 +74,68 @@ pub enum IndexDaemonError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A bug; the log has more.
+    #[error("the index ended early; see the log")]
+    Panicked,
 }
 
-/// Runs the daemon until `shutdown` is asked for.
+/// Runs the daemon until `shutdown` is asked for. `started` hears where it listens, for calls and for metrics.
 ///
 /// # Errors
 /// Nothing could be opened.
-pub async fn run(config: IndexConfig, shutdown: Shutdown) -> Result<(), IndexDaemonError> {
+pub async fn run(
+    config: IndexConfig,
+    shutdown: Shutdown,
+    started: impl FnOnce(SocketAddr, Option<SocketAddr>),
+) -> Result<(), IndexDaemonError> {
     let identity = Identity::read(&config.identity)?;
     identity.check_time(&Clock::real())?;
-    disk::create_dir_durably(&config.dir)
-        .map_err(|source| IndexDaemonError::Directory { path: config.dir.clone(), source })?;
-    let mut meta: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
+    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
     for address in &config.meta {
-        meta.push(Arc::new(QuicChannel::new(address.clone(), &identity, Role::Meta)?));
+        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(address.clone(), &identity, Role::Meta)?));
     }
-    let _metrics = match config.metrics_listen {
-        Some(address) => Some(
-            MetricsServer::start(address, MetricSet::new(), Arc::new(|| Ok(())))
-                .await
-                .map_err(|source| IndexDaemonError::Metrics { address, source })?,
-        ),
+    let dir = config.dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Index::open(&dir)).await;
+    let index = opened.map_err(|_| IndexDaemonError::Panicked)??;
+    let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.to_string());
+    let meta = MetaLink::new(metas, &format!("index@{advertised}"));
+    let set = MetricSet::new();
+    let service = IndexService::new(ServiceParts {
+        index: Arc::clone(&index),
+        meta: Arc::clone(&meta),
+        clock: Clock::real(),
+        numbers: register(&set, &index),
+        cypher: None,
+        taggers: None,
+        tagger_versions: Vec::new(),
+    });
+    let server = QuicServer::bind(config.listen, &identity)?;
+    server.serve::<GraphProtocol>(service, &[Role::Client, Role::Index])?;
+    let listening = server.local_address().unwrap_or(config.listen);
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(serve_metrics(address, set, &index).await?),
         None => None,
     };
-    follow(meta, CountsFile::new(&config.dir), shutdown).await;
+    info!(%listening, "index listens");
+    started(listening, metrics.as_ref().map(MetricsServer::address));
+    follow(index, meta, shutdown).await;
+    server.close(CLOSE_GRACE).await;
     Ok(())
+}
+
+async fn serve_metrics(
+    address: SocketAddr,
+    set: MetricSet,
+    index: &Arc<Index>,
+) -> Result<MetricsServer, IndexDaemonError> {
+    let index = Arc::clone(index);
+    let readiness = move || match index.building() {
+        Some(inodes) if index.last_event().is_none() => {
+            Err(format!("the index is being built: {inodes} inodes read so far"))
+        }
+        Some(_) | None => Ok(()),
+    };
+    MetricsServer::start(address, set, Arc::new(readiness))
+        .await
+        .map_err(|source| IndexDaemonError::Metrics { address, source })
 }

@@ -1,97 +1,172 @@
-//! Follows the change log by long polls, from the seq that was stored last.
+//! Follows the change log from the event that was applied last.
 //!
-//! Never acknowledges an event that is not stored: meta trims the log only
-//! behind what the next request names.
+//! Never takes a log for the one it knows without having compared that event: after another log (the metadata was brought
+//! back from a backup), or where the log begins later, the index is built anew. The metadata service keeps what is not
+//! applied, because each request under the consumer's name says how far it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tracing::{info, warn};
 
-use dgfs_proto::limits::{CALL_DEADLINE_MS, LOG_PAGE_MAX};
-use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest};
-use dgfs_proto::status::Status;
-use dgfs_runtime::channel::{Channel, MetaProtocol};
+use dgfs_proto::ids::Seq;
+use dgfs_proto::log::Event;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::telemetry::fresh_request_id;
 
-use crate::counts::{Counts, CountsFile};
+use crate::index::Index;
+use crate::meta_link::{LogPage, MetaLink, Silence};
+use crate::rebuild::rebuild;
+use crate::store::{StoreError, digest};
 
-/// The consumer's name at meta.
-const CONSUMER: &str = "index";
-/// Pause after an error, and between pages, so that events gather.
+/// Pause after an error.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Pause after a page, so that events gather and share a transaction, while nobody waits for them.
+const GATHER: Duration = Duration::from_millis(15);
 
-/// Follows until `shutdown`. `meta` are the services of one volume; the active one answers.
-pub async fn follow(meta: Vec<Arc<dyn Channel<MetaProtocol>>>, file: CountsFile, shutdown: Shutdown) {
-    let mut counts = file.read();
-    let mut at = 0;
-    info!(seq = counts.seq, "index follows the change log");
+/// Pages that one change may take: more than any does.
+const PAGES_PER_CHANGE_MAX: usize = 64;
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Go on after a moment in which events gather.
+    Gather,
+    /// Go on at once.
+    Again,
+    /// Something is away: try again later.
+    Pause,
+    /// What is there does not lead to what the log says.
+    Rebuild,
+}
+
+/// Follows until `shutdown`.
+pub async fn follow(index: Arc<Index>, meta: Arc<MetaLink>, shutdown: Shutdown) {
+    info!(seq = %index.applied().seq, "index follows the change log");
     loop {
-        let Some(channel) = meta.get(at % meta.len().max(1)) else { return };
-        let page = tokio::select! {
-            page = read_page(channel.as_ref(), &counts) => page,
+        let next = tokio::select! {
+            next = advance(&index, &meta) => next,
+            () = index.rebuild.notified() => Next::Rebuild,
             () = shutdown.asked() => return,
         };
-        match page {
-            Page::Events(events) => {
-                for event in &events {
-                    counts.add(event);
-                }
-                if !events.is_empty()
-                    && let Err(error) = file.write(&counts)
-                {
-                    warn!(%error, "index counts could not be stored; trying again");
-                    counts = file.read();
+        let pause = match next {
+            Next::Again => continue,
+            Next::Gather if index.is_wanted() => continue,
+            Next::Gather => GATHER,
+            Next::Pause => PAUSE,
+            Next::Rebuild => {
+                let built = tokio::select! {
+                    built = rebuild(&index, &meta) => built,
+                    () = shutdown.asked() => return,
+                };
+                index.set_building(None);
+                match built {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        warn!(%error, "the index could not be built; trying again");
+                        PAUSE
+                    }
                 }
             }
-            Page::Trimmed(head) => {
-                warn!(seq = counts.seq, head, "the log was trimmed behind the index; counting starts anew");
-                counts = Counts { seq: head, ..Counts::default() };
-            }
-            Page::Elsewhere => at += 1,
-        }
+        };
+        let hurried = async {
+            // A query that waits ends the gathering; it cannot bring back who is away.
+            if next == Next::Gather { index.hurry.notified().await } else { std::future::pending().await }
+        };
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
+            () = hurried => {}
             () = shutdown.asked() => return,
         }
     }
 }
 
-enum Page {
-    Events(Vec<dgfs_proto::log::Event>),
-    /// What was asked for is gone; the log's end.
-    Trimmed(u64),
-    /// Not the active service, or away: try the next one.
-    Elsewhere,
+async fn advance(index: &Arc<Index>, meta: &MetaLink) -> Next {
+    let Some((seq, known)) = index.last_event() else { return Next::Rebuild };
+    let kept_from = Seq(seq.0.saturating_sub(1));
+    let page = match meta.log_kept(kept_from).await {
+        Ok(page) => page,
+        Err(silence) => return after_silence(silence),
+    };
+    let Some(mut new) = behind_known(page, seq, known, index) else {
+        warn!(%seq, "the change log is another one than the index followed; building anew");
+        return Next::Rebuild;
+    };
+    if new.is_empty() {
+        match meta.log_next(seq).await {
+            Ok(page) => {
+                index.hear_head(page.head);
+                new = page.events;
+            }
+            Err(silence) => return after_silence(silence),
+        }
+    }
+    if new.is_empty() {
+        return Next::Again;
+    }
+    if new.first().is_some_and(|event| event.seq != seq.next()) {
+        warn!(%seq, "the change log has a gap behind what the index applied; building anew");
+        return Next::Rebuild;
+    }
+    let new = match whole_changes(meta, new).await {
+        Ok(new) => new,
+        Err(silence) => return after_silence(silence),
+    };
+    match apply(index, new).await {
+        Ok(()) => Next::Gather,
+        Err(error) if error.is_lost() => Next::Rebuild,
+        Err(error) => {
+            warn!(%error, "events could not be applied; trying again");
+            Next::Pause
+        }
+    }
 }
 
-async fn read_page(channel: &dyn Channel<MetaProtocol>, counts: &Counts) -> Page {
-    let log = |consumer: &str, after, wait| MetaCall {
-        request_id: fresh_request_id(),
-        session: None,
-        request: MetaRequest::Admin(AdminRequest::Log {
-            consumer: consumer.to_owned(),
-            after,
-            limit: LOG_PAGE_MAX,
-            wait,
-        }),
-    };
-    let deadline = Some(Duration::from_millis(CALL_DEADLINE_MS));
-    match channel.call(log(CONSUMER, counts.seq(), true), Bytes::new(), deadline).await {
-        Ok((MetaReply::Log { events, .. }, _)) => Page::Events(events),
-        Ok((MetaReply::Refused(Status::Stale), _)) => {
-            let status = MetaCall {
-                request_id: fresh_request_id(),
-                session: None,
-                request: MetaRequest::Admin(AdminRequest::Status),
-            };
-            match channel.call(status, Bytes::new(), deadline).await {
-                Ok((MetaReply::Status(status), _)) => Page::Trimmed(status.seq.0),
-                Ok(_) | Err(_) => Page::Elsewhere,
-            }
+fn after_silence(silence: Silence) -> Next {
+    match silence {
+        Silence::Trimmed => {
+            warn!("the change log begins behind what the index applied; building anew");
+            Next::Rebuild
         }
-        Ok(_) | Err(_) => Page::Elsewhere,
+        Silence::Away => Next::Pause,
     }
+}
+
+/// The events behind the one that was applied last, if that one is the log's, too.
+fn behind_known(page: LogPage, seq: Seq, known: u64, index: &Index) -> Option<Vec<Event>> {
+    index.hear_head(page.head);
+    let mut events = page.events;
+    if seq.0 == 0 {
+        return Some(events);
+    }
+    let first = events.first()?;
+    if first.seq != seq || digest(first) != known {
+        return None;
+    }
+    events.remove(0);
+    Some(events)
+}
+
+/// Cuts events behind the last change that is there as a whole; where not even the first one is, the rest of it is fetched.
+pub(crate) async fn whole_changes(meta: &MetaLink, mut events: Vec<Event>) -> Result<Vec<Event>, Silence> {
+    for _ in 0..PAGES_PER_CHANGE_MAX {
+        if let Some(last) = events.iter().rposition(|event| !event.continues) {
+            events.truncate(last + 1);
+            return Ok(events);
+        }
+        let Some(last) = events.last().map(|event| event.seq) else { return Ok(events) };
+        let more = meta.log_next(last).await?.events;
+        if more.first().is_some_and(|event| event.seq != last.next()) {
+            return Err(Silence::Trimmed);
+        }
+        events.extend(more);
+    }
+    warn!(seq = ?events.last().map(|event| event.seq), "the change log has a change without an end");
+    Err(Silence::Away)
+}
+
+/// The engine may wait for the disk.
+async fn apply(index: &Arc<Index>, events: Vec<Event>) -> Result<(), StoreError> {
+    let index = Arc::clone(index);
+    let applied = tokio::task::spawn_blocking(move || index.apply(&events)).await;
+    applied.unwrap_or(Err(StoreError::Damaged("applying events ended early; the log has more")))
 }

@@ -1,8 +1,18 @@
-//! What can be derived from the change log. For now a follower that counts.
+//! What can be derived from the change log: the graph that tags and relations make of a volume, and its answers.
 //!
-//! Never needed for plain file work, never writes the truth. A page of events
-//! enters at [`follower`], [`counts`] keeps what it adds up to.
+//! Never needed for plain file work, never writes the truth. A page of events enters at [`follower`] (or a whole volume at
+//! [`rebuild`]), becomes steps ([`step`]) that [`store`] carries out and [`graph`] repeats in memory, both owned by
+//! [`index`]. A question enters at [`service`], waits for the changes that came before it, and is answered by [`query`].
 
-pub mod counts;
 pub mod daemon;
 pub mod follower;
+pub mod graph;
+pub mod index;
+pub mod meta_link;
+pub mod metrics;
+mod query;
+mod rebuild;
+pub mod service;
+pub mod step;
+pub mod store;
+pub mod when;

@@ -32,6 +32,6 @@ fn start(file: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     build_runtime("dgfs-index", 1)?.block_on(async move {
         let shutdown = Shutdown::new();
         shutdown.ask_on_signals()?;
-        run(config, shutdown).await.map_err(Into::into)
+        run(config, shutdown, |_, _| ()).await.map_err(Into::into)
     })
 }

@@ -219,8 +219,7 @@ mod tests {
         let mut old = whole.clone();
         old[0] = 1;
         let torn = whole[..whole.len() - 1].to_vec();
-        let broken =
-            [Vec::new(), old, torn, acl(&[]), acl(&[(TAG_GROUP_OBJ, 6, 0), (TAG_OTHER, 6, 0), (0x40, 6, 0)])];
+        let broken = [Vec::new(), old, torn, acl(&[]), acl(&[(TAG_GROUP_OBJ, 6, 0), (TAG_OTHER, 6, 0), (0x40, 6, 0)])];
         for list in &broken {
             let guard = Guard { mode: 0o666, uid: 10, gid: 20, acl: Some(list) };
             assert!(!guard.permits(&viewer(50, &[20]), Wanted::WRITE), "{list:?}");

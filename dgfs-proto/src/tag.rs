@@ -212,6 +212,12 @@ impl fmt::Debug for Tag {
     }
 }
 
+/// The key of uniqueness of any text, tag or not: simple case folding, composed ([`Tag::fold`] for a tag).
+#[must_use]
+pub fn fold(text: &str) -> String {
+    spelling::fold(text)
+}
+
 /// Reads the value of `user.xdg.tags`: a comma list. White space around items is dropped, so are empty items, and of tags that
 /// differ in case only all but the first.
 ///

@@ -1,0 +1,162 @@
+//! Values compared: sizes, times, numbers and words.
+//!
+//! Never looks a document up; its callers hand the values over.
+
+use dgfs_proto::query::{Compare, Number, Value};
+use dgfs_proto::tag::fold;
+
+use crate::step::nanoseconds;
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// A test of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moments {
+    /// Not before this.
+    from_ns: i64,
+    /// Before this.
+    until_ns: i64,
+    /// Outside of it.
+    outside: bool,
+}
+
+impl Moments {
+    pub(crate) const ALL: Self = Self { from_ns: i64::MIN, until_ns: i64::MAX, outside: false };
+
+    pub(crate) const fn span(from_ns: i64, until_ns: i64) -> Self {
+        Self { from_ns, until_ns, outside: false }
+    }
+
+    pub(crate) const fn contain(&self, at_ns: i64) -> bool {
+        let inside = self.from_ns <= at_ns && (at_ns < self.until_ns || self.until_ns == i64::MAX);
+        inside != self.outside
+    }
+
+    /// What fits a comparison; a value that is no time fits nothing.
+    pub(crate) fn of_comparison(op: Compare, value: &Value, now_ns: i64) -> Option<Self> {
+        let (from, until) = span_of(value, now_ns)?;
+        let young = matches!(value, Value::Within(_));
+        Some(match op {
+            Compare::Equal => Self::span(from, until),
+            Compare::Differs => Self { from_ns: from, until_ns: until, outside: true },
+            // An age: smaller is later.
+            Compare::Less | Compare::AtMost if young => Self::span(from, until),
+            Compare::Greater | Compare::AtLeast if young => Self::span(i64::MIN, from.saturating_add(1)),
+            Compare::Less => Self::span(i64::MIN, from),
+            Compare::AtMost => Self::span(i64::MIN, until),
+            Compare::Greater => Self::span(until, i64::MAX),
+            Compare::AtLeast => Self::span(from, i64::MAX),
+        })
+    }
+
+    /// What lies between two bounds.
+    pub(crate) fn of_range(low: Option<&Value>, high: Option<&Value>, now_ns: i64) -> Option<Self> {
+        let mut moments = Self::ALL;
+        for (bound, is_low) in [(low, true), (high, false)] {
+            let Some(bound) = bound else { continue };
+            let op = if is_low { Compare::AtLeast } else { Compare::AtMost };
+            let one = Self::of_comparison(op, bound, now_ns)?;
+            moments.from_ns = moments.from_ns.max(one.from_ns);
+            moments.until_ns = moments.until_ns.min(one.until_ns);
+        }
+        Some(moments)
+    }
+}
+
+/// From the first moment to the first one behind it; an age reaches to the end of time (clocks differ).
+fn span_of(value: &Value, now_ns: i64) -> Option<(i64, i64)> {
+    match value {
+        Value::Time { from, until } => Some((nanoseconds(*from), nanoseconds(*until))),
+        Value::Within(secs) => {
+            let age = i64::try_from(*secs).unwrap_or(i64::MAX).saturating_mul(NS_PER_S);
+            Some((now_ns.saturating_sub(age), i64::MAX))
+        }
+        Value::Number(_) | Value::Size(_) | Value::Text(_) => None,
+    }
+}
+
+/// Does one ordered value stand so to another?
+pub(crate) fn holds<T: PartialOrd>(left: &T, op: Compare, right: &T) -> bool {
+    match op {
+        Compare::Equal => left == right,
+        Compare::Differs => left != right,
+        Compare::Less => left < right,
+        Compare::AtMost => left <= right,
+        Compare::Greater => left > right,
+        Compare::AtLeast => left >= right,
+    }
+}
+
+/// A whole number of the file system's, compared with a number of the language.
+pub(crate) fn count_holds(count: u32, op: Compare, value: &Value) -> bool {
+    match (value, Number::new(f64::from(count))) {
+        (Value::Number(number), Some(count)) => holds(&count, op, number),
+        _ => false,
+    }
+}
+
+/// A value of a key that is no time and no size: numbers as numbers, everything else as folded text.
+pub(crate) fn word_holds(stored: &str, op: Compare, value: &Value) -> bool {
+    match value {
+        Value::Number(number) => match Number::parse(stored) {
+            Some(stored) => holds(&stored, op, number),
+            // Text is never equal to a number, and has no place among numbers.
+            None => op == Compare::Differs,
+        },
+        Value::Text(text) => holds(&stored, op, &fold(text).as_str()),
+        Value::Size(_) | Value::Time { .. } | Value::Within(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moments, word_holds};
+    use dgfs_proto::attr::Timestamp;
+    use dgfs_proto::query::{Compare, Number, Value};
+
+    const DAY: i64 = 86_400;
+    const NOW: i64 = 100 * DAY * 1_000_000_000;
+
+    fn day(number: i64) -> Value {
+        let at = |secs| Timestamp { secs, nanos: 0 };
+        Value::Time { from: at(number * DAY), until: at((number + 1) * DAY) }
+    }
+
+    fn fits(op: Compare, value: &Value) -> Vec<i64> {
+        let moments = Moments::of_comparison(op, value, NOW).unwrap();
+        (97..=100).filter(|day| moments.contain(day * DAY * 1_000_000_000)).collect()
+    }
+
+    #[test]
+    fn a_date_is_its_whole_unit() {
+        for (op, days) in [
+            (Compare::Equal, vec![98]),
+            (Compare::Differs, vec![97, 99, 100]),
+            (Compare::Less, vec![97]),
+            (Compare::AtMost, vec![97, 98]),
+            (Compare::Greater, vec![99, 100]),
+            (Compare::AtLeast, vec![98, 99, 100]),
+        ] {
+            assert_eq!(fits(op, &day(98)), days, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn an_age_counts_back_from_now() {
+        let age = Value::Within(2 * DAY as u64);
+        assert_eq!(fits(Compare::AtMost, &age), [98, 99, 100]);
+        assert_eq!(fits(Compare::AtLeast, &age), [97, 98]);
+        assert_eq!(fits(Compare::Differs, &age), [97]);
+        let range = Moments::of_range(Some(&Value::Within(DAY as u64)), Some(&age), NOW).unwrap();
+        let days: Vec<i64> = (97..=100).filter(|day| range.contain(day * DAY * 1_000_000_000)).collect();
+        assert_eq!(days, [98, 99]);
+    }
+
+    #[test]
+    fn numbers_compare_as_numbers_and_text_folded() {
+        let ten = Value::Number(Number::new(10.0).unwrap());
+        assert!(word_holds("9", Compare::Less, &ten) && word_holds("10.0", Compare::Equal, &ten));
+        assert!(!word_holds("ten", Compare::Equal, &ten) && word_holds("ten", Compare::Differs, &ten));
+        assert!(word_holds("ann", Compare::Equal, &Value::Text("Ann".to_owned())));
+    }
+}

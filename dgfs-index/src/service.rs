@@ -1,0 +1,231 @@
+//! Answers [`GraphProtocol`]: waits for what came before a question, then asks the graph.
+//!
+//! Never holds the graph's lock while it waits. Always: at most [`QUERIES_MAX`] questions are worked on at a time and
+//! [`WAITING_MAX`] wait; more are refused with `Busy`.
+
+mod watching;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::Sleep;
+
+use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphReply, GraphRequest, Viewer};
+use dgfs_proto::ids::Seq;
+use dgfs_proto::limits::{GRAPH_DEADLINE_MS, GROUPS_MAX};
+use dgfs_proto::status::Status;
+use dgfs_runtime::channel::{GraphProtocol, Handler, Peer};
+use dgfs_runtime::clock::Clock;
+
+use crate::index::Index;
+use crate::meta_link::MetaLink;
+use crate::metrics::QueryNumbers;
+use crate::query::answer::Question;
+use crate::query::{Ask, Deadline, Refusal};
+use crate::rebuild::check;
+
+/// Questions worked on at a time: each takes a thread.
+const QUERIES_MAX: usize = 16;
+/// Questions that wait for changes, for their turn, or for something to happen.
+const WAITING_MAX: usize = 4096;
+/// A comparison with the metadata reads everything: it may take longer than a question.
+const CHECK_MS: u64 = 10 * 60_000;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Answers what is not the embedded graph's: questions in Cypher, and commands to taggers.
+pub trait Extension: Send + Sync + 'static {
+    /// Answers it.
+    fn answer(&self, viewer: Viewer, request: GraphRequest) -> BoxFuture<'static, GraphAnswer>;
+}
+
+/// What a service is made of.
+pub struct ServiceParts {
+    /// What it answers from.
+    pub index: Arc<Index>,
+    /// Asked for the log's end.
+    pub meta: Arc<MetaLink>,
+    /// Time.
+    pub clock: Clock,
+    /// Where questions are counted.
+    pub numbers: QueryNumbers,
+    /// Answers Cypher, where Neo4j is configured.
+    pub cypher: Option<Arc<dyn Extension>>,
+    /// Answers for the taggers, where there are any.
+    pub taggers: Option<Arc<dyn Extension>>,
+    /// Taggers that are to look at every file, with their versions.
+    pub tagger_versions: Vec<(String, u32)>,
+}
+
+/// See the module.
+pub struct IndexService {
+    parts: ServiceParts,
+    runtime: Handle,
+    working: Semaphore,
+    waiting: Semaphore,
+    checking: Semaphore,
+}
+
+impl IndexService {
+    /// A service that works on the runtime it is made in.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(parts: ServiceParts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            runtime: Handle::current(),
+            working: Semaphore::new(QUERIES_MAX),
+            waiting: Semaphore::new(WAITING_MAX),
+            checking: Semaphore::new(1),
+        })
+    }
+
+    async fn reply(self: Arc<Self>, call: GraphCall) -> GraphReply {
+        let numbers = &self.parts.numbers;
+        numbers.queries.inc();
+        let (seq, answer) = self.answer(call).await.unwrap_or_else(|refusal| {
+            numbers.refused.inc();
+            let answer = match refusal {
+                Refusal::Status(status) => {
+                    numbers.late.inc_by(u64::from(status == Status::Unavailable));
+                    GraphAnswer::Refused(status)
+                }
+                Refusal::Sentence(sentence) => GraphAnswer::Denied(sentence),
+            };
+            (self.parts.index.applied().seq, answer)
+        });
+        GraphReply { seq, answer }
+    }
+
+    async fn answer(self: &Arc<Self>, call: GraphCall) -> Result<(Seq, GraphAnswer), Refusal> {
+        if call.viewer.gids.len() > GROUPS_MAX {
+            return Err(Status::Malformed.into());
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else { return Err(Status::Busy.into()) };
+        let applied = || self.parts.index.applied().seq;
+        match call.request {
+            GraphRequest::Status => Ok((applied(), GraphAnswer::Status(self.parts.index.status()))),
+            GraphRequest::Rebuild => {
+                administrators_only(&call.viewer)?;
+                self.parts.index.rebuild.notify_one();
+                Ok((applied(), GraphAnswer::Done))
+            }
+            GraphRequest::Check => {
+                administrators_only(&call.viewer)?;
+                Ok((applied(), self.check().await?))
+            }
+            GraphRequest::Cypher(_) => {
+                let refusal = "Cypher needs Neo4j, which is not configured for this index";
+                let answer = extended(self.parts.cypher.as_ref(), refusal, call).await?;
+                Ok((applied(), answer))
+            }
+            GraphRequest::Tagger(_) => {
+                administrators_only(&call.viewer)?;
+                let answer = extended(self.parts.taggers.as_ref(), "this index runs no taggers", call).await?;
+                Ok((applied(), answer))
+            }
+            _ => self.question(call).await,
+        }
+    }
+
+    async fn question(self: &Arc<Self>, call: GraphCall) -> Result<(Seq, GraphAnswer), Refusal> {
+        let clock = &self.parts.clock;
+        let patience = Duration::from_millis(u64::from(call.deadline_ms).min(GRAPH_DEADLINE_MS));
+        let began = clock.monotonic();
+        let deadline = began.saturating_add(patience);
+        tokio::select! {
+            reached = self.wait_for_past(call.at_least) => reached?,
+            () = self.sleep(patience) => return Err(Status::Unavailable.into()),
+        }
+        if matches!(call.request, GraphRequest::Watch { .. }) {
+            return self.watch(call, patience).await;
+        }
+        let left = deadline.saturating_sub(clock.monotonic());
+        let _turn = tokio::select! {
+            turn = self.working.acquire() => turn.map_err(|_| Status::Unavailable)?,
+            () = self.sleep(left) => return Err(Status::Busy.into()),
+        };
+        self.parts.numbers.wait_seconds.observe(clock.monotonic().saturating_sub(began).as_secs_f64());
+        let service = Arc::clone(self);
+        let worked = self.runtime.spawn_blocking(move || service.work(&call.viewer, &call.request, deadline)).await;
+        // A panic is a bug; the runtime has printed it.
+        worked.unwrap_or(Err(Status::Io.into()))
+    }
+
+    /// Waits until everything is applied that a question has to see.
+    async fn wait_for_past(&self, at_least: Option<Seq>) -> Result<(), Refusal> {
+        let seq = match at_least {
+            Some(seq) => seq,
+            None => self.parts.meta.head().await.map_err(|_| Status::Unavailable)?,
+        };
+        self.parts.index.wait_for(seq).await;
+        Ok(())
+    }
+
+    fn work(&self, viewer: &Viewer, request: &GraphRequest, deadline: Duration) -> Result<(Seq, GraphAnswer), Refusal> {
+        let began = self.parts.clock.monotonic();
+        let answered = self.parts.index.read(|shared| {
+            let ask = Ask {
+                graph: &shared.graph,
+                readers: &shared.readers,
+                deadline: Deadline { clock: &self.parts.clock, at: deadline },
+                now_ns: i64::try_from(self.parts.clock.wall_ms().saturating_mul(NS_PER_MS)).unwrap_or(i64::MAX),
+            };
+            let question =
+                Question { ask, viewer, cache: &self.parts.index.cache, taggers: &self.parts.tagger_versions };
+            question.answer(request).map(|answer| (shared.graph.applied.seq, answer))
+        });
+        self.parts.numbers.seconds.observe(self.parts.clock.monotonic().saturating_sub(began).as_secs_f64());
+        match answered? {
+            (seq, Some(answer)) => Ok((seq, answer)),
+            (_, None) => Err(Status::NotSupported.into()),
+        }
+    }
+
+    async fn check(&self) -> Result<GraphAnswer, Refusal> {
+        let Ok(_turn) = self.checking.try_acquire() else { return Err(Status::Busy.into()) };
+        tokio::select! {
+            checked = check(&self.parts.index, &self.parts.meta) => {
+                checked.map(GraphAnswer::Text).map_err(Refusal::Sentence)
+            }
+            () = self.sleep(Duration::from_millis(CHECK_MS)) => Err(Status::Unavailable.into()),
+        }
+    }
+
+    /// A timer of the service's runtime: the caller may poll from a thread that has none.
+    fn sleep(&self, time: Duration) -> Sleep {
+        let _runtime = self.runtime.enter();
+        tokio::time::sleep(time)
+    }
+}
+
+async fn extended(
+    extension: Option<&Arc<dyn Extension>>,
+    refusal: &str,
+    call: GraphCall,
+) -> Result<GraphAnswer, Refusal> {
+    match extension {
+        Some(extension) => Ok(extension.answer(call.viewer, call.request).await),
+        None => Err(Refusal::Sentence(refusal.to_owned())),
+    }
+}
+
+fn administrators_only(viewer: &Viewer) -> Result<(), Refusal> {
+    if viewer.uid == 0 { Ok(()) } else { Err(Status::NotPermitted.into()) }
+}
+
+impl Handler<GraphProtocol> for IndexService {
+    fn handle(
+        self: Arc<Self>,
+        _peer: Arc<Peer>,
+        call: GraphCall,
+        _body: Bytes,
+    ) -> BoxFuture<'static, (GraphReply, Bytes)> {
+        Box::pin(async move { (self.reply(call).await, Bytes::new()) })
+    }
+}

@@ -1,0 +1,56 @@
+//! Tables of the index database. Whoever opens the file with another tool finds the graph in them.
+//!
+//! Never migrates: what is derived is built anew when its format changes.
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+
+/// Grows with every change of the tables, and of what is derived from attributes.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEGER NOT NULL, at_nanos INTEGER NOT NULL,
+  stamp INTEGER NOT NULL, digest INTEGER NOT NULL);
+CREATE TABLE node(ino INTEGER PRIMARY KEY, kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
+  gid INTEGER NOT NULL, nlink INTEGER NOT NULL, size INTEGER NOT NULL, mtime_secs INTEGER NOT NULL,
+  mtime_nanos INTEGER NOT NULL, ctime_secs INTEGER NOT NULL, ctime_nanos INTEGER NOT NULL, btime_secs INTEGER NOT NULL,
+  btime_nanos INTEGER NOT NULL, data_version INTEGER NOT NULL, stamp INTEGER NOT NULL);
+CREATE INDEX node_stamp ON node(stamp);
+CREATE TABLE gone(ino INTEGER PRIMARY KEY, stamp INTEGER NOT NULL);
+CREATE INDEX gone_stamp ON gone(stamp);
+CREATE TABLE name(parent INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY(parent, name)) WITHOUT ROWID;
+CREATE INDEX name_ino ON name(ino);
+CREATE TABLE xattr(ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY(ino, name)) WITHOUT ROWID;
+CREATE TABLE tag(id INTEGER PRIMARY KEY, name TEXT NOT NULL, facts BLOB NOT NULL, stamp INTEGER NOT NULL);
+CREATE TABLE file_tag(ino INTEGER NOT NULL, tag INTEGER NOT NULL, PRIMARY KEY(ino, tag)) WITHOUT ROWID;
+CREATE TABLE veto(ino INTEGER NOT NULL, tag TEXT NOT NULL, PRIMARY KEY(ino, tag)) WITHOUT ROWID;
+CREATE TABLE saved(name TEXT PRIMARY KEY, expression TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE edge(src INTEGER NOT NULL, kind TEXT NOT NULL, dst INTEGER NOT NULL, source TEXT NOT NULL,
+  permille INTEGER NOT NULL, PRIMARY KEY(src, kind, dst, source)) WITHOUT ROWID;
+CREATE INDEX edge_dst ON edge(dst, kind);
+CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, hash BLOB NOT NULL);
+CREATE INDEX content_hash ON content(hash);
+CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
+  marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, tagger));
+CREATE VIRTUAL TABLE fts USING fts5(text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
+";
+
+/// Makes the tables where there are none, and sets what every writing connection wants.
+pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
+    // NORMAL: a power cut may take the last transactions, never a part of one; the log then goes on from an earlier seq.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found == FORMAT {
+        return Ok(());
+    }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if found != 0 || tables != 0 {
+        return Err(StoreError::Format { found, wanted: FORMAT });
+    }
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;"))?;
+    Ok(())
+}
