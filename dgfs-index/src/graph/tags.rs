@@ -158,6 +158,11 @@ impl Tags {
         at
     }
 
+    /// Tags that were merged into this one.
+    pub(crate) fn merged_from(&self, id: TagId) -> &[TagIx] {
+        self.merged_from.get(&id).map_or(&[], Vec::as_slice)
+    }
+
     /// Does a question for this tag concern others, too?
     pub(crate) fn is_plain(&self, tag: TagIx) -> bool {
         let Some(entry) = self.get(tag) else { return true };
@@ -185,13 +190,10 @@ impl Tags {
     }
 
     fn follow(&self, tag: TagIx, closure: &mut Closure, tags: &mut Vec<TagIx>, waiting: &mut Vec<String>) {
-        let canonical = self.canonical(tag);
-        if canonical != tag {
-            tags.push(canonical);
-        }
         if !closure.tags.insert(tag) {
             return;
         }
+        tags.push(self.canonical(tag));
         let Some(entry) = self.get(tag) else { return };
         waiting.push(entry.fold.clone());
         waiting.extend(entry.facts.aliases.iter().map(dgfs_proto::tag::Tag::fold));

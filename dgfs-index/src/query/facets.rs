@@ -108,6 +108,7 @@ impl Ask<'_> {
     fn tags_above(&self, tag: TagIx, names: &mut BTreeSet<String>, waiting: &mut Vec<TagIx>) {
         waiting.push(self.graph.tags.canonical(tag));
         let Some(entry) = self.graph.tags.get(tag) else { return };
+        waiting.extend(self.graph.tags.merged_from(entry.id));
         waiting.extend(self.names_above(&entry.fold, names));
         for alias in &entry.facts.aliases {
             waiting.extend(self.names_above(&alias.fold(), names));

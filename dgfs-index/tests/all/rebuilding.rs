@@ -1,0 +1,173 @@
+//! Following, building anew, comparing, watching; and what happens when the metadata service is not what it was.
+
+use std::time::Duration;
+
+use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
+use dgfs_proto::ids::{Ino, Seq};
+use dgfs_proto::status::Status;
+
+use crate::rig::{Rig, user};
+use crate::truth::{Truth, ino, name};
+
+fn volume(files: u32) -> Truth {
+    let mut truth = Truth::new();
+    let dir = truth.dir(Ino::ROOT, "d");
+    for number in 0..files {
+        let file = truth.file(dir, &format!("f{number}.txt"));
+        if number % 3 == 0 {
+            truth.tag(file, &["third"]);
+        }
+    }
+    truth
+}
+
+async fn built(rig: &Rig, generation: u64) {
+    let mut applied = rig.index.subscribe();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while rig.index.generation() < generation {
+            applied.changed().await.unwrap();
+        }
+    })
+    .await
+    .expect("built in time");
+}
+
+#[tokio::test]
+async fn a_rebuild_while_everything_changes_ends_where_the_log_does() {
+    let mut truth = volume(300);
+    truth.page_max = 7;
+    let rig = Rig::new(truth);
+    assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 100);
+    let before = rig.index.generation();
+    let mut step = 0;
+    *rig.meta.hook.lock() = Some(Box::new(move |truth| {
+        step += 1;
+        if step > 60 {
+            return;
+        }
+        let number = step * 4;
+        truth.rename((ino(2), name(&format!("f{number}.txt"))), (Ino::ROOT, name(&format!("moved{number}"))), false);
+        truth.unlink(ino(2), &name(&format!("f{}.txt", number + 1)), false);
+        let made = truth.file(ino(2), &format!("new{number}.txt"));
+        truth.tag(made, &["third", "new"]);
+    }));
+    assert_eq!(rig.ask(GraphRequest::Rebuild).await, GraphAnswer::Done);
+    built(&rig, before + 1).await;
+    *rig.meta.hook.lock() = None;
+    let (third, news) = {
+        let truth = rig.meta.truth.lock();
+        let count = |text: &str| {
+            let id = truth.tags.iter().find(|(_, facts)| facts.name.as_str() == text).map(|(id, _)| *id).unwrap();
+            truth.tagged.values().filter(|tags| tags.contains(&id)).count()
+        };
+        (count("third"), count("new"))
+    };
+    assert!(news > 0, "the volume changed while it was read");
+    assert_eq!(rig.find(Ino::ROOT, "third").await.len(), third);
+    assert_eq!(rig.find(Ino::ROOT, "new").await.len(), news);
+    match rig.ask(GraphRequest::Check).await {
+        GraphAnswer::Text(text) => assert!(text.ends_with(" 0 differ\n"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_check_tells_what_differs() {
+    let rig = Rig::new(volume(5));
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 6]);
+    {
+        // Behind the log's back, as a bug would.
+        let mut truth = rig.meta.truth.lock();
+        truth.nodes.get_mut(&ino(4)).unwrap().uid = 99;
+        truth.names.insert((Ino::ROOT, name("other")), ino(5));
+    }
+    match rig.ask(GraphRequest::Check).await {
+        GraphAnswer::Text(text) => {
+            assert!(text.contains("inode 4: attributes") && text.contains("inode 5: names"), "{text}");
+            assert!(text.ends_with("7 inodes compared at seq 8, 2 differ\n"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn another_log_or_one_that_was_cut_makes_it_build_anew() {
+    let rig = Rig::new(volume(5));
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 6]);
+    let before = rig.index.generation();
+    // Brought back from a backup: the same seqs, another history.
+    rig.meta.change(|truth| {
+        let mut other = volume(4);
+        other.file(ino(2), "instead.txt");
+        other.file(ino(2), "more.txt");
+        other.tag(ino(4), &["third"]);
+        *truth = other;
+    });
+    built(&rig, before + 1).await;
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 4, 6]);
+    assert_eq!(rig.find(Ino::ROOT, "name:instead*").await, [7]);
+    let rig = {
+        let meta = rig.meta.clone();
+        let rig = rig.restart().await;
+        meta.change(|truth| {
+            truth.trimmed += truth.log.len() as u64 + 10;
+            truth.log.clear();
+            truth.file(ino(2), "after.txt");
+        });
+        rig
+    };
+    assert_eq!(rig.find(Ino::ROOT, "name:after*").await.len(), 1);
+    assert!(rig.index.generation() > before + 1);
+}
+
+#[tokio::test]
+async fn while_the_metadata_service_is_away_a_question_is_late_and_status_still_answers() {
+    let rig = Rig::new(volume(5));
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 6]);
+    *rig.meta.away.lock() = true;
+    assert_eq!(rig.ask(GraphRequest::Top { scope: Ino::ROOT }).await, GraphAnswer::Refused(Status::Unavailable));
+    match rig.ask(GraphRequest::Status).await {
+        GraphAnswer::Status(status) => assert_eq!((status.inodes, status.seq, status.edges > 1), (6, Seq(8), true)),
+        other => panic!("{other:?}"),
+    }
+    *rig.meta.away.lock() = false;
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 6]);
+}
+
+#[tokio::test]
+async fn who_watches_hears_of_what_he_can_reach() {
+    let rig = Rig::new(volume(2));
+    let first = rig.index.applied().seq;
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3]);
+    let after = rig.index.applied().seq.max(first);
+    let watch = |viewer: Viewer, after| rig.ask_as(viewer, GraphRequest::Watch { after, sought: None });
+    rig.meta.change(|truth| {
+        truth.file(ino(2), "seen");
+        truth.change(ino(2), |node| node.mode = 0o700);
+        truth.file(ino(2), "unseen");
+        truth.file(Ino::ROOT, "open");
+    });
+    match watch(Viewer::root(), Some(after)).await {
+        GraphAnswer::Events(events) => assert!(!events.is_empty()),
+        other => panic!("{other:?}"),
+    }
+    rig.index.wait_for(Seq(after.0 + 4)).await;
+    match watch(user(11, &[]), Some(after)).await {
+        GraphAnswer::Events(events) => {
+            assert!(events.iter().all(|event| !format!("{event:?}").contains("seen")), "{events:?}");
+            assert!(events.iter().any(|event| format!("{event:?}").contains("open")), "{events:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_comes_twice_changes_nothing_and_a_damaged_database_is_begun_anew() {
+    let rig = Rig::new(volume(30));
+    assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 10);
+    let events: Vec<_> = rig.meta.truth.lock().log.iter().cloned().collect();
+    rig.index.apply(&events).unwrap();
+    assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 10);
+    let rig = rig.restart_damaged().await;
+    assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 10);
+}
