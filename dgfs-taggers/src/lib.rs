@@ -24,6 +24,7 @@ mod child;
 mod dates;
 mod documents;
 mod keywords;
+mod media;
 #[cfg(test)]
 mod testing;
 mod text;
