@@ -23,6 +23,8 @@ mod archive;
 mod child;
 mod dates;
 mod documents;
+#[cfg(test)]
+mod fuzz_tests;
 mod keywords;
 mod media;
 #[cfg(test)]
