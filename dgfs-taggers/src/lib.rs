@@ -23,7 +23,10 @@ mod archive;
 mod child;
 mod dates;
 mod documents;
+#[cfg(test)]
+mod fuzz_tests;
 mod keywords;
+mod media;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -12,6 +12,10 @@ use crate::documents::pdf::PdfTagger;
 use crate::findings::Findings;
 use crate::job::Job;
 use crate::kind::Kind;
+use crate::media::audio::AudioTagger;
+use crate::media::exif::ExifTagger;
+use crate::media::image::ImageTagger;
+use crate::media::video::VideoTagger;
 use crate::text::tagger::TextTagger;
 
 /// Finds something out about files of some kinds.
@@ -65,6 +69,10 @@ pub fn builtin() -> Vec<Box<dyn Tagger>> {
         Box::new(PdfTagger),
         Box::new(OfficeTagger),
         Box::new(MailTagger),
+        Box::new(ExifTagger),
+        Box::new(ImageTagger),
+        Box::new(AudioTagger),
+        Box::new(VideoTagger),
         Box::new(ArchiveTagger),
     ]
 }

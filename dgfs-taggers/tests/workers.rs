@@ -2,6 +2,8 @@
 //!
 //! Runs real processes: the worker of `examples/hostile_worker.rs` and small Python programs.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -183,9 +183,7 @@ fn sentence_len(text: &str) -> usize {
         }
         if letter.is_alphanumeric() {
             word_len += 1;
-        } else if letter != '.' {
-            word_len = 0;
-        } else if previous.is_whitespace() {
+        } else if letter != '.' || previous.is_whitespace() {
             word_len = 0;
         }
         if !(letter == ' ' || letter == '\r') || previous != '\n' {

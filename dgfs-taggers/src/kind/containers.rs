@@ -45,7 +45,7 @@ fn zip(head: &[u8], by_name: Option<Row>) -> Row {
         at += data.offset + next;
     }
     // An entry of unknown length hides the next ones; then a name that can be a ZIP's is believed.
-    by_name.filter(|row| is_zip_based(row)).unwrap_or(ZIP)
+    by_name.filter(is_zip_based).unwrap_or(ZIP)
 }
 
 fn is_zip_based(row: &Row) -> bool {

@@ -55,7 +55,7 @@ impl Object {
     pub(super) fn index(&self) -> Option<usize> {
         let number = self.number()?;
         // Above 2^53 a float is no longer exact, and no file is so large.
-        (number >= 0.0 && number < 9e15 && number.fract() == 0.0).then_some(number as usize)
+        ((0.0..9e15).contains(&number) && number.fract() == 0.0).then_some(number as usize)
     }
 
     pub(super) fn name(&self) -> Option<&str> {
