@@ -28,6 +28,19 @@ use clap::Parser as _;
 
 use crate::cli::args::{Cli, Command};
 
+/// The word that makes this program a worker which looks at contents.
+const WORKER: &str = "tagger-worker";
+
+/// This program as a worker that looks at contents.
+///
+/// # Errors
+/// The system does not say where it is.
+pub fn worker_command() -> std::io::Result<Vec<OsString>> {
+    // By the link of the process: the file may have been replaced since, by a newer version or none.
+    let _: std::path::PathBuf = std::env::current_exe()?;
+    Ok(vec![OsString::from("/proc/self/exe"), OsString::from(WORKER)])
+}
+
 /// Why a command failed: a sentence for a person, and the exit code.
 #[derive(Debug)]
 pub struct Failure {
@@ -63,6 +76,12 @@ impl Failure {
 /// Runs the command of `arguments` (the first is the program's name).
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if arguments.get(1).is_some_and(|word| word == WORKER) {
+        return match dgfs_taggers::worker::run(&dgfs_taggers::builtin()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&Failure::new(error)),
+        };
+    }
     let arguments = args::from_mount_helper(arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

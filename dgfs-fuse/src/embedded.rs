@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 
+use dgfs_client::config::VfsDeps;
 use dgfs_client::stores::OneStore;
 use dgfs_meta::engine::Engine as _;
 use dgfs_meta::engine::fjall::{FjallEngine, free_bytes_min};
@@ -184,7 +185,9 @@ impl Embedded {
     pub fn start_index(&mut self, data_dir: &Path, set: &MetricSet) {
         let meta: Arc<dyn Channel<MetaProtocol>> =
             Arc::new(LocalChannel::<MetaProtocol>::new(Arc::<MetaService>::clone(&self.meta), Role::Index));
-        let index = EmbeddedIndex::start(data_dir.join("index"), meta, set.clone());
+        let contents =
+            VfsDeps { meta: self.link.metas.clone(), stores: Arc::clone(&self.link.stores), graph: Vec::new() };
+        let index = EmbeddedIndex::start(data_dir.join("index"), (meta, contents), set.clone());
         self.link.graph = vec![index.channel()];
         self.index = Some(index);
     }

@@ -15,4 +15,5 @@ mod rebuild;
 pub mod service;
 pub mod step;
 pub mod store;
+pub mod tagging;
 pub mod when;

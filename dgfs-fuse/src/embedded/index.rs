@@ -13,19 +13,30 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use dgfs_client::config::{VfsConfig, VfsDeps};
+use dgfs_client::reader::Reader;
 use dgfs_index::follower::follow;
 use dgfs_index::index::Index;
 use dgfs_index::meta_link::MetaLink;
 use dgfs_index::metrics::register;
-use dgfs_index::service::{IndexService, ServiceParts};
+use dgfs_index::service::{Extension, IndexService, ServiceParts};
+use dgfs_index::tagging::{Tagging, TaggingParts, versions};
 use dgfs_proto::graph::{GraphCall, GraphReply};
+use dgfs_proto::meta::ClientInfo;
 use dgfs_runtime::channel::{CallError, Channel, GraphProtocol, LocalChannel, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::MetricSet;
 
+use crate::cli::worker_command;
+
+/// Worker processes: one core is left to those who use the files.
+const WORKERS: usize = 1;
 /// How the index of an embedded volume is called in its change log.
 const CONSUMER: &str = "index";
+
+/// The change log, and the contents of files.
+pub(super) type Sources = (Arc<dyn Channel<MetaProtocol>>, VfsDeps);
 
 /// What became of opening it.
 #[derive(Clone)]
@@ -48,7 +59,7 @@ impl EmbeddedIndex {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(super) fn start(dir: PathBuf, meta: Arc<dyn Channel<MetaProtocol>>, metrics: MetricSet) -> Self {
+    pub(super) fn start(dir: PathBuf, (meta, contents): Sources, metrics: MetricSet) -> Self {
         let (sender, state) = watch::channel(State::Opening);
         let shutdown = Shutdown::new();
         let asked = shutdown.clone();
@@ -67,17 +78,22 @@ impl EmbeddedIndex {
                 }
             };
             let meta = MetaLink::new(vec![meta], CONSUMER);
+            let tagging = tagging(&index, contents).await;
             let service = IndexService::new(ServiceParts {
                 index: Arc::clone(&index),
                 meta: Arc::clone(&meta),
                 clock: Clock::real(),
                 numbers: register(&metrics, &index),
                 cypher: None,
-                taggers: None,
-                tagger_versions: Vec::new(),
+                taggers: tagging.clone().map(|tagging| tagging as Arc<dyn Extension>),
+                tagger_versions: if tagging.is_some() { versions() } else { Vec::new() },
             });
             sender.send_replace(State::Open(Arc::new(LocalChannel::new(service, Role::Client))));
+            let looking = tagging.map(|tagging| tokio::spawn(tagging.run(asked.clone())));
             follow(index, meta, asked).await;
+            if let Some(Err(error)) = futures_util::future::OptionFuture::from(looking).await {
+                tracing::error!(%error, "taggers ended early");
+            }
         });
         Self { state, shutdown, task }
     }
@@ -92,6 +108,24 @@ impl EmbeddedIndex {
         self.shutdown.ask();
         if self.task.await.is_err() {
             tracing::error!("the index panicked: see above; it goes on from what it has stored");
+        }
+    }
+}
+
+/// Whoever looks at contents; none when contents cannot be read, or this program cannot be found to run its workers.
+async fn tagging(index: &Arc<Index>, contents: VfsDeps) -> Option<Arc<Tagging>> {
+    let reader = match Reader::connect(VfsConfig::embedded(ClientInfo::default()), contents).await {
+        Ok(reader) => reader,
+        Err(error) => {
+            tracing::error!(%error, "contents are not looked at");
+            return None;
+        }
+    };
+    match worker_command() {
+        Ok(worker) => Some(Tagging::new(TaggingParts { index: Arc::clone(index), reader, worker, workers: WORKERS })),
+        Err(error) => {
+            tracing::error!(%error, "contents are not looked at: this program cannot be found");
+            None
         }
     }
 }

@@ -1,0 +1,307 @@
+//! Looks at the contents of files: what kind each is at once, what it says a moment after its last change.
+//!
+//! Never reads a file whose owner does not want it read, never trusts a content: all but the kind is found out by worker
+//! processes with limits. Always: what is found belongs to a version of the data, and is looked for again after a kill.
+//!
+//! Reading order: [`queue`] (who is due) → [`look`] (what is known of a file and whether to look) → [`found`] (what the index
+//! keeps of what workers say).
+
+mod found;
+mod look;
+mod queue;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt as _};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use dgfs_client::reader::Reader;
+use dgfs_proto::graph::request::TaggerCommand;
+use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
+use dgfs_proto::ids::Ino;
+use dgfs_runtime::lifecycle::Shutdown;
+use dgfs_taggers::pool::{Pool, PoolConfig};
+use dgfs_taggers::sandbox::Limits;
+
+use crate::index::Index;
+use crate::service::Extension;
+use crate::store::{Findings, StoreError};
+use crate::tagging::look::{Look, Stage};
+use crate::tagging::queue::Queue;
+
+/// The tagger that tells kinds.
+pub(crate) const KIND: &str = "type";
+/// Grows when the same bytes would be of another kind.
+pub(crate) const KIND_VERSION: u32 = 1;
+/// Says that all taggers have looked at a content.
+pub(crate) const CONTENT: &str = "content";
+
+/// Changes taken from the index at a time.
+const CHANGES_MAX: usize = 4096;
+/// Files whose kind is told in one transaction.
+const KINDS_AT_ONCE: usize = 64;
+/// Files read at the same time for that.
+const READS_AT_ONCE: usize = 8;
+/// Pause after an error of the index or of storage.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What looking at contents needs.
+pub struct TaggingParts {
+    /// Where findings go.
+    pub index: Arc<Index>,
+    /// Where contents come from.
+    pub reader: Reader,
+    /// The program that runs [`dgfs_taggers::worker::run`], and its arguments.
+    pub worker: Vec<OsString>,
+    /// Workers at the same time.
+    pub workers: usize,
+}
+
+/// See the module.
+pub struct Tagging {
+    index: Arc<Index>,
+    reader: Reader,
+    pool: Pool,
+    workers: usize,
+    queue: Mutex<Queue>,
+    paused: AtomicBool,
+    poked: Notify,
+    examined: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Taggers that are to look at every file, with their versions.
+#[must_use]
+pub fn versions() -> Vec<(String, u32)> {
+    vec![(KIND.to_owned(), KIND_VERSION), (CONTENT.to_owned(), content_version())]
+}
+
+/// Changes whenever a tagger's version does, or there is one more.
+pub(crate) fn content_version() -> u32 {
+    dgfs_taggers::builtin().iter().map(|tagger| 1 + tagger.version()).sum()
+}
+
+impl Tagging {
+    /// Nothing is looked at before [`Self::run`].
+    #[must_use]
+    pub fn new(parts: TaggingParts) -> Arc<Self> {
+        let TaggingParts { index, reader, worker, workers } = parts;
+        let pool = Pool::new(PoolConfig { command: worker, workers, limits: Limits::default() });
+        Arc::new(Self {
+            index,
+            reader,
+            pool,
+            workers: workers.max(1),
+            queue: Mutex::new(Queue::default()),
+            paused: AtomicBool::new(false),
+            poked: Notify::new(),
+            examined: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// Looks at what changes until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let mut applied = self.index.subscribe();
+        let (mut seen, mut generation) = (0, self.index.generation());
+        loop {
+            if self.index.generation() != generation {
+                (seen, generation) = (0, self.index.generation());
+            }
+            applied.borrow_and_update();
+            let step = async {
+                if self.paused.load(Ordering::Acquire) {
+                    return Ok(false);
+                }
+                let more = self.learn(&mut seen).await?;
+                Ok::<bool, StoreError>(self.look_at_due().await? || more)
+            };
+            let stepped = tokio::select! {
+                stepped = step => stepped,
+                () = shutdown.asked() => return,
+            };
+            let wait = match stepped {
+                Ok(true) => continue,
+                Ok(false) => self.queue.lock().next_due(),
+                Err(error) => {
+                    tracing::warn!(%error, "what taggers found could not be kept; trying again");
+                    Some(Instant::now() + PAUSE)
+                }
+            };
+            let due = async {
+                match wait {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                changed = applied.changed() => if changed.is_err() { return },
+                () = self.poked.notified() => {}
+                () = shutdown.asked() => return,
+            }
+        }
+    }
+
+    /// Takes changed inodes from the index; were there as many as one page takes?
+    async fn learn(&self, seen: &mut u64) -> Result<bool, StoreError> {
+        if self.queue.lock().is_full() {
+            return Ok(false);
+        }
+        let (readers, after) = (self.index.readers(), *seen);
+        let page = blocking(move || readers.changes_after(after, CHANGES_MAX)).await?;
+        let now = Instant::now();
+        let mut queue = self.queue.lock();
+        for changed in &page {
+            *seen = (*seen).max(changed.stamp);
+            if changed.gone {
+                queue.forget(changed.ino);
+            } else {
+                queue.changed(changed.ino, now);
+            }
+        }
+        Ok(page.len() >= CHANGES_MAX)
+    }
+
+    /// Looks at those that are due; was there anything?
+    async fn look_at_due(&self) -> Result<bool, StoreError> {
+        let (first, then) = self.queue.lock().take_due(Instant::now(), (KINDS_AT_ONCE, self.workers));
+        if first.is_empty() && then.is_empty() {
+            return Ok(false);
+        }
+        if !first.is_empty() {
+            let looks = self.looks(first, Stage::Kind).await?;
+            let told: Vec<Findings> = stream::iter(looks.into_iter().map(|look| self.kind(look)))
+                .buffer_unordered(READS_AT_ONCE)
+                .filter_map(std::future::ready)
+                .collect()
+                .await;
+            self.keep(told).await?;
+        }
+        let looks = self.looks(then, Stage::Content).await?;
+        let told: Vec<Findings> = stream::iter(looks.into_iter().map(|look| self.content(look)))
+            .buffer_unordered(self.workers)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        self.keep(told).await?;
+        Ok(true)
+    }
+
+    /// What is known of those that are worth a look.
+    async fn looks(&self, inos: Vec<(Ino, bool)>, stage: Stage) -> Result<Vec<Look>, StoreError> {
+        let readers = self.index.readers();
+        blocking(move || {
+            let mut looks = Vec::with_capacity(inos.len());
+            for (ino, forced) in inos {
+                looks.extend(Look::of(&readers, ino, (stage, forced))?);
+            }
+            Ok(looks)
+        })
+        .await
+    }
+
+    async fn keep(&self, findings: Vec<Findings>) -> Result<(), StoreError> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let index = Arc::clone(&self.index);
+        blocking(move || index.put_findings(&findings)).await
+    }
+
+    /// Tells a file's kind from its beginning.
+    async fn kind(&self, look: Look) -> Option<Findings> {
+        let snapshot = match self.reader.read(look.ino, look::KIND_BYTES_MAX, look::PATIENCE).await {
+            Ok(snapshot) => snapshot,
+            Err(status) => {
+                tracing::debug!(ino = look.ino.get(), %status, "a file's beginning could not be read; it is tried with its content");
+                return None;
+            }
+        };
+        Some(found::kind(&look, &snapshot))
+    }
+
+    /// Lets the taggers look at a file's content, unless they know it.
+    async fn content(&self, look: Look) -> Option<Findings> {
+        let snapshot = match self.reader.read(look.ino, dgfs_taggers::job::BYTES_MAX, look::PATIENCE).await {
+            Ok(snapshot) => snapshot,
+            Err(status) => {
+                tracing::debug!(ino = look.ino.get(), %status, "a file could not be read; its content is looked at after its next change");
+                return None;
+            }
+        };
+        let hash = found::content_hash(&snapshot);
+        let known = self.index.readers().is_examined(&hash, CONTENT, content_version()).unwrap_or(false);
+        if known && !look.forced {
+            return Some(found::known(&look, &snapshot, hash));
+        }
+        let job = look.job(&snapshot);
+        self.examined.fetch_add(1, Ordering::Relaxed);
+        match self.pool.examine(&job).await {
+            Ok(answer) => Some(found::content(&look, &snapshot, (hash, answer))),
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(ino = look.ino.get(), %error, "taggers failed on a file");
+                Some(found::failed(&look, &snapshot, (hash, error.to_string())))
+            }
+        }
+    }
+
+    fn list(&self) -> String {
+        let queue = self.queue.lock();
+        let mut lines = Vec::new();
+        for tagger in dgfs_taggers::builtin() {
+            lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": true }));
+        }
+        lines.push(serde_json::json!({
+            "paused": self.paused.load(Ordering::Acquire),
+            "waiting": queue.len(),
+            "examined": self.examined.load(Ordering::Relaxed),
+            "failed": self.failed.load(Ordering::Relaxed),
+            "workers-started": self.pool.workers_started(),
+            "limits": self.pool.in_force(),
+        }));
+        drop(queue);
+        lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Files that wait to be looked at.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.queue.lock().len() as u64
+    }
+}
+
+impl Extension for Tagging {
+    fn answer(&self, _viewer: Viewer, request: GraphRequest) -> BoxFuture<'static, GraphAnswer> {
+        let answer = match request {
+            GraphRequest::Tagger(TaggerCommand::List) => GraphAnswer::Text(self.list()),
+            GraphRequest::Tagger(TaggerCommand::Pause(on)) => {
+                self.paused.store(on, Ordering::Release);
+                self.poked.notify_one();
+                GraphAnswer::Done
+            }
+            // All of them look at a file together.
+            GraphRequest::Tagger(TaggerCommand::Run { tagger: _, ino }) => {
+                self.queue.lock().force(ino, Instant::now());
+                self.poked.notify_one();
+                GraphAnswer::Done
+            }
+            _ => GraphAnswer::Denied("taggers do not answer this".to_owned()),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// Work on the tables, which may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Damaged("work on it panicked: see the log")))
+}

@@ -1,0 +1,101 @@
+//! What the index keeps of what was found.
+//!
+//! Never more than the taggers' own bounds. Always: a content that was not read to its end has a hash that no other file has.
+
+use dgfs_client::reader::Snapshot;
+use dgfs_taggers::findings::{FactValue, Findings as Said};
+use dgfs_taggers::protocol::Answer;
+use dgfs_taggers::{Job, Kind, kind_of};
+
+use crate::step::ContentHash;
+use crate::store::{Finding, Findings};
+use crate::tagging::look::Look;
+use crate::tagging::{CONTENT, KIND, KIND_VERSION, content_version};
+
+const SURE: u16 = 1000;
+
+/// The BLAKE3 hash of a content that was read as a whole; else one of this version of this file alone.
+pub(super) fn content_hash(snapshot: &Snapshot) -> ContentHash {
+    if snapshot.bytes.len() as u64 >= snapshot.attr.size {
+        return *blake3::hash(&snapshot.bytes).as_bytes();
+    }
+    let mut hasher = blake3::Hasher::new_derive_key("DGFS: a content that was not read to its end");
+    hasher.update(&snapshot.attr.ino.get().to_le_bytes());
+    hasher.update(&snapshot.attr.data_version.to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+fn of(snapshot: &Snapshot, content: ContentHash, found: Vec<Finding>) -> Findings {
+    let (ino, data_version) = (snapshot.attr.ino, snapshot.attr.data_version);
+    Findings { ino, data_version, content, found, edges: Vec::new() }
+}
+
+/// The kind of a file, from its beginning.
+pub(super) fn kind(look: &Look, snapshot: &Snapshot) -> Findings {
+    let kind = kind_of(&look.job(snapshot));
+    of(snapshot, content_hash(snapshot), vec![kind_finding(&kind)])
+}
+
+fn kind_finding(kind: &Kind) -> Finding {
+    let mut marks = vec![(format!("type={}", kind.class.as_str()), SURE), (format!("mime={}", kind.mime), SURE)];
+    marks.extend(kind.lang.as_ref().map(|lang| (format!("lang={lang}"), SURE)));
+    Finding { tagger: KIND.to_owned(), version: KIND_VERSION, marks, text: None, failed: None }
+}
+
+/// A content that the taggers know from another file, or from before.
+pub(super) fn known(look: &Look, snapshot: &Snapshot, hash: ContentHash) -> Findings {
+    let kind = kind_of(&first(&look.job(snapshot)));
+    of(snapshot, hash, vec![kind_finding(&kind)])
+}
+
+/// As much of a job as tells its kind.
+fn first<'a>(job: &Job<'a>) -> Job<'a> {
+    let bytes = job.bytes.get(..super::look::KIND_BYTES_MAX).unwrap_or(job.bytes);
+    Job { bytes, ..*job }
+}
+
+/// What the workers said.
+pub(super) fn content(_look: &Look, snapshot: &Snapshot, (hash, answer): (ContentHash, Answer)) -> Findings {
+    let mut found = vec![kind_finding(&answer.kind), done(None)];
+    found.extend(answer.findings.into_iter().map(|one| finding(one.name, one.version, &one.findings)));
+    for failure in answer.failures {
+        let known = found.iter_mut().find(|finding| finding.tagger == failure.name);
+        match known {
+            Some(finding) => finding.failed = Some(failure.reason),
+            None => found.push(Finding {
+                tagger: failure.name,
+                version: failure.version,
+                failed: Some(failure.reason),
+                ..Finding::default()
+            }),
+        }
+    }
+    of(snapshot, hash, found)
+}
+
+/// The workers could not do it.
+pub(super) fn failed(look: &Look, snapshot: &Snapshot, (hash, reason): (ContentHash, String)) -> Findings {
+    let kind = kind_of(&first(&look.job(snapshot)));
+    of(snapshot, hash, vec![kind_finding(&kind), done(Some(reason))])
+}
+
+fn done(failed: Option<String>) -> Finding {
+    Finding { tagger: CONTENT.to_owned(), version: content_version(), failed, ..Finding::default() }
+}
+
+fn finding(tagger: String, version: u32, said: &Said) -> Finding {
+    let permille = |confidence: f32| (confidence.clamp(0.0, 1.0) * f32::from(SURE)) as u16;
+    let mut marks: Vec<(String, u16)> =
+        said.marks.iter().map(|mark| (mark.tag.clone(), permille(mark.confidence))).collect();
+    marks.extend(said.values.iter().map(|fact| (format!("{}={}", fact.key, value(&fact.value)), SURE)));
+    let text = (!said.text.is_empty()).then(|| said.text.clone());
+    Finding { tagger, version, marks, text, failed: None }
+}
+
+fn value(value: &FactValue) -> String {
+    match value {
+        FactValue::Text(text) => text.clone(),
+        FactValue::Number(number) => number.to_string(),
+        FactValue::Time(seconds) => crate::when::iso(*seconds),
+    }
+}
