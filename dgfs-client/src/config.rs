@@ -11,12 +11,15 @@ use thiserror::Error;
 use dgfs_proto::chunk::PutDurability;
 use dgfs_proto::meta::ClientInfo;
 use dgfs_proto::status::Status;
-use dgfs_runtime::channel::{Channel, MetaProtocol};
+use dgfs_runtime::channel::{Channel, GraphProtocol, MetaProtocol};
 
 use crate::stores::ChunkDirectory;
 
 /// Smallest write-back budget: two chunks of the default size and a request.
 pub const WRITE_BACK_BYTES_MIN: u64 = 9 << 20;
+
+/// The virtual directory's name, unless a mount is told another one.
+pub const TAGS_NAME_DEFAULT: &[u8] = b".tags";
 
 /// A cache on a local disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct VfsConfig {
     pub ttl_sole: Duration,
     /// Meta and storage are in this process: asking them is as cheap as a cache.
     pub local: bool,
+    /// The name of the virtual directory that every directory has; none: there is no such directory.
+    pub tags_name: Option<Vec<u8>>,
+    /// It is listed, too.
+    pub tags_visible: bool,
 }
 
 impl VfsConfig {
@@ -70,6 +77,8 @@ impl VfsConfig {
             flush_age: Duration::from_secs(1),
             ttl_sole: Duration::from_secs(3600),
             local: true,
+            tags_name: Some(TAGS_NAME_DEFAULT.to_vec()),
+            tags_visible: false,
         }
     }
 
@@ -88,6 +97,8 @@ impl VfsConfig {
             flush_age: Duration::from_secs(1),
             ttl_sole: Duration::from_secs(1),
             local: false,
+            tags_name: Some(TAGS_NAME_DEFAULT.to_vec()),
+            tags_visible: false,
         }
     }
 }
@@ -98,6 +109,8 @@ pub struct VfsDeps {
     pub meta: Vec<Arc<dyn Channel<MetaProtocol>>>,
     /// Reaches storage servers.
     pub stores: Arc<dyn ChunkDirectory>,
+    /// The indexes, any of which answers; none: whatever is asked inside `.tags` is answered `NotSupported`.
+    pub graph: Vec<Arc<dyn Channel<GraphProtocol>>>,
 }
 
 /// Why a mount could not start.

@@ -31,6 +31,7 @@ use crate::policy::Policies;
 use crate::recalls::{BusyNames, UnderRecall};
 use crate::registering::Registering;
 use crate::stores::Stores;
+use crate::tags::link::GraphLink;
 use crate::vfs::{CacheTtl, Forget, KernelCache, Since};
 use crate::writer::DirtyFiles;
 
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) config: VfsConfig,
     pub(crate) volume: VolumeInfo,
     pub(crate) link: MetaLink,
+    pub(crate) graph: GraphLink,
     pub(crate) stores: Stores,
     pub(crate) grants: Grants,
     pub(crate) budget: Budget,
@@ -71,6 +73,7 @@ pub(crate) struct CoreParts {
     pub(crate) config: VfsConfig,
     pub(crate) volume: VolumeInfo,
     pub(crate) link: MetaLink,
+    pub(crate) graph: GraphLink,
     pub(crate) stores: Stores,
     pub(crate) disk: Option<Arc<DiskCache>>,
     pub(crate) counters: Arc<Counters>,
@@ -94,6 +97,7 @@ impl Core {
             config: parts.config,
             volume: parts.volume,
             link: parts.link,
+            graph: parts.graph,
             stores: parts.stores,
             grants: Grants::default(),
             budget,

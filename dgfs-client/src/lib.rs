@@ -4,7 +4,8 @@
 //! Never knows FUSE and never decides metadata rules (meta does). A request
 //! enters by [`vfs`], finds its open file in `handles`, its bytes in `file`,
 //! and leaves by `meta_link` (metadata) or `stores` (chunks). `session` keeps
-//! the session alive, `writer` sends what is dirty before it grows old.
+//! the session alive, `writer` sends what is dirty before it grows old. Requests
+//! below a virtual `.tags` directory enter by [`tags`] and leave by its `link`.
 
 pub mod coding;
 pub mod config;
@@ -33,6 +34,7 @@ mod registering;
 mod session;
 pub mod stores;
 mod sync;
+pub mod tags;
 mod writer;
 mod xattrs;
 

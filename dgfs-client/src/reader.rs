@@ -21,6 +21,7 @@ use crate::meta_link::MetaLink;
 use crate::metrics::Counters;
 use crate::operation::Op;
 use crate::stores::Stores;
+use crate::tags::link::GraphLink;
 
 /// A file that changes while it is read is begun again so often.
 const TRIES_MAX: u32 = 4;
@@ -57,8 +58,8 @@ impl Reader {
             Ok(None) | Err(Status::Unavailable) => return Err(ConnectError::Unreachable { peers: link.peers() }),
             Err(status) => return Err(link.rejection().map_or(ConnectError::Refused(status), ConnectError::Rejected)),
         };
-        let stores = Stores::new(deps.stores);
-        let core = Core::new(CoreParts { config, volume, link, stores, disk: None, counters });
+        let (graph, stores) = (GraphLink::new(deps.graph), Stores::new(deps.stores));
+        let core = Core::new(CoreParts { config, volume, link, graph, stores, disk: None, counters });
         core.refresh_map(&op).await.map_err(ConnectError::Refused)?;
         Ok(Self { core: Arc::new(core) })
     }

@@ -17,6 +17,7 @@ use crate::meta_link::MetaLink;
 use crate::metrics::Counters;
 use crate::operation::{Backoff, Op};
 use crate::stores::Stores;
+use crate::tags::link::GraphLink;
 use crate::vfs::Forget;
 
 /// How long dropping all caches waits for the kernel; what it has begun goes on.
@@ -59,8 +60,8 @@ impl Core {
             }
             None => None,
         };
-        let stores = Stores::new(deps.stores);
-        let core = Arc::new(Self::new(CoreParts { config, volume, link, stores, disk, counters }));
+        let (graph, stores) = (GraphLink::new(deps.graph), Stores::new(deps.stores));
+        let core = Arc::new(Self::new(CoreParts { config, volume, link, graph, stores, disk, counters }));
         core.refresh_map(&op).await.map_err(ConnectError::Refused)?;
         core.runtime.spawn(Arc::clone(&core).beat_task());
         core.runtime.spawn(Arc::clone(&core).poll_task());

@@ -7,3 +7,4 @@ mod model;
 mod mounts;
 mod promises;
 pub(crate) mod rng;
+pub(crate) mod tagged;

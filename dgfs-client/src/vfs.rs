@@ -20,6 +20,7 @@ use crate::config::{ConnectError, VfsConfig, VfsDeps};
 use crate::core::Core;
 use crate::metrics::{ClientNumbers, RoundTrips};
 use crate::past::SessionToken;
+use crate::tags::TagView;
 
 /// An open file or directory of this mount. Never 0, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +152,7 @@ pub trait KernelCache: Send + Sync + 'static {
 /// then), except lock waits.
 pub struct Vfs {
     pub(crate) core: Arc<Core>,
+    tags: TagView,
 }
 
 type Answer<T> = Result<T, Status>;
@@ -161,7 +163,14 @@ impl Vfs {
     /// # Errors
     /// A sentence that says which server did not answer or why it refused.
     pub async fn connect(config: VfsConfig, deps: VfsDeps) -> Result<Arc<Self>, ConnectError> {
-        Ok(Arc::new(Self { core: Core::connect(config, deps).await? }))
+        let core = Core::connect(config, deps).await?;
+        Ok(Arc::new(Self { tags: TagView::new(Arc::clone(&core)), core }))
+    }
+
+    /// The virtual directories; none where the mount has none.
+    #[must_use]
+    pub fn tags(&self) -> Option<&TagView> {
+        self.core.config.tags_name.is_some().then_some(&self.tags)
     }
 
     /// Tells the volume whom to ask to forget cached attributes and pages. Only the first call counts.
@@ -247,17 +256,20 @@ impl Vfs {
 
     /// mknod, mkdir, symlink.
     pub async fn make(&self, parent: Ino, name: Name, node: NewNode, access: Access) -> Answer<Seen> {
+        self.core.check_name_is_free(&name)?;
         self.core.make(parent, name, node, access).await
     }
 
     /// Makes and opens a regular file. O_EXCL is implied: the kernel looks the name up first, and a lost race
     /// answers `Exists`; without `exclusive` the existing file is opened instead.
     pub async fn create(&self, request: Create) -> Answer<(Seen, Opened)> {
+        self.core.check_name_is_free(&request.name)?;
         self.core.create(request).await
     }
 
     /// A further name.
     pub async fn link(&self, ino: Ino, parent: Ino, name: Name) -> Answer<Seen> {
+        self.core.check_name_is_free(&name)?;
         self.core.link(ino, parent, name).await
     }
 
@@ -268,6 +280,7 @@ impl Vfs {
 
     /// rename, with NOREPLACE and EXCHANGE.
     pub async fn rename(&self, from: (Ino, Name), to: (Ino, Name), mode: RenameMode) -> Answer<()> {
+        self.core.check_name_is_free(&to.1)?;
         self.core.rename(from, to, mode).await
     }
 

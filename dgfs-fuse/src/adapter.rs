@@ -4,7 +4,7 @@
 //! Always true: each request is answered exactly once, no kernel thread waits for a peer, and a panic
 //! in one request is EIO for that request alone.
 //!
-//! Reading order: [`session`] (the handshake and the threads) → `filesystem` and `requests` (requests) → `dispatch`
+//! Reading order: [`session`] (the handshake and the threads) → `filesystem` and `requests` (requests) → `tags` (the virtual ones) → `dispatch`
 //! (who polls a future) → `respond` and `translate` (words).
 
 mod atime;
@@ -16,6 +16,7 @@ pub mod notify;
 mod requests;
 mod respond;
 pub mod session;
+mod tags;
 mod translate;
 
 use std::io;

@@ -3,6 +3,8 @@
 //! Never opens a socket. Owns the data directory (`meta/`, `chunks/`) while it lives; a second process is told who has it.
 //! The order of the end matters: the mount's session first, then metadata, then storage.
 
+mod index;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use dgfs_stored::beat::{Joining, Member};
 use dgfs_stored::service::StoreService;
 use dgfs_stored::store::{OpenError, Store, StoreOptions};
 
+use crate::embedded::index::EmbeddedIndex;
 use crate::mount::checks::is_root;
 use crate::mount::table::mounted_at;
 use crate::volume::VolumeLink;
@@ -96,6 +99,8 @@ pub struct Embedded {
     meta: Arc<MetaService>,
     store: Arc<Store>,
     member: Member,
+    /// None where nobody asks the graph (`dgfs fsck`).
+    index: Option<EmbeddedIndex>,
     _lock: DirectoryLock,
 }
 
@@ -170,8 +175,18 @@ impl Embedded {
         let member = Member::join(joining).await?;
         let service = StoreService::new(Arc::clone(&store));
         let chunks: Arc<dyn Channel<ChunkProtocol>> = Arc::new(LocalChannel::new(service, Role::Client));
-        let link = VolumeLink { metas: vec![to_meta(Role::Client)], stores: Arc::new(OneStore(chunks)) };
-        Ok(Self { link, meta, store, member, _lock: lock })
+        let link =
+            VolumeLink { metas: vec![to_meta(Role::Client)], stores: Arc::new(OneStore(chunks)), graph: Vec::new() };
+        Ok(Self { link, meta, store, member, index: None, _lock: lock })
+    }
+
+    /// Starts the index in `data_dir`, and shows its numbers in `set`; once.
+    pub fn start_index(&mut self, data_dir: &Path, set: &MetricSet) {
+        let meta: Arc<dyn Channel<MetaProtocol>> =
+            Arc::new(LocalChannel::<MetaProtocol>::new(Arc::<MetaService>::clone(&self.meta), Role::Index));
+        let index = EmbeddedIndex::start(data_dir.join("index"), meta, set.clone());
+        self.link.graph = vec![index.channel()];
+        self.index = Some(index);
     }
 
     /// Shows the numbers of metadata and storage in `set`; once.
@@ -185,6 +200,9 @@ impl Embedded {
     /// # Errors
     /// A sentence: the last sync failed.
     pub async fn close(self) -> Result<(), String> {
+        if let Some(index) = self.index {
+            index.close().await;
+        }
         self.member.leave().await;
         let meta = self.meta.shutdown().await.map_err(|error| format!("end the metadata service: {error}"));
         let store = self.store;

@@ -2,6 +2,7 @@
 //!
 //! Never keeps state of a volume and never retries for long: a tool says what failed. Opening a mount's session is the client library's work.
 
+pub mod index;
 mod inode;
 
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use dgfs_proto::ids::{Epoch, Ino};
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
 use dgfs_proto::status::Status;
-use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
+use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::pki::Identity;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::adapter::Inspect;
+use crate::volume::index::ClusterIndex;
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -40,6 +42,8 @@ pub struct VolumeLink {
     pub metas: Vec<Arc<dyn Channel<MetaProtocol>>>,
     /// Storage servers.
     pub stores: Arc<dyn ChunkDirectory>,
+    /// Whoever answers for the graph; none where nobody is asked.
+    pub graph: Vec<Arc<dyn Channel<GraphProtocol>>>,
 }
 
 impl VolumeLink {
@@ -65,7 +69,14 @@ impl VolumeLink {
                 Err(error) => Arc::new(NoChannel::new(error.to_string())),
             }
         };
-        Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)) })
+        Ok(Self { metas, stores: Arc::new(StoresByAddress::new(make)), graph: Vec::new() })
+    }
+
+    /// The same, which also reaches the cluster's index services.
+    #[must_use]
+    pub fn with_index(mut self, identity: &Identity) -> Self {
+        self.graph = vec![Arc::new(ClusterIndex::new(self.clone(), identity.clone()))];
+        self
     }
 
     /// Asks the active metadata service.

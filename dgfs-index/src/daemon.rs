@@ -38,9 +38,10 @@ pub struct IndexConfig {
     pub dir: PathBuf,
     /// Where clients reach it.
     pub listen: SocketAddr,
-    /// Its name among the indexes of the volume: the change log is kept until each of them has applied it.
-    #[serde(default = "name_default")]
-    pub name: String,
+    /// `HOST:PORT` at which clients are told to reach it; none: where it listens. The change log is followed under this name,
+    /// and kept until each index that follows it has applied it.
+    #[serde(default)]
+    pub advertise: Option<String>,
     /// `HOST:PORT` of each metadata service.
     pub meta: Vec<String>,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `index`.
@@ -51,10 +52,6 @@ pub struct IndexConfig {
     /// What is logged, and where.
     #[serde(default)]
     pub log: LogConfig,
-}
-
-fn name_default() -> String {
-    "main".to_owned()
 }
 
 /// Why the daemon did not start.
@@ -100,7 +97,8 @@ pub async fn run(
     let dir = config.dir.clone();
     let opened = tokio::task::spawn_blocking(move || Index::open(&dir)).await;
     let index = opened.map_err(|_| IndexDaemonError::Panicked)??;
-    let meta = MetaLink::new(metas, &config.name);
+    let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.to_string());
+    let meta = MetaLink::new(metas, &format!("index@{advertised}"));
     let set = MetricSet::new();
     let service = IndexService::new(ServiceParts {
         index: Arc::clone(&index),

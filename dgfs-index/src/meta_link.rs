@@ -43,10 +43,10 @@ pub struct MetaLink {
 }
 
 impl MetaLink {
-    /// Reaches the services of one volume; the log is followed under the name `index:NAME`.
+    /// Reaches the services of one volume, whose log is followed under the name `consumer`.
     #[must_use]
-    pub fn new(channels: Vec<Arc<dyn Channel<MetaProtocol>>>, name: &str) -> Arc<Self> {
-        Arc::new(Self { channels, at: AtomicUsize::new(0), consumer: format!("index:{name}") })
+    pub fn new(channels: Vec<Arc<dyn Channel<MetaProtocol>>>, consumer: &str) -> Arc<Self> {
+        Arc::new(Self { channels, at: AtomicUsize::new(0), consumer: consumer.to_owned() })
     }
 
     async fn ask(&self, request: AdminRequest) -> Result<MetaReply, Silence> {

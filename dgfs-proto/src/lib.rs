@@ -24,6 +24,7 @@ pub mod log;
 pub mod map;
 pub mod meta;
 pub mod name;
+pub mod permission;
 pub mod query;
 mod spelling;
 pub mod status;

@@ -25,7 +25,8 @@ pub use self::mutation::{
     TagEdit, XattrMode,
 };
 pub use self::reply::{
-    ClassHealth, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus, SessionStatus, VolumeUsage,
+    ClassHealth, ConsumerStatus, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus,
+    SessionStatus, VolumeUsage,
 };
 pub use self::service::{
     AdminRequest, Filled, GarbageItem, LiveQuery, LivingSessions, Notice, ServerCommand, ServerRequest, SessionRequest,

@@ -24,7 +24,8 @@ use crate::testing::fake_store::FakeStore;
 
 mod truth;
 
-use truth::{attr, map, version};
+use truth::version;
+pub(crate) use truth::{attr, map};
 
 pub(crate) const CHUNK: u32 = 64 << 10;
 pub(crate) const INLINE: u32 = 4096;

@@ -52,6 +52,7 @@ impl Cluster {
         let deps = VfsDeps {
             meta: vec![Arc::clone(&self.meta_faults) as _],
             stores: Arc::new(OneStore(Arc::clone(&self.store_faults) as _)),
+            graph: Vec::new(),
         };
         // A session whose opening was lost would have to run out first; this fake has no leases.
         let losing = self.meta_faults.one_in.swap(0, Ordering::AcqRel);

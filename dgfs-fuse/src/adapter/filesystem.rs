@@ -18,33 +18,22 @@ use fuser::{
     WriteFlags,
 };
 
-use dgfs_client::vfs::{Access, Create};
-use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{Caller, LockFamily, LockSpec, NewNode, RemoveKind, SetAttr};
-use dgfs_proto::name::Name;
+use dgfs_client::vfs::Create;
+use dgfs_proto::meta::{LockFamily, LockSpec, NewNode, RemoveKind, SetAttr};
 use dgfs_proto::status::Status;
 
 use crate::adapter::Adapter;
 use crate::adapter::files::OpenDirectory;
+use crate::adapter::requests::{access, entry};
 use crate::adapter::respond::{Respond, XattrAnswer};
 use crate::adapter::session::negotiate;
+use crate::adapter::tags::{is_tags, who};
 use crate::adapter::translate;
 use crate::errno::Errno;
 use crate::metrics::Op;
 
 /// Bytes of one `copy_file_range` answer: a multiple of every chunk size that fits the reply's 32 bits.
 const COPY_BYTES_MAX: u64 = 1 << 30;
-fn entry(parent: INodeNo, name: &OsStr) -> Result<(Ino, Name), Errno> {
-    Ok((translate::ino(parent)?, translate::name(name)?))
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
-}
-
-fn access(request: &Request, mode: u32, umask: u32) -> Access {
-    Access { mode: translate::permissions(mode), umask: translate::umask(umask), caller: caller(request) }
-}
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -52,7 +41,10 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if self.is_tags_entry(parent, name) {
+            return self.tags_lookup(who(request), entry(parent, name), reply);
+        }
         let (at, vfs) = (entry(parent, name), self.vfs());
         self.serve(Op::Lookup, reply, async move {
             let (parent, name) = at?;
@@ -60,14 +52,21 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        self.tags_forget(ino, count);
+    }
+
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if is_tags(ino) {
+            return self.tags_getattr(who(request), ino, reply);
+        }
         let vfs = self.vfs();
         self.serve(Op::GetAttr, reply, async move { Ok(vfs.getattr(translate::ino(ino)?).await?) });
     }
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -93,6 +92,9 @@ impl Filesystem for Adapter {
             // The kernel takes setuid and setgid away itself, by a mode in the same request.
             kill_privileges: false,
         };
+        if is_tags(ino) {
+            return self.tags_setattr(who(request), ino, set, reply);
+        }
         let shared = Arc::clone(&self.shared);
         self.serve(Op::SetAttr, reply, async move {
             let ino = translate::ino(ino)?;
@@ -104,7 +106,10 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        if is_tags(ino) {
+            return self.tags_readlink(who(request), ino, reply);
+        }
         let vfs = self.vfs();
         self.serve(Op::ReadLink, reply, async move { Ok(Bytes::from(vfs.readlink(translate::ino(ino)?).await?)) });
     }
@@ -119,31 +124,29 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let node = translate::node(mode, rdev);
-        self.make(Op::MkNod, entry(parent, name), node, access(request, mode, umask), reply);
+        self.make(Op::MkNod, (request, parent, name), translate::node(mode, rdev), (mode, umask), reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let node = Ok(NewNode::Directory);
-        self.make(Op::MkDir, entry(parent, name), node, access(request, mode, umask), reply);
+        self.make(Op::MkDir, (request, parent, name), Ok(NewNode::Directory), (mode, umask), reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let node = Ok(NewNode::Symlink(target.as_os_str().as_bytes().to_vec()));
-        self.make(Op::Symlink, entry(parent, name), node, access(request, 0o777, 0), reply);
+        self.make(Op::Symlink, (request, parent, name), node, (0o777, 0), reply);
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove(Op::Unlink, entry(parent, name), RemoveKind::Unlink, reply);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(Op::Unlink, (request, parent, name), RemoveKind::Unlink, reply);
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.remove(Op::RmDir, entry(parent, name), RemoveKind::Rmdir, reply);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(Op::RmDir, (request, parent, name), RemoveKind::Rmdir, reply);
     }
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -152,10 +155,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let (from, to, vfs) = (entry(parent, name), entry(new_parent, new_name), self.vfs());
+        if self.is_tags_entry(parent, name) || self.is_tags_entry(new_parent, new_name) {
+            return self.tags_rename(who(request), (from, to), translate::rename_mode(flags), reply);
+        }
         self.serve(Op::Rename, reply, async move { Ok(vfs.rename(from?, to?, translate::rename_mode(flags)?).await?) });
     }
 
-    fn link(&self, _: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
+    fn link(&self, request: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
+        if is_tags(ino) || self.is_tags_entry(new_parent, new_name) {
+            return self.tags_link(who(request), ino, entry(new_parent, new_name), reply);
+        }
         let (to, vfs) = (entry(new_parent, new_name), self.vfs());
         self.serve(Op::Link, reply, async move {
             let (parent, name) = to?;
@@ -176,6 +185,9 @@ impl Filesystem for Adapter {
         let (at, access, shared) = (entry(parent, name), access(request, mode, umask), Arc::clone(&self.shared));
         self.serve(Op::Create, reply, async move {
             let (parent, name) = at?;
+            if is_tags(INodeNo(parent.get())) {
+                return Err(Status::NotPermitted.into());
+            }
             let open = translate::open_flags(flags);
             let exclusive = flags & libc::O_EXCL != 0;
             let create = Create { parent, name, access, flags: open, exclusive };
@@ -185,7 +197,10 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if is_tags(ino) {
+            return self.tags_open(who(request), ino, flags.0, reply);
+        }
         let shared = Arc::clone(&self.shared);
         self.serve(Op::Open, reply, async move {
             let (ino, open) = (translate::ino(ino)?, translate::open_flags(flags.0));
@@ -199,8 +214,8 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -208,6 +223,9 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if is_tags(ino) {
+            return self.tags_read(who(request), handle, (offset, size), reply);
+        }
         let file = match self.shared.files.get(handle.0) {
             Ok(file) => file,
             Err(errno) => return Respond::<Bytes>::refuse(reply, errno),
@@ -222,8 +240,8 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -232,12 +250,18 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if is_tags(ino) {
+            return self.tags_write(who(request), handle, data, reply);
+        }
         // Pages of a mapping come through any handle of the file and say where they belong.
         let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         self.take_write(handle, offset, data, append, reply);
     }
 
-    fn flush(&self, _: &Request, _ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        if is_tags(ino) {
+            return self.tags_flush(who(request), handle, reply);
+        }
         let (file, shared) = (self.shared.files.get(handle.0), Arc::clone(&self.shared));
         self.serve(Op::Flush, reply, async move {
             let file = file?;
@@ -250,13 +274,16 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if is_tags(ino) {
+            return self.tags_release(handle, reply);
+        }
         self.close_file(handle, owner, reply);
     }
 
@@ -265,7 +292,10 @@ impl Filesystem for Adapter {
         self.serve(Op::Fsync, reply, async move { Ok(vfs.fsync(file?.handle, data_only).await?) });
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if is_tags(ino) {
+            return self.tags_opendir(who(request), ino, reply);
+        }
         let shared = Arc::clone(&self.shared);
         self.serve(Op::OpenDir, reply, async move {
             let ino = translate::ino(ino)?;
@@ -275,15 +305,18 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readdir(&self, _: &Request, _ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectory) {
-        self.list_directory(Op::ReadDir, handle, cookie, reply);
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectory) {
+        self.list_directory(Op::ReadDir, (ino, handle), cookie, reply);
     }
 
-    fn readdirplus(&self, _: &Request, _ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
-        self.list_directory(Op::ReadDirPlus, handle, cookie, reply);
+    fn readdirplus(&self, _: &Request, ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
+        self.list_directory(Op::ReadDirPlus, (ino, handle), cookie, reply);
     }
 
-    fn releasedir(&self, _: &Request, _ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        if is_tags(ino) {
+            return self.tags_releasedir(handle, reply);
+        }
         let (directory, vfs) = (self.shared.directories.remove(handle.0), self.vfs());
         self.serve(Op::ReleaseDir, reply, async move {
             vfs.releasedir(directory?.handle);
@@ -291,7 +324,10 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn fsyncdir(&self, _: &Request, _ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        if is_tags(ino) {
+            return self.tags_fsyncdir(handle, reply);
+        }
         let (directory, vfs) = (self.shared.directories.get(handle.0), self.vfs());
         self.serve(Op::FsyncDir, reply, async move { Ok(vfs.fsyncdir(directory?.handle).await?) });
     }
@@ -311,6 +347,9 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if self.is_tags_attribute(ino, name) {
+            return Respond::<()>::refuse(reply, Status::NotPermitted.into());
+        }
         let (name, value, vfs) = (name.as_bytes().to_vec(), value.to_vec(), self.vfs());
         self.serve(Op::SetXattr, reply, async move {
             let mode = translate::xattr_mode(flags)?;
@@ -318,10 +357,14 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+        let asker = self.is_tags_attribute(ino, name).then(|| who(request));
         let (name, shared) = (name.as_bytes().to_vec(), Arc::clone(&self.shared));
         self.serve(Op::GetXattr, reply, async move {
             let ino = translate::ino(ino)?;
+            if let Some(who) = asker {
+                return Ok(XattrAnswer { bytes: shared.tags_attribute(who, ino, &name).await?, room });
+            }
             let bytes = match &shared.options.inspector {
                 Some(inspector) if name.starts_with(b"dgfs.") && !name.starts_with(b"dgfs.policy.") => {
                     inspector.inspect(ino, &name).await?
@@ -337,6 +380,9 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.is_tags_attribute(ino, name) {
+            return Respond::<()>::refuse(reply, Status::NotPermitted.into());
+        }
         let (name, vfs) = (name.as_bytes().to_vec(), self.vfs());
         self.serve(Op::RemoveXattr, reply, async move { Ok(vfs.removexattr(translate::ino(ino)?, name).await?) });
     }
@@ -407,8 +453,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn lseek(&self, _: &Request, _ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let (file, vfs) = (self.shared.files.get(handle.0), self.vfs());
+    fn lseek(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let (file, vfs) = (self.real_file(ino, handle), self.vfs());
         self.serve(Op::Seek, reply, async move {
             let offset = u64::try_from(offset).map_err(|_| Errno::NO_EXTENT)?;
             match vfs.seek(file?.handle, offset, translate::seek(whence)?).await {
@@ -421,17 +467,17 @@ impl Filesystem for Adapter {
     fn copy_file_range(
         &self,
         _: &Request,
-        _from: INodeNo,
+        from_ino: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        _to: INodeNo,
+        to_ino: INodeNo,
         to: FileHandle,
         to_offset: u64,
         len: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let (from, to) = (self.shared.files.get(from.0), self.shared.files.get(to.0));
+        let (from, to) = (self.real_file(from_ino, from), self.real_file(to_ino, to));
         let shared = Arc::clone(&self.shared);
         self.serve(Op::CopyRange, reply, async move {
             let (from, to) = (from?, to?);

@@ -2,22 +2,25 @@
 //!
 //! Never names an inode's meaning; `filesystem` translates the arguments first.
 
+use std::ffi::OsStr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fuser::{FileHandle, FopenFlags, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr};
+use fuser::{FileHandle, FopenFlags, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr, Request};
 
+use dgfs_client::tags::is_virtual;
 use dgfs_client::vfs::{Access, OpenFlags as VfsOpenFlags, Opened, Vfs};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{LockFamily, LockSpec, NewNode, RemoveKind};
+use dgfs_proto::meta::{Caller, LockFamily, LockSpec, NewNode, RemoveKind};
 use dgfs_proto::name::Name;
 
 use crate::adapter::directory::{Listing, list};
 use crate::adapter::dispatch::Bound;
 use crate::adapter::files::{Executing, OpenFile};
 use crate::adapter::respond::{Respond, XattrAnswer, to_fuser};
+use crate::adapter::tags::{is_tags, who};
 use crate::adapter::{Adapter, Shared, translate};
 use crate::errno::Errno;
 use crate::metrics::Op;
@@ -25,7 +28,26 @@ use crate::metrics::Op;
 /// Bytes of all attribute names Linux shows (`XATTR_LIST_MAX`).
 const XATTR_LIST_BYTES_MAX: usize = 65_536;
 
+/// An entry that a request is about.
+pub(super) type Place<'a> = (&'a Request, INodeNo, &'a OsStr);
+
+/// Its directory and name, checked.
+pub(super) fn entry(parent: INodeNo, name: &OsStr) -> Result<(Ino, Name), Errno> {
+    Ok((translate::ino(parent)?, translate::name(name)?))
+}
+
+/// Who makes something, and with which rights.
+pub(super) fn access(request: &Request, mode: u32, umask: u32) -> Access {
+    let caller = Caller { uid: request.uid(), gid: request.gid() };
+    Access { mode: translate::permissions(mode), umask: translate::umask(umask), caller }
+}
+
 impl Adapter {
+    /// An open file of the volume; what is done with real files only is not supported with virtual ones.
+    pub(super) fn real_file(&self, ino: INodeNo, handle: FileHandle) -> Result<Arc<OpenFile>, Errno> {
+        if is_tags(ino) { Err(Errno::NOT_SUPPORTED) } else { self.shared.files.get(handle.0) }
+    }
+
     pub(super) fn serve<T, R, F>(&self, op: Op, reply: R, work: F)
     where
         R: Respond<T>,
@@ -43,20 +65,27 @@ impl Adapter {
     pub(super) fn make(
         &self,
         op: Op,
-        at: Result<(Ino, Name), Errno>,
+        (request, parent, name): Place<'_>,
         node: Result<NewNode, Errno>,
-        access: Access,
+        (mode, umask): (u32, u32),
         reply: ReplyEntry,
     ) {
-        let vfs = self.vfs();
+        let (at, vfs) = (entry(parent, name), self.vfs());
+        if self.is_tags_entry(parent, name) {
+            return self.tags_make(op, who(request), at, node, reply);
+        }
+        let access = access(request, mode, umask);
         self.serve(op, reply, async move {
             let (parent, name) = at?;
             Ok(vfs.make(parent, name, node?, access).await?)
         });
     }
 
-    pub(super) fn remove(&self, op: Op, at: Result<(Ino, Name), Errno>, kind: RemoveKind, reply: ReplyEmpty) {
-        let vfs = self.vfs();
+    pub(super) fn remove(&self, op: Op, (request, parent, name): Place<'_>, kind: RemoveKind, reply: ReplyEmpty) {
+        let (at, vfs) = (entry(parent, name), self.vfs());
+        if self.is_tags_entry(parent, name) {
+            return self.tags_remove(op, who(request), at, kind, reply);
+        }
         self.serve(op, reply, async move {
             let (parent, name) = at?;
             Ok(vfs.remove(parent, name, kind).await?)
@@ -153,7 +182,9 @@ impl Adapter {
     pub(super) fn list_names(&self, ino: INodeNo, root: bool, room: u32, reply: ReplyXattr) {
         let vfs = self.vfs();
         self.serve(Op::ListXattr, reply, async move {
-            let names = vfs.listxattr(translate::ino(ino)?).await?;
+            let ino = translate::ino(ino)?;
+            // What is virtual has none.
+            let names = if is_virtual(ino) { Vec::new() } else { vfs.listxattr(ino).await? };
             // trusted.* is for the administrator only, also its names (xattr(7)).
             let shown = names.into_iter().filter(|name| root || !name.starts_with(b"trusted."));
             let mut bytes = Vec::new();
@@ -166,7 +197,16 @@ impl Adapter {
     }
 
     /// One page of a directory.
-    pub(super) fn list_directory<L: Listing>(&self, op: Op, handle: FileHandle, cookie: u64, reply: L) {
+    pub(super) fn list_directory<L: Listing>(
+        &self,
+        op: Op,
+        (ino, handle): (INodeNo, FileHandle),
+        cookie: u64,
+        reply: L,
+    ) {
+        if is_tags(ino) {
+            return self.tags_readdir(op, handle, cookie, reply);
+        }
         let directory = match self.shared.directories.get(handle.0) {
             Ok(directory) => directory,
             Err(errno) => return reply.refuse(errno),

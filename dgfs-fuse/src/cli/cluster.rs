@@ -239,7 +239,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         Ok(Path::new("certs").join(name))
     };
     let metas = if args.redis.is_some() { 2 } else { 1 };
-    let mut addresses = free_addresses(metas + 1 + args.servers as usize)?.into_iter();
+    let mut addresses = free_addresses(metas + 2 + args.servers as usize)?.into_iter();
     let mut join_listen = addresses.next();
     let listens: Vec<SocketAddr> = addresses.by_ref().take(metas).collect();
     let meta: Vec<String> = listens.iter().map(SocketAddr::to_string).collect();
@@ -262,13 +262,15 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         };
         write_file(&directory.join(format!("{role}.toml")), &file)?;
     }
-    for (number, listen) in (1..).zip(addresses) {
+    for (number, listen) in (1..).zip(addresses.by_ref().take(args.servers as usize)) {
         let role = format!("stored-{number}");
         let identity = identity(Role::Stored, &role)?;
         write_file(&directory.join(format!("{role}.toml")), &stored_file(&role, listen, identity, &meta, args.scrub))?;
     }
     let index = IndexConfig {
         dir: "index-1".into(),
+        listen: addresses.next().ok_or_else(|| Failure::new("find a free port"))?,
+        advertise: None,
         meta: meta.clone(),
         identity: identity(Role::Index, "index-1")?,
         metrics_listen: None,

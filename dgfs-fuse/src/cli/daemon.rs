@@ -63,9 +63,9 @@ pub(crate) fn index(args: &DaemonArgs) -> Result<(), Failure> {
     config.dir = base.join(&config.dir);
     let log = config.log.clone();
     run(args, &log, async move |process| {
-        // It is never waited for: nothing needs it to begin.
-        process.serving();
-        dgfs_index::daemon::run(config, process.shutdown.clone()).await.map_err(Failure::new)
+        let shutdown = process.shutdown.clone();
+        let outcome = dgfs_index::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        outcome.map_err(Failure::new)
     })
 }
 

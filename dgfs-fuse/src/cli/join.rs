@@ -54,7 +54,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<(), Failure> {
             println!("start it with: dgfs stored --config {}", path.display());
         }
         Role::Index => {
-            let path = keep_or_write(&directory, "index.toml", || Ok(index_file(&joined)))?;
+            let path = keep_or_write(&directory, "index.toml", || index_file(args, &joined))?;
             println!("start it with: dgfs index --config {}", path.display());
         }
         Role::Client => {
@@ -121,14 +121,8 @@ fn keep_or_write<T: Serialize>(
 
 fn stored_file(args: &JoinArgs, host: &str, joined: &Joined) -> Result<StoredConfig, Failure> {
     let words = &args.stored;
-    let listen = with_port(words.listen.unwrap_or_else(|| SocketAddr::new(joined.local, 0)))?;
+    let (listen, advertise) = reached_at(args, joined)?;
     let name = args.host.first();
-    let advertise = match &words.advertise {
-        Some(address) => Some(address.clone()),
-        // Others cannot reach "any address".
-        None if listen.ip().is_unspecified() => Some(address_of(name, joined.local, listen.port())),
-        None => None,
-    };
     let data = words.data.as_deref().map(std::path::absolute).transpose().map_err(Failure::new)?;
     let word = |word: &Option<String>| word.clone().unwrap_or_default();
     Ok(StoredConfig {
@@ -151,14 +145,30 @@ fn stored_file(args: &JoinArgs, host: &str, joined: &Joined) -> Result<StoredCon
     })
 }
 
-fn index_file(joined: &Joined) -> IndexConfig {
-    IndexConfig {
+fn index_file(args: &JoinArgs, joined: &Joined) -> Result<IndexConfig, Failure> {
+    let (listen, advertise) = reached_at(args, joined)?;
+    Ok(IndexConfig {
         dir: "data".into(),
+        listen,
+        advertise,
         meta: joined.meta.clone(),
         identity: ".".into(),
         metrics_listen: None,
         log: LogConfig::default(),
-    }
+    })
+}
+
+/// Where a daemon listens, and what others are told where that is not enough.
+fn reached_at(args: &JoinArgs, joined: &Joined) -> Result<(SocketAddr, Option<String>), Failure> {
+    let words = &args.stored;
+    let listen = with_port(words.listen.unwrap_or_else(|| SocketAddr::new(joined.local, 0)))?;
+    let advertise = match &words.advertise {
+        Some(address) => Some(address.clone()),
+        // Others cannot reach "any address".
+        None if listen.ip().is_unspecified() => Some(address_of(args.host.first(), joined.local, listen.port())),
+        None => None,
+    };
+    Ok((listen, advertise))
 }
 
 fn client_file(joined: &Joined) -> ClientFile {

@@ -155,8 +155,9 @@ fn foreground(args: &MountArgs, options: &MountOptions, source: Source, ready: &
     let workers = if matches!(source, Source::Embedded(_)) { 2 } else { (cores / 4).max(1) };
     let runtime = build_runtime("dgfs", workers).map_err(Failure::new)?;
     let outcome = runtime.block_on(async {
-        let volume = open(args, options, source, &path).await?;
-        let served = answer(&path, options, &volume, ready).await;
+        let set = MetricSet::new();
+        let volume = open((args, options), source, &path, &set).await?;
+        let served = answer(&path, options, &volume, (set, ready)).await;
         let closed = volume.close().await;
         served.and(closed)
     });
@@ -176,7 +177,12 @@ struct Volume {
     record: Option<Record>,
 }
 
-async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &Path) -> Result<Volume, Failure> {
+async fn open(
+    (args, options): (&MountArgs, &MountOptions),
+    source: Source,
+    path: &Path,
+    set: &MetricSet,
+) -> Result<Volume, Failure> {
     let host = paths::host();
     let client = ClientInfo {
         host: host.clone(),
@@ -187,13 +193,14 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
     let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
             let use_of_it = format!("mounted at {}", path.display());
-            let volume = Embedded::open(&directory, &use_of_it, &host, owner()).await.map_err(Failure::new)?;
+            let mut volume = Embedded::open(&directory, &use_of_it, &host, owner()).await.map_err(Failure::new)?;
+            volume.start_index(&directory, set);
             let place = format!("embedded in {}", directory.display());
             (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume), None)
         }
         Source::Cluster { file, base } => {
             let identity = read_identity(&base.join(&file.identity))?;
-            let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?;
+            let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?.with_index(&identity);
             let record = claim_record(path);
             if let Some(record) = &record {
                 record.end_what_was_left(&link.metas, client.clone()).await;
@@ -217,7 +224,7 @@ async fn open(args: &MountArgs, options: &MountOptions, source: Source, path: &P
     }
     config.soft |= options.soft;
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
-    let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores) };
+    let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores), graph: link.graph.clone() };
     let vfs = match Vfs::connect(config, deps).await {
         Ok(vfs) => vfs,
         Err(error) => {
@@ -294,8 +301,12 @@ fn owner() -> Caller {
 }
 
 /// Mounts, answers until the end, and leaves no mount behind.
-async fn answer(path: &Path, options: &MountOptions, volume: &Volume, ready: &mut Ready) -> Result<(), Failure> {
-    let set = MetricSet::new();
+async fn answer(
+    path: &Path,
+    options: &MountOptions,
+    volume: &Volume,
+    (set, ready): (MetricSet, &mut Ready),
+) -> Result<(), Failure> {
     let metrics = MountMetrics::new(&set);
     client_metrics::register(&set, &volume.vfs);
     if let Some(embedded) = &volume.embedded {

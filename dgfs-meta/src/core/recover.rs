@@ -10,6 +10,7 @@ use dgfs_proto::attr::{AttrFlags, Timestamp};
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::log::{Change, DataChange, Event};
+use dgfs_proto::meta::ConsumerStatus;
 use dgfs_proto::status::Status;
 
 use crate::core::ops::commit::replace;
@@ -89,6 +90,15 @@ impl Core {
         self.consumers.insert(hash, row.clone());
         self.pending.rows.insert(key::consumer(hash), Some(std::sync::Arc::new(Row::Consumer(row))));
         Ok(())
+    }
+
+    /// Who follows the log, and how far.
+    pub(crate) fn consumer_list(&self, now: Timestamp) -> Vec<ConsumerStatus> {
+        let idle = |row: &ConsumerRow| now.as_ms().saturating_sub(row.seen.as_ms());
+        let status = |row: &ConsumerRow| ConsumerStatus { name: row.name.clone(), seq: row.seq, idle_ms: idle(row) };
+        let mut all: Vec<ConsumerStatus> = self.consumers.values().map(status).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// Events that every consumer has carried out and recovery does not need: their rows go, a bounded number.

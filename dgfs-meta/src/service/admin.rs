@@ -31,6 +31,10 @@ impl Active {
                 let time = now(&self.options.clock);
                 Ok(MetaReply::Servers(self.core.lock().cluster.server_list(time.as_ms())))
             }
+            AdminRequest::Consumers => {
+                let time = now(&self.options.clock);
+                Ok(MetaReply::Consumers(self.core.lock().consumer_list(time)))
+            }
             AdminRequest::Graph { after, limit } => self.graph(after, limit as usize).await,
             AdminRequest::Catalogue { after, limit } => self.catalogue(after, limit as usize).await,
             AdminRequest::Log { consumer, after, limit, wait } => {

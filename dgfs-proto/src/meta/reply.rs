@@ -319,4 +319,17 @@ pub enum MetaReply {
     Graph(Vec<GraphNode>),
     /// A page of tags; empty means the end.
     Catalogue(Catalogue),
+    /// Who follows the change log.
+    Consumers(Vec<ConsumerStatus>),
+}
+
+/// Somebody who follows the change log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerStatus {
+    /// What it calls itself.
+    pub name: String,
+    /// The last event it has carried out.
+    pub seq: Seq,
+    /// Milliseconds since it last asked.
+    pub idle_ms: u64,
 }

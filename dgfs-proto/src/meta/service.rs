@@ -244,4 +244,6 @@ pub enum AdminRequest {
         /// At most [`crate::limits::LIST_MAX`].
         limit: u32,
     },
+    /// Who follows the change log, and how far: index services are reached at the address behind `@` in their name.
+    Consumers,
 }

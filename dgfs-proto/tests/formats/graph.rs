@@ -8,7 +8,7 @@ use dgfs_proto::graph::{
 };
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::log::{Change, Event};
-use dgfs_proto::meta::{AdminRequest, MetaReply, Mutation, TagCommand, TagEdit};
+use dgfs_proto::meta::{AdminRequest, ConsumerStatus, MetaReply, Mutation, TagCommand, TagEdit};
 use dgfs_proto::query::expr::parse_expr;
 use dgfs_proto::query::{Context, Key};
 use dgfs_proto::status::Status;
@@ -88,6 +88,7 @@ pub(crate) fn admin_requests() -> Vec<AdminRequest> {
     vec![
         AdminRequest::Graph { after: Some(ino(5)), limit: 4096 },
         AdminRequest::Catalogue { after: Some(tag_id()), limit: 4096 },
+        AdminRequest::Consumers,
     ]
 }
 
@@ -102,7 +103,12 @@ pub(crate) fn meta_replies() -> Vec<MetaReply> {
         related: relations(),
     };
     let saved = vec![("trips".to_owned(), "beach".to_owned())];
-    vec![MetaReply::Graph(vec![node]), MetaReply::Catalogue(Catalogue { tags: vec![(tag_id(), tag_facts())], saved })]
+    let consumer = ConsumerStatus { name: "index@host:1".to_owned(), seq: Seq(9), idle_ms: 70_000 };
+    vec![
+        MetaReply::Graph(vec![node]),
+        MetaReply::Catalogue(Catalogue { tags: vec![(tag_id(), tag_facts())], saved }),
+        MetaReply::Consumers(vec![consumer]),
+    ]
 }
 
 fn sought() -> Sought {

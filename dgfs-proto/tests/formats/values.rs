@@ -336,6 +336,7 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Admin(AdminRequest::Servers) => "admin-servers".to_owned(),
         MetaRequest::Admin(AdminRequest::Graph { .. }) => "admin-graph".to_owned(),
         MetaRequest::Admin(AdminRequest::Catalogue { .. }) => "admin-catalogue".to_owned(),
+        MetaRequest::Admin(AdminRequest::Consumers) => "admin-consumers".to_owned(),
         MetaRequest::Admin(AdminRequest::Server { command, .. }) => format!("admin-server-{}", command_name(command)),
     }
 }
@@ -469,6 +470,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Applied(_) => "applied".to_owned(),
         MetaReply::Graph(_) => "graph".to_owned(),
         MetaReply::Catalogue(_) => "catalogue".to_owned(),
+        MetaReply::Consumers(_) => "consumers".to_owned(),
         MetaReply::InodesGranted(_) => "inodes-granted".to_owned(),
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),

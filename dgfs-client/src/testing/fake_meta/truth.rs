@@ -21,7 +21,7 @@ pub(super) fn version(slot: ChunkRef) -> VersionId {
     VersionId { chunk: slot.chunk, version: slot.version }
 }
 
-pub(super) fn map() -> ClusterMap {
+pub(crate) fn map() -> ClusterMap {
     let server = ServerInfo {
         id: ServerId(1),
         address: String::new(),
@@ -40,7 +40,7 @@ pub(super) fn map() -> ClusterMap {
     ClusterMap { epoch: Epoch(1), servers: vec![server], classes, default_class: Class::SINGLE, policies: 0 }
 }
 
-pub(super) fn attr(ino: Ino, kind: FileKind, now: Timestamp) -> Attr {
+pub(crate) fn attr(ino: Ino, kind: FileKind, now: Timestamp) -> Attr {
     let mut flags = AttrFlags::default();
     flags.set(AttrFlags::INLINE, kind == FileKind::File);
     Attr {

@@ -156,6 +156,7 @@ fn texts_are_canonical_and_readable() {
         ("@untagged,a", "@untagged or a", None),
         ("\"rating=5\" rating=5", "\"rating=5\" rating=5", Some("rating%3D5/rating=5")),
         ("name:*.MP4 \"-a\"", "name:*.MP4 \"-a\"", Some("name:*.MP4/%2Da")),
+        ("note=a%2E.b", "note=\"a..b\"", Some("note=a.%2Eb")),
         ("", "", Some("")),
     ] {
         assert_eq!(shown(text), (expression.into(), path.map(String::from)), "{text}");

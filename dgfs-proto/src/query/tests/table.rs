@@ -201,6 +201,7 @@ fn expressions_join_tests() {
         ("(a b) or (a b)", joined(&[&["a"], &["b"]])),
         ("(a b) or -a", joined(&[&["b", "-a"]])),
         ("(a b) or (a c)", joined(&[&["a"], &["b", "c"]])),
+        ("(b a) or (c a)", joined(&[&["b", "c"], &["a"]])),
         ("((((a))))", joined(&[&["a"]])),
     ] {
         assert_eq!(read(text), Ok(clauses), "{text}");

@@ -103,6 +103,7 @@ fn a_span_that_is_no_unit_has_no_text() {
         (MARCH, MARCH - 1),
         (MARCH, MARCH + 2),
         (MARCH, MARCH + 32 * DAY),
+        (MARCH - 1, MARCH - 1 + DAY),
         (i64::MIN, i64::MAX),
         (i64::MAX, i64::MIN),
         (i64::MAX - 1, i64::MAX),

@@ -1,0 +1,196 @@
+//! `@ask` and the attributes that the graph answers.
+
+use serde_json::{Value, json};
+
+use dgfs_proto::attr::FileKind;
+use dgfs_proto::ids::Ino;
+use dgfs_proto::status::Status;
+
+use super::{ROOT, USER, World};
+use crate::tags::{ASK_BYTES_MAX, Who};
+use crate::vfs::OpenFlags;
+
+const READ_WRITE: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, direct: false, sync: false };
+
+async fn world() -> World {
+    let world = World::new().await;
+    world.truth.file("photos/a.jpg", &["beach"]);
+    world.truth.file("photos/b.jpg", &["beach", "sun"]);
+    world.truth.file("docs/c.txt", &["work"]);
+    world
+}
+
+async fn ask_in(world: &World, directory: &str, request: &str, who: Who) -> Vec<Value> {
+    let ino = world.at(&format!("{directory}/.tags/@ask"), who).await.unwrap().ino;
+    let (handle, is_stream) = world.tags().open(ino, READ_WRITE, who).await.unwrap();
+    assert!(is_stream);
+    world.tags().write(handle, request.as_bytes(), who).await.unwrap();
+    let mut text = Vec::new();
+    loop {
+        // Small reads at whatever offset: the answer goes on where the last one ended.
+        let part = world.tags().read(handle, 5, 100, who).await.unwrap();
+        if part.is_empty() {
+            break;
+        }
+        text.extend_from_slice(&part);
+    }
+    world.tags().release(handle);
+    String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn ask(world: &World, request: &str) -> Vec<Value> {
+    ask_in(world, "", request, ROOT).await
+}
+
+fn strings(lines: &[Value], key: &str) -> Vec<String> {
+    lines.iter().filter_map(|line| Some(line.get(key)?.as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn questions_are_answered_in_lines() {
+    let world = world().await;
+    let found = ask(&world, r#"{"find": "beach or work"}"#).await;
+    assert_eq!(strings(&found, "path"), ["photos/a.jpg", "photos/b.jpg", "docs/c.txt"]);
+    assert_eq!(found[0]["kind"], "file");
+    assert_eq!(found[3]["end"], true);
+    let page = ask(&world, r#"{"find": "beach", "limit": 1}"#).await;
+    assert_eq!((page.len(), &page[1]["end"]), (2, &json!(false)));
+    let next = ask(&world, &format!(r#"{{"find": "beach", "after": {}}}"#, page[1]["after"])).await;
+    assert_eq!(strings(&next, "path"), ["photos/b.jpg"]);
+    assert_eq!(strings(&ask_in(&world, "photos", r#"{"find": ""}"#, ROOT).await, "path"), ["a.jpg", "b.jpg"]);
+    assert_eq!(ask(&world, r#"{"count": "beach -sun"}"#).await[0]["count"], 1);
+    let facets = ask(&world, r#"{"facets": "beach", "limit": 1}"#).await;
+    assert_eq!(facets, [json!({ "name": "beach", "count": 2 })]);
+    assert!(ask(&world, r#"{"explain": "beach"}"#).await[0]["explain"].as_str().unwrap().contains("beach"));
+    assert_eq!(strings(&ask(&world, r#"{"tags": null}"#).await, "tag"), ["beach", "sun", "work"]);
+    assert!(ask(&world, r#"{"status": true}"#).await[0]["head"].is_u64());
+    assert!(ask(&world, r#"{"wait": true}"#).await[0]["seq"].is_u64());
+    assert!(ask(&world, r#"{"watch": null, "after": 3}"#).await[0]["seq"].is_u64());
+    assert_eq!(ask(&world, r#"{"tagger": "list"}"#).await, [json!({ "tagger": "type" })]);
+    assert_eq!(ask(&world, r#"{"rebuild": true}"#).await, [json!({ "done": true })]);
+    assert_eq!(ask(&world, r#"{"check": true}"#).await, [json!({ "end": true })]);
+    assert!(ask(&world, r#"{"duplicates": true}"#).await.is_empty());
+    assert_eq!(ask(&world, r#"{"cypher": "x"}"#).await, [json!({ "error": "Cypher needs Neo4j" })]);
+}
+
+#[tokio::test]
+async fn commands_change_what_they_name() {
+    let world = world().await;
+    let a = world.truth.make("photos/a.jpg", FileKind::File);
+    let request = r#"{"tag": {"paths": ["photos/a.jpg", "/mnt/graph/photos/b.jpg"], "add": ["new", "k=v"], "remove": ["beach"]}}"#;
+    assert_eq!(ask(&world, request).await, [json!({ "tagged": 2 })]);
+    assert_eq!(world.truth.tags(a), ["k=v", "new"]);
+    let request =
+        format!(r#"{{"tag": {{"inos": [{a}, "~{}"], "add": ["again"]}}}}"#, dgfs_proto::query::entry::ino_id(a));
+    assert_eq!(ask(&world, &request).await, [json!({ "tagged": 1 })], "named twice, tagged once");
+    let done = [json!({ "done": true })];
+    for request in [
+        r#"{"tags-command": {"make": "empty"}}"#,
+        r#"{"tags-command": {"delete": {"tag": "empty"}}}"#,
+        r#"{"tags-command": {"rename": {"from": "new", "to": "newer"}}}"#,
+        r#"{"tags-command": {"imply": {"tag": "newer", "implied": "all"}}}"#,
+        r#"{"tags-command": {"alias": {"alias": "job", "tag": "work"}}}"#,
+        r#"{"relate": {"from": "photos/a.jpg", "relation": "links-to", "to": "docs/c.txt"}}"#,
+        r#"{"save": "mine", "expression": "newer and -sun"}"#,
+    ] {
+        assert_eq!(ask(&world, request).await, done, "{request}");
+    }
+    assert_eq!(ask(&world, r#"{"saved": true}"#).await, [json!({ "name": "mine", "expression": "newer -sun" })]);
+    let related = ask(&world, r#"{"related": "photos/a.jpg"}"#).await;
+    assert_eq!(
+        (strings(&related, "relation"), strings(&related, "path")),
+        (vec!["links-to".into()], vec!["docs/c.txt".into()])
+    );
+    let marks = ask(&world, r#"{"marks": "photos/a.jpg"}"#).await;
+    assert_eq!(marks[0]["index"], "done");
+    assert_eq!(ask(&world, r#"{"save": "mine", "expression": null}"#).await, done);
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_sentence_with_its_place() {
+    let world = world().await;
+    let rows = [
+        ("{", "not JSON"),
+        ("{}", "expected an object with exactly one of the keys"),
+        (r#"{"find": "(a"}"#, "expected"),
+        (r#"{"find": "nothing-known", "limit": "x"}"#, "in the request \"find\""),
+        (r#"{"tag": {"paths": [], "add": ["x"]}}"#, "expected 1 to 512 files"),
+        (r#"{"tag": {"paths": ["docs/c.txt"]}}"#, "expected a tag in"),
+        (r#"{"tag": {"paths": ["docs/c.txt"], "add": ["a,b"]}}"#, "\"a,b\": not a tag"),
+        (r#"{"tag": {"paths": ["docs/gone"], "add": ["x"]}}"#, "docs/gone: no such file"),
+        (r#"{"tag": {"paths": ["../out"], "add": ["x"]}}"#, "../out: crosses devices"),
+        (r#"{"tags-command": {"delete": {"tag": "work"}}}"#, "files carry this tag"),
+        (r#"{"tags-command": {"make": "work"}}"#, "exists"),
+        (r#"{"relate": {"from": 1, "relation": "likes", "to": 2}}"#, "\"likes\" is no relation"),
+        (r#"{"save": "a/b", "expression": "x"}"#, "expected"),
+        (r#"{"marks": 0}"#, "0 is no inode's number"),
+    ];
+    for (request, expected) in rows {
+        let answer = ask(&world, request).await;
+        let sentence = answer[0]["error"].as_str().unwrap_or_else(|| panic!("{request}: {answer:?}"));
+        assert!(sentence.contains(expected), "{request}: {sentence}");
+        assert_eq!(answer.len(), 1, "{request}");
+    }
+    let answer = ask(&world, r#"{"find": "a (b"}"#).await;
+    assert!(answer[0]["at"].is_u64() && answer[0]["expected"].is_string(), "{answer:?}");
+    assert!(world.truth.volume.lock().changes.is_empty(), "a refused command changes nothing");
+}
+
+#[tokio::test]
+async fn the_rights_are_those_of_who_wrote() {
+    let world = world().await;
+    let docs = world.at("docs", ROOT).await.unwrap().ino;
+    let c = world.truth.make("docs/c.txt", FileKind::File);
+    world.truth.edit(c, |file| file.attr.mode = 0o666);
+    let tag = format!(r#"{{"tag": {{"inos": [{c}], "add": ["x"]}}}}"#);
+    assert_eq!(ask_in(&world, "", &tag, USER).await, [json!({ "tagged": 1 })]);
+    world.truth.edit(docs, |docs| docs.attr.mode = 0o700);
+    assert!(ask_in(&world, "", &tag, USER).await[0]["error"].is_string(), "what cannot be reached cannot be named");
+    assert_eq!(strings(&ask_in(&world, "", r#"{"find": "work"}"#, USER).await, "path"), [""; 0]);
+    let foreign = r#"{"tag": {"paths": ["photos/a.jpg"], "add": ["x"]}}"#;
+    let sentence = ask_in(&world, "", foreign, USER).await[0]["error"].as_str().unwrap().to_owned();
+    assert!(sentence.contains("the right to write the file"), "{sentence}");
+    for request in [r#"{"rebuild": true}"#, r#"{"check": true}"#, r#"{"cypher": "x"}"#, r#"{"tagger": "pause"}"#] {
+        let answer = ask_in(&world, "", request, Who { uid: 4_000_000, gid: 1, pid: 0 }).await;
+        assert!(answer[0]["error"].as_str().unwrap().starts_with("only root"), "{request}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handle_that_cannot_read_is_carried_out_at_its_close() {
+    let world = world().await;
+    let ino = world.at(".tags/@ask", ROOT).await.unwrap().ino;
+    let flags = OpenFlags { write: true, ..OpenFlags::default() };
+    let (handle, _) = world.tags().open(ino, flags, ROOT).await.unwrap();
+    world.tags().write(handle, br#"{"tags-command": "#, ROOT).await.unwrap();
+    world.tags().write(handle, br#"{"make": "new"}}"#, ROOT).await.unwrap();
+    world.tags().flush(handle, ROOT).await.unwrap();
+    world.tags().flush(handle, ROOT).await.unwrap();
+    assert_eq!(world.truth.volume.lock().changes.len(), 1, "once");
+    world.tags().write(handle, br#"{"tags-command": {"make": "new"}}"#, ROOT).await.unwrap();
+    assert_eq!(world.tags().flush(handle, ROOT).await, Err(Status::Exists));
+    let long = vec![b' '; ASK_BYTES_MAX + 1];
+    assert_eq!(world.tags().write(handle, &long, ROOT).await, Err(Status::FileTooBig));
+    world.tags().release(handle);
+    assert_eq!(world.tags().write(handle, b"x", ROOT).await, Err(Status::BadHandle));
+    let counts = world.at(".tags/@counts", ROOT).await.unwrap().ino;
+    assert_eq!(world.tags().open(counts, flags, ROOT).await.map(|_| ()), Err(Status::NotPermitted));
+}
+
+#[tokio::test]
+async fn virtual_attributes_say_what_the_graph_knows() {
+    let world = world().await;
+    let a: Ino = world.truth.make("photos/a.jpg", FileKind::File);
+    world.truth.edit(a, |a| a.said = vec!["photo".to_owned()]);
+    let value = |name: &'static str| {
+        let world = &world;
+        async move { String::from_utf8(world.tags().getxattr(a, name.as_bytes(), ROOT).await.unwrap()).unwrap() }
+    };
+    assert_eq!(value("user.dgfs.id").await, format!("~{}", dgfs_proto::query::entry::ino_id(a)));
+    let auto: Value = serde_json::from_str(&value("user.dgfs.tags.auto").await).unwrap();
+    assert_eq!(auto, json!([{ "tag": "photo", "tagger": "type", "version": 1, "confidence": 0.9 }]));
+    assert_eq!((value("user.dgfs.index").await, value("user.dgfs.relations").await), ("done".into(), "[]".into()));
+    assert!(value("user.dgfs.seq").await.parse::<u64>().is_ok());
+    assert_eq!(world.tags().getxattr(a, b"user.dgfs.other", ROOT).await, Err(Status::NoXattr));
+}

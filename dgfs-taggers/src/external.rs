@@ -1,0 +1,204 @@
+//! Taggers that users write: any program that reads jobs as JSON lines and writes findings as JSON lines.
+//!
+//! Never hands out a path of the volume: the program gets a copy of the file in a private directory, which is removed
+//! when it has answered. It runs behind the limits of [`crate::sandbox`], one job at a time, and what it says is bounded
+//! and spelt lawfully like the findings of any tagger. `docs/TAGGERS.md` is its manual.
+
+mod config;
+mod spool;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::child::{JobError, Program, Running};
+use crate::findings::{Findings, LinkKind, one_line};
+use crate::job::Job;
+use crate::kind::Kind;
+use crate::protocol::{Failed, Found};
+use config::{Config, Wanted};
+pub use config::{ConfigError, load_all};
+use spool::Spooled;
+
+/// Bytes of an answer's line at most.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// A tagger that a user registered by a TOML file.
+#[derive(Debug)]
+pub struct External {
+    name: String,
+    version: u32,
+    wanted: Wanted,
+    program: Program,
+    /// The process between two jobs. The lock is held while a job runs, so that jobs wait for one another.
+    running: Mutex<Option<Running>>,
+    next_id: AtomicU64,
+}
+
+/// The line that the program reads.
+#[derive(Serialize)]
+struct Question<'a> {
+    id: u64,
+    name: &'a str,
+    size: u64,
+    mime: &'a str,
+    class: &'a str,
+    path: &'a str,
+}
+
+/// The line that it writes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reply {
+    id: u64,
+    #[serde(default)]
+    tags: Vec<ReplyTag>,
+    #[serde(default)]
+    values: BTreeMap<String, ReplyValue>,
+    #[serde(default)]
+    links: Vec<ReplyLink>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReplyTag {
+    Plain(String),
+    Rated { tag: String, confidence: f32 },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReplyValue {
+    Number(f64),
+    Text(String),
+    Time { time: i64 },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReplyLink {
+    Plain(String),
+    Kind { kind: LinkKind, target: String },
+}
+
+impl External {
+    /// Reads the registration at `path`. A relative program is found beside that file, where it also runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the file and what is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let Config { name, version, command, wanted, limits } = Config::load(path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned);
+        let command = command.into_iter().map(OsString::from).collect();
+        let program = Program { command, directory, limits };
+        Ok(Self { name, version, wanted, program, running: Mutex::new(None), next_id: AtomicU64::new(1) })
+    }
+
+    /// As registered.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As registered: counts up when the same file would give other findings.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Whether it was registered for files of this kind.
+    pub fn wants(&self, kind: &Kind) -> bool {
+        self.wanted.has(kind)
+    }
+
+    /// Lets it examine a file; `spool` is a directory of the caller's that nobody else can enter. Waits while another
+    /// job runs. Cancelling kills the program, and the next job starts it again.
+    ///
+    /// # Errors
+    ///
+    /// The tagger's name and a sentence: this job failed and no other.
+    pub async fn examine(&self, job: &Job<'_>, kind: &Kind, spool: &Path) -> Result<Found, Failed> {
+        let outcome = self.ask(job, kind, spool).await;
+        let findings = outcome.map_err(|error| {
+            let mut reason = error.to_string();
+            if let Some(cause) = std::error::Error::source(&error) {
+                reason = format!("{reason}: {cause}");
+            }
+            Failed { name: self.name.clone(), version: self.version, reason: one_line(&reason) }
+        })?;
+        Ok(Found { name: self.name.clone(), version: self.version, findings })
+    }
+
+    async fn ask(&self, job: &Job<'_>, kind: &Kind, spool: &Path) -> Result<Findings, JobError> {
+        let mut slot = self.running.lock().await;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let refused = |error: std::io::Error| JobError::Refused { reason: format!("write its copy: {error}") };
+        let spooled = Spooled::write(spool, &self.name, id, job.bytes).map_err(refused)?;
+        let (mime, class, path) = (kind.mime.as_str(), kind.class.as_str(), spooled.path());
+        let question = Question { id, name: job.name, size: job.size, mime, class, path };
+        let line = serde_json::to_vec(&question).map_err(|error| JobError::Refused { reason: error.to_string() })?;
+        let mut running = match slot.take() {
+            Some(running) => running,
+            None => Running::start(&self.program)?,
+        };
+        match running.ask([&line, b"\n"], ANSWER_BYTES_MAX).await.and_then(|line| reply(&line, id)) {
+            Ok(reply) => {
+                if running.is_fresh() {
+                    *slot = Some(running);
+                } else {
+                    running.kill().await;
+                }
+                findings(reply)
+            }
+            Err(error) => {
+                running.kill().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn reply(line: &[u8], id: u64) -> Result<Reply, JobError> {
+    let reply: Reply = serde_json::from_slice(line).map_err(|error| JobError::Rubbish {
+        reason: format!("its line is not {{\"id\", \"tags\", \"values\", \"links\", \"text\", \"error\"}}: {error}"),
+    })?;
+    if reply.id == id {
+        return Ok(reply);
+    }
+    Err(JobError::Rubbish { reason: format!("it answered job {}, asked was {id}", reply.id) })
+}
+
+fn findings(reply: Reply) -> Result<Findings, JobError> {
+    if let Some(error) = reply.error {
+        return Err(JobError::Refused { reason: format!("the tagger says: {}", one_line(&error)) });
+    }
+    let mut out = Findings::default();
+    for tag in reply.tags {
+        match tag {
+            ReplyTag::Plain(tag) => out.mark(&tag, 1.0),
+            ReplyTag::Rated { tag, confidence } => out.mark(&tag, confidence),
+        }
+    }
+    for (key, value) in reply.values {
+        match value {
+            ReplyValue::Number(number) => out.number(&key, number),
+            ReplyValue::Text(text) => out.text_value(&key, &text),
+            ReplyValue::Time { time } => out.time(&key, time),
+        }
+    }
+    for link in reply.links {
+        match link {
+            ReplyLink::Plain(target) => out.link(LinkKind::Reference, &target),
+            ReplyLink::Kind { kind, target } => out.link(kind, &target),
+        }
+    }
+    out.append_text(&reply.text);
+    Ok(out.finish())
+}
