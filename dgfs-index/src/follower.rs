@@ -39,14 +39,27 @@ enum Next {
     Rebuild,
 }
 
-/// Follows until `shutdown`.
+/// What a look at the log brought.
+enum Fetched {
+    /// Events to apply, whole changes.
+    Events(Vec<Event>),
+    /// Nothing to apply.
+    Nothing(Next),
+}
+
+/// Follows until `shutdown`. When it returns, nothing of it is under way any more: another index may open the directory.
 pub async fn follow(index: Arc<Index>, meta: Arc<MetaLink>, shutdown: Shutdown) {
     info!(seq = %index.applied().seq, "index follows the change log");
     loop {
-        let next = tokio::select! {
-            next = advance(&index, &meta) => next,
-            () = index.rebuild.notified() => Next::Rebuild,
+        // Questions to the metadata service may be given up at any time; what writes runs to its end.
+        let fetched = tokio::select! {
+            fetched = fetch(&index, &meta) => fetched,
+            () = index.rebuild.notified() => Fetched::Nothing(Next::Rebuild),
             () = shutdown.asked() => return,
+        };
+        let next = match fetched {
+            Fetched::Events(events) => apply(&index, events).await,
+            Fetched::Nothing(next) => next,
         };
         let pause = match next {
             Next::Again => continue,
@@ -54,15 +67,12 @@ pub async fn follow(index: Arc<Index>, meta: Arc<MetaLink>, shutdown: Shutdown) 
             Next::Gather => GATHER,
             Next::Pause => PAUSE,
             Next::Rebuild => {
-                let built = tokio::select! {
-                    built = rebuild(&index, &meta) => built,
-                    () = shutdown.asked() => return,
-                };
+                let built = rebuild(&index, &meta, &shutdown).await;
                 index.set_building(None);
                 match built {
                     Ok(()) => continue,
                     Err(error) => {
-                        warn!(%error, "the index could not be built; trying again");
+                        warn!(%error, "the index was not built; trying again");
                         PAUSE
                     }
                 }
@@ -80,16 +90,16 @@ pub async fn follow(index: Arc<Index>, meta: Arc<MetaLink>, shutdown: Shutdown) 
     }
 }
 
-async fn advance(index: &Arc<Index>, meta: &MetaLink) -> Next {
-    let Some((seq, known)) = index.last_event() else { return Next::Rebuild };
+async fn fetch(index: &Index, meta: &MetaLink) -> Fetched {
+    let Some((seq, known)) = index.last_event() else { return Fetched::Nothing(Next::Rebuild) };
     let kept_from = Seq(seq.0.saturating_sub(1));
     let page = match meta.log_kept(kept_from).await {
         Ok(page) => page,
-        Err(silence) => return after_silence(silence),
+        Err(silence) => return Fetched::Nothing(after_silence(silence)),
     };
     let Some(mut new) = behind_known(page, seq, known, index) else {
         warn!(%seq, "the change log is another one than the index followed; building anew");
-        return Next::Rebuild;
+        return Fetched::Nothing(Next::Rebuild);
     };
     if new.is_empty() {
         match meta.log_next(seq).await {
@@ -97,27 +107,19 @@ async fn advance(index: &Arc<Index>, meta: &MetaLink) -> Next {
                 index.hear_head(page.head);
                 new = page.events;
             }
-            Err(silence) => return after_silence(silence),
+            Err(silence) => return Fetched::Nothing(after_silence(silence)),
         }
     }
     if new.is_empty() {
-        return Next::Again;
+        return Fetched::Nothing(Next::Again);
     }
     if new.first().is_some_and(|event| event.seq != seq.next()) {
         warn!(%seq, "the change log has a gap behind what the index applied; building anew");
-        return Next::Rebuild;
+        return Fetched::Nothing(Next::Rebuild);
     }
-    let new = match whole_changes(meta, new).await {
-        Ok(new) => new,
-        Err(silence) => return after_silence(silence),
-    };
-    match apply(index, new).await {
-        Ok(()) => Next::Gather,
-        Err(error) if error.is_lost() => Next::Rebuild,
-        Err(error) => {
-            warn!(%error, "events could not be applied; trying again");
-            Next::Pause
-        }
+    match whole_changes(meta, new).await {
+        Ok(new) => Fetched::Events(new),
+        Err(silence) => Fetched::Nothing(after_silence(silence)),
     }
 }
 
@@ -164,9 +166,19 @@ pub(crate) async fn whole_changes(meta: &MetaLink, mut events: Vec<Event>) -> Re
     Err(Silence::Away)
 }
 
-/// The engine may wait for the disk.
-async fn apply(index: &Arc<Index>, events: Vec<Event>) -> Result<(), StoreError> {
+/// Applies events on a thread that may wait for the disk.
+async fn apply(index: &Arc<Index>, events: Vec<Event>) -> Next {
     let index = Arc::clone(index);
     let applied = tokio::task::spawn_blocking(move || index.apply(&events)).await;
-    applied.unwrap_or(Err(StoreError::Damaged("applying events ended early; the log has more")))
+    match applied.unwrap_or(Err(StoreError::Damaged("applying events ended early; the log has more"))) {
+        Ok(()) => Next::Gather,
+        Err(error) if error.is_lost() => {
+            warn!(%error, "the index is damaged; building anew");
+            Next::Rebuild
+        }
+        Err(error) => {
+            warn!(%error, "events could not be applied; trying again");
+            Next::Pause
+        }
+    }
 }

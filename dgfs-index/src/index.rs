@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use dgfs_proto::graph::answer::IndexStatus;
 use dgfs_proto::ids::Seq;
 use dgfs_proto::log::Event;
-use dgfs_runtime::disk;
+use dgfs_runtime::disk::{self, DirectoryLock, LockError};
 
 use crate::graph::{Applied, Graph};
 use crate::query::results::ResultCache;
@@ -42,6 +42,9 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+    /// Somebody else has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The tables.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,6 +77,7 @@ pub struct Index {
     pub(crate) rebuild: Notify,
     recent: Mutex<VecDeque<Event>>,
     disk_bytes: AtomicU64,
+    _lock: DirectoryLock,
 }
 
 impl Index {
@@ -84,6 +88,7 @@ impl Index {
     pub fn open(dir: &Path) -> Result<Arc<Self>, OpenError> {
         let of_directory = |source| OpenError::Directory { path: dir.to_owned(), source };
         disk::create_dir_durably(dir).map_err(of_directory)?;
+        let lock = DirectoryLock::acquire(dir, "a dgfs index")?;
         let generation = read_generation(dir).map_err(of_directory)?;
         remove_others(dir, generation).map_err(of_directory)?;
         let path = database(dir, generation);
@@ -111,6 +116,7 @@ impl Index {
             building: AtomicU64::new(NOT_BUILDING),
             rebuild: Notify::new(),
             recent: Mutex::default(),
+            _lock: lock,
         }))
     }
 

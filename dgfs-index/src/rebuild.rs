@@ -12,13 +12,14 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::info;
 
-use dgfs_proto::graph::Catalogue;
+use dgfs_proto::graph::{Catalogue, GraphNode};
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::limits::LIST_MAX;
+use dgfs_runtime::lifecycle::Shutdown;
 
 use crate::follower::whole_changes;
 use crate::index::{Index, OpenError};
-use crate::meta_link::{MetaLink, Silence};
+use crate::meta_link::{LogPage, MetaLink, Silence};
 use crate::step::{Step, steps_of_event, steps_of_node};
 use crate::store::{Mark, Store, StoreError, digest};
 
@@ -47,6 +48,9 @@ pub(crate) enum RebuildError {
     /// A bug; the log has more.
     #[error("building the index ended early; see the log")]
     Panicked,
+    /// The process stops.
+    #[error("the index stops before it was built")]
+    Stopped,
 }
 
 impl From<Silence> for RebuildError {
@@ -55,6 +59,29 @@ impl From<Silence> for RebuildError {
             Silence::Trimmed => Self::Log,
             Silence::Away => Self::Away,
         }
+    }
+}
+
+/// The metadata service, until the process is to stop: what is asked may be given up, what is written runs to its end.
+struct Source<'a> {
+    meta: &'a MetaLink,
+    shutdown: &'a Shutdown,
+}
+
+impl Source<'_> {
+    async fn or_stop<T>(&self, asked: impl Future<Output = Result<T, Silence>>) -> Result<T, RebuildError> {
+        tokio::select! {
+            answered = asked => Ok(answered?),
+            () = self.shutdown.asked() => Err(RebuildError::Stopped),
+        }
+    }
+
+    async fn nodes(&self, after: Option<Ino>) -> Result<Vec<GraphNode>, RebuildError> {
+        self.or_stop(self.meta.nodes(after, PAGE)).await
+    }
+
+    async fn log_kept(&self, after: Seq) -> Result<LogPage, RebuildError> {
+        self.or_stop(self.meta.log_kept(after)).await
     }
 }
 
@@ -80,17 +107,18 @@ impl Site {
 }
 
 /// Builds a new generation and lets it answer.
-pub(crate) async fn rebuild(index: &Arc<Index>, meta: &MetaLink) -> Result<(), RebuildError> {
+pub(crate) async fn rebuild(index: &Arc<Index>, meta: &MetaLink, shutdown: &Shutdown) -> Result<(), RebuildError> {
+    let source = Source { meta, shutdown };
     index.set_building(Some(0));
-    let begin = mark_of_head(meta).await?;
+    let begin = mark_of_head(&source).await?;
     info!(seq = %begin.seq, "index is built anew");
     let (store, generation) = index.begin_generation()?;
     let mut site = Site { store, steps: Vec::new(), mark: None };
-    site = read_catalogue(site, meta).await?;
-    site = read_nodes(site, index, meta, begin.seq).await?;
+    site = read_catalogue(site, &source).await?;
+    site = read_nodes(site, index, &source, begin.seq).await?;
     site.mark = Some(begin);
     site = site.work().await?;
-    site = catch_up(site, meta).await?;
+    site = catch_up(site, &source).await?;
     let (own, store) = (Arc::clone(index), site.store);
     let installed = tokio::task::spawn_blocking(move || own.install(store, generation)).await;
     installed.map_err(|_| RebuildError::Panicked)??;
@@ -103,9 +131,9 @@ const fn before(seq: Seq) -> Seq {
 }
 
 /// The log's end now; from it on, the log is kept.
-async fn mark_of_head(meta: &MetaLink) -> Result<Mark, RebuildError> {
-    let head = meta.head().await?;
-    let page = meta.log_kept(before(head)).await?;
+async fn mark_of_head(source: &Source<'_>) -> Result<Mark, RebuildError> {
+    let head = source.or_stop(source.meta.head()).await?;
+    let page = source.log_kept(before(head)).await?;
     Ok(match page.events.first() {
         Some(event) if event.seq == head => Mark { seq: head, at: event.at, digest: digest(event) },
         _ if head.0 == 0 => Mark { seq: head, at: dgfs_proto::attr::Timestamp::default(), digest: 0 },
@@ -113,10 +141,10 @@ async fn mark_of_head(meta: &MetaLink) -> Result<Mark, RebuildError> {
     })
 }
 
-async fn read_catalogue(mut site: Site, meta: &MetaLink) -> Result<Site, RebuildError> {
+async fn read_catalogue(mut site: Site, source: &Source<'_>) -> Result<Site, RebuildError> {
     let mut after: Option<TagId> = None;
     loop {
-        let Catalogue { tags, saved } = meta.catalogue(after).await?;
+        let Catalogue { tags, saved } = source.or_stop(source.meta.catalogue(after)).await?;
         let last = tags.last().map(|(id, _)| *id);
         site.steps.extend(tags.into_iter().map(|(id, facts)| Step::Tag(id, Some(facts))));
         site.steps.extend(saved.into_iter().map(|(name, expression)| Step::Saved(name, Some(expression))));
@@ -130,10 +158,10 @@ async fn read_catalogue(mut site: Site, meta: &MetaLink) -> Result<Site, Rebuild
     }
 }
 
-async fn read_nodes(mut site: Site, index: &Index, meta: &MetaLink, begin: Seq) -> Result<Site, RebuildError> {
+async fn read_nodes(mut site: Site, index: &Index, source: &Source<'_>, begin: Seq) -> Result<Site, RebuildError> {
     let mut after: Option<Ino> = None;
     let (mut read, mut pages) = (0, 0u64);
-    let mut page = meta.nodes(after, PAGE).await?;
+    let mut page = source.nodes(after).await?;
     loop {
         let Some(last) = page.last().map(|node| node.facts.ino) else { return Ok(site) };
         if after.is_some_and(|after| last <= after) {
@@ -146,10 +174,10 @@ async fn read_nodes(mut site: Site, index: &Index, meta: &MetaLink, begin: Seq) 
             steps_of_node(node, &mut site.steps);
         }
         if pages.is_multiple_of(PAGES_PER_REMINDER) {
-            meta.log_kept(before(begin)).await?;
+            source.log_kept(before(begin)).await?;
         }
         // The next page is on its way while this one is written.
-        let (next, worked) = tokio::join!(meta.nodes(after, PAGE), site.work());
+        let (next, worked) = tokio::join!(source.nodes(after), site.work());
         site = worked?;
         page = next?;
         index.set_building(Some(read));
@@ -157,10 +185,10 @@ async fn read_nodes(mut site: Site, index: &Index, meta: &MetaLink, begin: Seq) 
 }
 
 /// Applies the log up to its end, as it was asked for last.
-async fn catch_up(mut site: Site, meta: &MetaLink) -> Result<Site, RebuildError> {
+async fn catch_up(mut site: Site, source: &Source<'_>) -> Result<Site, RebuildError> {
     loop {
         let (seq, known) = (site.store.applied().seq, site.store.digest());
-        let page = meta.log_kept(before(seq)).await?;
+        let page = source.log_kept(before(seq)).await?;
         let mut events = page.events;
         if seq.0 > 0 {
             if events.first().is_none_or(|first| first.seq != seq || digest(first) != known) {
@@ -168,7 +196,7 @@ async fn catch_up(mut site: Site, meta: &MetaLink) -> Result<Site, RebuildError>
             }
             events.remove(0);
         }
-        let events = whole_changes(meta, events).await?;
+        let events = source.or_stop(whole_changes(source.meta, events)).await?;
         let Some(last) = events.last() else { return Ok(site) };
         for event in &events {
             steps_of_event(event, &mut site.steps);

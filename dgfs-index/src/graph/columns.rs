@@ -72,11 +72,12 @@ const UNKNOWN: Facts = Facts {
     children: 0,
 };
 
-/// Inode numbers come from the metadata service one after another: a multiplication spreads them well enough.
+/// Inode numbers come from the metadata service one after another, and those of names from here: nobody chooses them so that
+/// they collide, and a multiplication spreads them well enough.
 #[derive(Default)]
-pub(crate) struct InoHasher(u64);
+pub(crate) struct NumberHasher(u64);
 
-impl Hasher for InoHasher {
+impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -87,6 +88,10 @@ impl Hasher for InoHasher {
         }
     }
 
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
     fn write_u64(&mut self, value: u64) {
         // The golden ratio's bits, as Knuth's multiplicative hash takes them.
         let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -94,7 +99,7 @@ impl Hasher for InoHasher {
     }
 }
 
-type InoMap = HashMap<u64, Doc, BuildHasherDefault<InoHasher>>;
+type InoMap = HashMap<u64, Doc, BuildHasherDefault<NumberHasher>>;
 
 /// See the module.
 #[derive(Default)]

@@ -4,6 +4,7 @@
 //! [`CACHED_DOCS_MAX`] inodes are kept.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use dgfs_proto::name::Name;
 use dgfs_proto::query::Query;
 use dgfs_proto::status::Status;
 
-use crate::graph::columns::Doc;
+use crate::graph::columns::{Doc, NumberHasher};
 use crate::graph::names::NameIx;
 use crate::query::evaluate::{Asker, Scores};
 use crate::query::naming::{is_taken, resolve, with_id};
@@ -46,7 +47,7 @@ pub(crate) struct Results {
 struct Listing {
     hits: Vec<(Ino, Doc, NameIx)>,
     /// Whose a name is: the lowest inode's.
-    owners: HashMap<NameIx, Ino>,
+    owners: HashMap<NameIx, Ino, BuildHasherDefault<NumberHasher>>,
 }
 
 impl Listing {
@@ -61,7 +62,7 @@ impl Results {
             let hit = |doc| Some((ask.graph.columns.ino(doc)?, doc, view.admitted(doc)?.name));
             let mut hits: Vec<(Ino, Doc, NameIx)> = self.docs.iter().filter_map(hit).collect();
             hits.sort_unstable();
-            let mut owners = HashMap::with_capacity(hits.len());
+            let mut owners = HashMap::with_capacity_and_hasher(hits.len(), BuildHasherDefault::default());
             for (ino, _, name) in &hits {
                 owners.entry(*name).or_insert(*ino);
             }

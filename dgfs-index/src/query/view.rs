@@ -38,7 +38,8 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     pub(crate) fn new(graph: &'a Graph, scope: Ino, viewer: &'a Viewer) -> Self {
         let whole = scope == Ino::ROOT && viewer.uid == 0;
-        Self { graph, scope, viewer, whole, directories: RefCell::default() }
+        let directories = RefCell::new(if whole { Vec::new() } else { vec![0; graph.columns.len()] });
+        Self { graph, scope, viewer, whole, directories }
     }
 
     /// Is an inode admitted, and by which link? The first one by directory and name.
@@ -79,7 +80,9 @@ impl<'a> View<'a> {
     /// What is known of a directory; found out, with what lies above, the first time.
     fn known(&self, directory: Doc) -> u8 {
         let mut known = self.directories.borrow_mut();
-        known.resize(self.graph.columns.len(), 0);
+        if let Some(bits) = known.get(directory as usize).filter(|bits| **bits & SEEN != 0) {
+            return *bits;
+        }
         let mut chain = Vec::new();
         let mut at = directory;
         let mut above = loop {

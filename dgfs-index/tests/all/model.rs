@@ -202,7 +202,14 @@ async fn compare(rig: &Rig, chance: &mut Chance, seed: u64, round: usize) {
             let found = rig.hits_as(viewer.clone(), scope, &query, 7).await;
             let found: Vec<u64> = found.iter().map(|hit| hit.ino.get()).collect();
             let wanted = truth.find(scope, &viewer, &query);
-            assert_eq!(found, wanted, "seed {seed}, round {round}: {text} below {scope} for {viewer:?}");
+            let differ: Vec<Ino> = found.iter().chain(&wanted).map(|number| ino(*number)).collect();
+            let known: Vec<_> =
+                differ.iter().map(|ino| (ino.get(), truth.carried(*ino), truth.tagged.get(ino))).collect();
+            assert_eq!(
+                found, wanted,
+                "seed {seed}, round {round}: {text} below {scope} for {viewer:?}; {known:?}; {:?}",
+                truth.tags
+            );
         }
     }
     let scope = *chance.pick(&scopes);

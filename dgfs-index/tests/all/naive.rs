@@ -60,7 +60,9 @@ impl Truth {
         let vetoes = self.vetoes.get(&ino).cloned().unwrap_or_default();
         words.retain(|word| !vetoes.iter().any(|veto| veto.fold() == *word));
         let names = self.names.iter().filter(|(_, to)| **to == ino).map(|((_, name), _)| name.to_string());
-        words.extend(names.filter_map(|name| name.rsplit_once('.').map(|(_, ext)| format!("ext={ext}"))));
+        words.extend(
+            names.filter_map(|name| name.rsplit_once('.').map(|(_, ext)| format!("ext={}", ext.to_lowercase()))),
+        );
         words.push(if self.is_dir(ino) { "type=directory" } else { "type=file" }.to_owned());
         words
     }
