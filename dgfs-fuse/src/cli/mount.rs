@@ -223,6 +223,7 @@ async fn open(
         config.disk_cache = disk_cache(args.cache_dir.clone(), ("--cache-size", args.cache_size.as_deref()))?;
     }
     config.soft |= options.soft;
+    (config.tags_name, config.tags_visible) = (options.tags(), options.tags_visible);
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores), graph: link.graph.clone() };
     let vfs = match Vfs::connect(config, deps).await {

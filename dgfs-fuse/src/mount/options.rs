@@ -4,6 +4,9 @@
 
 use thiserror::Error;
 
+use dgfs_client::config::TAGS_NAME_DEFAULT;
+use dgfs_proto::name::Name;
+
 use crate::adapter::AtimePolicy;
 
 /// Options of a mount.
@@ -35,6 +38,10 @@ pub struct MountOptions {
     pub metrics: Option<String>,
     /// `log-file=`.
     pub log_file: Option<String>,
+    /// `tags=NAME`: what the virtual directories of tags are called; `notags`: empty.
+    pub tags_name: Option<String>,
+    /// `tags_visible`: they are listed.
+    pub tags_visible: bool,
 }
 
 /// An option that is not one.
@@ -63,6 +70,8 @@ impl MountOptions {
                 "data-dir" => self.data_dir = Some(value.to_owned()),
                 "metrics" => self.metrics = Some(value.to_owned()),
                 "log-file" => self.log_file = Some(value.to_owned()),
+                "tags" if Name::new(value.as_bytes()).is_err() => return Err(UnknownOption(word.to_owned())),
+                "tags" => self.tags_name = Some(value.to_owned()),
                 // Set by us, or meant for other readers of fstab.
                 "fsname" | "subtype" | "comment" | "uhelper" | "helper" => {}
                 _ if key.starts_with("x-") => {}
@@ -89,6 +98,9 @@ impl MountOptions {
             "nonempty" => self.nonempty = true,
             "soft" => self.soft = true,
             "hard" => self.soft = false,
+            "notags" => self.tags_name = Some(String::new()),
+            "tags_visible" => self.tags_visible = true,
+            "notags_visible" => self.tags_visible = false,
             // For mount(8) and systemd, or what we do anyway.
             "defaults"
             | "auto"
@@ -111,6 +123,13 @@ impl MountOptions {
             _ => return Err(UnknownOption(word.to_owned())),
         }
         Ok(())
+    }
+
+    /// What the virtual directories are called; none: there are none.
+    #[must_use]
+    pub fn tags(&self) -> Option<Vec<u8>> {
+        let name = self.tags_name.as_deref().map_or(TAGS_NAME_DEFAULT, str::as_bytes);
+        (!name.is_empty()).then(|| name.to_vec())
     }
 
     /// Who moves access times.
@@ -174,6 +193,17 @@ mod tests {
         assert_eq!(options.kernel_flags(), libc::MS_NOEXEC);
         assert_eq!(options.atime(), AtimePolicy::Relative);
         assert_eq!(parse("ro", true).atime(), AtimePolicy::Never);
+    }
+
+    #[test]
+    fn the_directories_of_tags_can_be_named_shown_and_left_out() {
+        assert_eq!((parse("rw", true).tags(), parse("rw", true).tags_visible), (Some(b".tags".to_vec()), false));
+        assert_eq!(parse("tags=_by,tags_visible", true).tags(), Some(b"_by".to_vec()));
+        assert!(parse("tags_visible", true).tags_visible && !parse("tags_visible,notags_visible", true).tags_visible);
+        assert_eq!(parse("notags", true).tags(), None);
+        for bad in ["tags=", "tags=a/b", "tags=.."] {
+            assert!(MountOptions::parse(&[bad.to_owned()], true).is_err(), "{bad}");
+        }
     }
 
     #[test]

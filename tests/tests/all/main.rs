@@ -16,5 +16,6 @@ mod outage;
 mod power;
 mod round_trips;
 mod storage;
+mod tags;
 mod tidy;
 mod two_mounts;
