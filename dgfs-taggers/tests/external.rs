@@ -59,7 +59,7 @@ async fn the_documented_example_works_as_documented() {
         assert_eq!(found.findings.number_of("word-count"), Some(count));
         assert_eq!(found.findings.marks[0].tag, "short-read");
     }
-    let job = Job { name: "a", size: 4, bytes: b"\x89PNG", mime_hint: None, charset_hint: None };
+    let job = Job { name: "a", size: 8, bytes: b"\x89PNG\r\n\x1a\n", mime_hint: None, charset_hint: None };
     assert!(!tagger.wants(&kind_of(&job)));
 }
 
@@ -84,9 +84,9 @@ async fn one_that_breaks_the_rules_fails_one_job_and_goes_on() {
         if t=='other': a['id']=0\n if t=='unknown': a['colour']=1\n if t=='error': a['error']='no idea'\n \
         if t=='twice': print(json.dumps(a))\n if t=='write': open('written','w').write('x')\n \
         if t=='net': socket.socket()\n if t=='child': os.system('sleep 100 &')\n print(json.dumps(a),flush=True)\n";
-    let tagger = folder.tagger(program, "timeout_ms = 1500\nmemory_bytes = 268435456");
+    let tagger = folder.tagger(program, "timeout_ms = 4000\nmemory_bytes = 268435456");
     let cases = [
-        ("hang", "no answer within 1500 ms"),
+        ("hang", "no answer within 4000 ms"),
         ("eat", "ended before it answered (exit status: 1)"),
         ("die", "exit status: 7"),
         ("rubbish", "its line is not {\"id\""),

@@ -51,10 +51,11 @@ impl Tagger for PdfTagger {
         properties(&mut file, &mut prose, out);
         let pages = file.pages();
         out.number("pages", pages.len() as f64);
+        let mut reader = content::Reader::new(&mut file);
         for page in pages.iter().take(PAGES_READ_MAX) {
-            links(&mut file, &page.dict, out);
+            links(reader.file(), &page.dict, out);
             if prose.body.len() < PROSE_BYTES_MAX {
-                content::read_page(&mut file, page, &mut prose);
+                reader.read_page(page, &mut prose);
                 prose.end_paragraph();
             }
         }

@@ -17,6 +17,10 @@ const WORD_BYTES_MIN: usize = 3;
 /// How many times better a phrase of the title, or of a heading, scores.
 const TITLE_WEIGHT: f64 = 3.0;
 const HEADING_WEIGHT: f64 = 1.6;
+/// Words from which on a text is long: what it is about is then said more than once.
+const LONG_WORDS: usize = 150;
+/// How many times worse a phrase scores that a long text has once.
+const ONCE_PENALTY: f64 = 8.0;
 
 /// A phrase and how often it is there.
 struct Candidate {
@@ -38,8 +42,11 @@ pub(super) fn keywords(prose: &Prose, body: &str, language: Option<&str>) -> Vec
     let terms = Terms::of(&text, &stops);
     let mut found = candidates(&terms);
     let boosts = Boosts::of(prose, &stops);
+    let is_long = terms.words.len() >= LONG_WORDS;
     for candidate in &mut found {
-        candidate.score = score(candidate, &terms) / boosts.of_phrase(candidate, &terms);
+        let boost = boosts.of_phrase(candidate, &terms);
+        let is_said_once = is_long && candidate.count < 2.0 && candidate.terms.len() > 1;
+        candidate.score = score(candidate, &terms) / boost * if is_said_once { ONCE_PENALTY } else { 1.0 };
     }
     found.sort_by(|one, two| one.score.total_cmp(&two.score).then(one.first.cmp(&two.first)));
     distinct(found, &terms)
@@ -80,7 +87,7 @@ fn is_broken(words: &[Word<'_>]) -> bool {
 fn is_candidate(words: &[Word<'_>], terms: &Terms<'_>) -> bool {
     let term = |word: Option<&Word<'_>>| word.and_then(|word| terms.list.get(word.term));
     let (Some(first), Some(last)) = (term(words.first()), term(words.last())) else { return false };
-    let has_number = words.iter().any(|word| term(Some(word)).is_some_and(|term| term.is_number));
+    let has_number = words.iter().any(|word| term(Some(word)).is_some_and(|term| term.is_data));
     let is_word = words.len() > 1 || first.lower.len() >= WORD_BYTES_MIN;
     !first.is_stop && !last.is_stop && !has_number && is_word
 }

@@ -26,6 +26,12 @@ impl StopWords {
         own.split_whitespace().collect()
     }
 
+    /// Whether a word in lower case is common in texts on any matter: it may be part of a keyword, seldom one alone.
+    pub(super) fn is_common(lower: &str) -> bool {
+        let singular = lower.strip_suffix('s').unwrap_or(lower);
+        COMMON.iter().any(|line| line.split(' ').any(|word| word == lower || word == singular))
+    }
+
     /// Whether a word in lower case is one.
     pub(super) fn has(&self, lower: &str) -> bool {
         let plain = lower.strip_suffix("'s").or_else(|| lower.strip_suffix("\u{2019}s")).unwrap_or(lower);
@@ -94,6 +100,21 @@ const EN: &str = "a about above across actually after again against ago all almo
     present presented propose proposed result results section significant simple simply single sort specific state today's \
     total type types work works years' two-way introduced considered consider described describe discuss discussed paper \
     example examples following follow follows time times day days vs fig figure table mr mrs ms dr com www http https";
+
+/// Words of documents, of software's papers and of offices, in the singular.
+const COMMON: &[&str] = &[
+    "version license licence documentation document status build release change changelog note example code source project",
+    "package library crate module feature support option default file name value function method class object item list text",
+    "issue contribution contributor author copyright mit apache bsd gpl copy permission warranty software badge link page site",
+    "readme install installation usage guide overview introduction background summary abstract conclusion reference appendix",
+    "chapter contents index table figure step question answer problem solution approach idea point fact reason change review",
+    "minimum maximum current available optional required requirement additional multiple existing complete simple easy fast",
+    "user people person company group team member man woman world country state government public private work job life home",
+    "month week hour minute second today tomorrow yesterday january february march april june july august september october",
+    "november december monday tuesday wednesday thursday friday saturday sunday million billion percent",
+    "rust python java javascript crate repository branch commit pull request git github gitlab docs doc api standard",
+    "information detail description property setting parameter argument return input output field entry string test run set",
+];
 
 const DE: &str = "aber alle allem allen aller alles als also am an ander andere anderem anderen anderer anderes auch auf aus bei \
     beim bereits bin bis bist da dabei dadurch dafür damit danach dann darauf darin darüber das dass dazu dein deine dem den \

@@ -12,6 +12,9 @@ const WORDS_MAX: usize = 40_000;
 /// Bytes of a word at most: longer ones are data.
 const WORD_BYTES_MAX: usize = 64;
 
+/// How many times worse a word that occurs in texts on any matter scores.
+const COMMON_PENALTY: f64 = 4.0;
+
 /// A word at its place.
 #[derive(Clone, Copy)]
 pub(super) struct Word<'a> {
@@ -29,7 +32,8 @@ pub(super) struct Word<'a> {
 pub(super) struct Term {
     pub(super) lower: String,
     pub(super) is_stop: bool,
-    pub(super) is_number: bool,
+    /// Whether it is a number, an address or a file's name rather than a word.
+    pub(super) is_data: bool,
     pub(super) count: f64,
     /// Low is important.
     pub(super) weight: f64,
@@ -76,7 +80,7 @@ impl<'a> Terms<'a> {
                 self.list.push(Term {
                     lower: lower.clone(),
                     is_stop: stops.has(lower),
-                    is_number: !lower.contains(char::is_alphabetic),
+                    is_data: is_data(lower),
                     ..Term::default()
                 });
                 self.list.len() - 1
@@ -129,7 +133,8 @@ impl<'a> Terms<'a> {
             let mut distinct = term.sentences.clone();
             distinct.dedup();
             let spread = distinct.len() as f64 / sentences;
-            term.weight = position * relatedness / (case + frequency / relatedness + spread / relatedness);
+            let common = if StopWords::is_common(&term.lower) { COMMON_PENALTY } else { 1.0 };
+            term.weight = common * position * relatedness / (case + frequency / relatedness + spread / relatedness);
         }
     }
 }
@@ -148,6 +153,13 @@ impl Term {
             self.capitals += 1.0;
         }
     }
+}
+
+fn is_data(lower: &str) -> bool {
+    let letters = lower.chars().filter(|letter| letter.is_alphabetic()).count();
+    let is_address =
+        lower.rsplit_once('.').is_some_and(|(_, end)| end != "js" && !end.starts_with(|c: char| c.is_ascii_digit()));
+    letters * 2 < lower.chars().count() || is_address || lower.contains('_')
 }
 
 /// Sentences: ended by `.`, `!`, `?` or `;` before a gap, or by an empty line.

@@ -2,7 +2,7 @@
 //!
 //! Never renders: a construct that is not understood stays text. Code blocks are text, but no heading is in them.
 
-use super::{Prose, describe};
+use super::{Prose, describe, html};
 use crate::findings::{Findings, LinkKind, one_line};
 
 /// Lines of the front matter that are looked at.
@@ -66,6 +66,8 @@ fn prose_of(body: &str, out: &mut Findings) -> Prose {
             add_heading(&mut prose, heading, out);
         } else if is_underline(trimmed) && !previous.trim().is_empty() {
             add_heading_of_previous(&mut prose, previous);
+        } else if let Some(target) = definition(trimmed) {
+            out.link(LinkKind::Hyperlink, target);
         } else if trimmed.is_empty() {
             prose.end_paragraph();
         } else {
@@ -83,6 +85,13 @@ fn atx_heading(line: &str) -> Option<&str> {
     let level = line.len() - text.len();
     let is_heading = (1..=6).contains(&level) && (text.is_empty() || text.starts_with([' ', '\t']));
     is_heading.then(|| text.trim().trim_end_matches('#').trim_end())
+}
+
+/// The target of a line `[label]: target`.
+fn definition(line: &str) -> Option<&str> {
+    let (label, rest) = line.strip_prefix('[')?.split_once("]:")?;
+    let is_note = label.starts_with('^');
+    rest.split_whitespace().next().filter(|_| !is_note).map(|target| target.trim_matches(['<', '>']))
 }
 
 /// `===` or `---` below a line makes that line a heading.
@@ -118,14 +127,35 @@ fn inline(line: &str, out: &mut Findings) -> String {
     let mut rest = line;
     for _ in 0..LINE_LINKS_MAX {
         let Some((before, label, target, behind)) = next_link(rest) else { break };
-        text.push_str(before.strip_suffix('!').unwrap_or(before));
-        text.push_str(label);
+        match before.strip_suffix('!') {
+            // The words for a picture are the picture's, and most are badges.
+            Some(before) => text.push_str(before),
+            None => {
+                text.push_str(before);
+                text.push_str(label);
+            }
+        }
         out.link(LinkKind::Hyperlink, target);
         rest = behind;
     }
     bare_urls(rest, out);
     text.push_str(rest);
     text.retain(|letter| !matches!(letter, '*' | '`'));
+    // `Vec<u8>` is no tag.
+    let has_tags = ["</", "/>", "<img", "<br", "<p", "<a "].iter().any(|mark| text.contains(mark));
+    let text = if has_tags { without_tags(&text) } else { text };
+    html::entities::decode(&text).into_owned()
+}
+
+/// A line without the HTML that Markdown allows, pictures and addresses in it included.
+fn without_tags(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut pieces = html::tags::Pieces::new(line);
+    while let Some(piece) = pieces.next() {
+        if let html::tags::Piece::Text(piece) = piece {
+            text.push_str(piece);
+        }
+    }
     text
 }
 
@@ -172,7 +202,7 @@ mod tests {
         assert_eq!(targets, ["Ada", "https://example.org/a", "b.png", "https://example.org/c"]);
         assert_eq!(out.text_of("title"), Some("The plan"));
         assert!(out.marks.iter().any(|mark| mark.tag == "storage"));
-        assert!(out.text.starts_with("Plan of work\n\nSee the page and picture"), "{}", out.text);
+        assert!(out.text.starts_with("Plan of work\n\nSee the page and ,"), "{}", out.text);
         assert!(out.text.contains("# no heading"));
     }
 

@@ -4,6 +4,7 @@
 //! of some width is a space. Forms within forms are read to a depth.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::file::{File, Page};
 use super::fonts::Font;
@@ -14,48 +15,69 @@ use crate::text::{PROSE_BYTES_MAX, Prose};
 const FORM_DEPTH_MAX: usize = 4;
 /// Operands before an operator that are kept.
 const OPERANDS_MAX: usize = 1000;
-/// Operators of a page.
-const OPERATORS_MAX: usize = 2_000_000;
+/// Operators of a document.
+const OPERATORS_MAX: usize = 5_000_000;
+/// Fonts of a document that are kept.
+const FONTS_MAX: usize = 1000;
 /// A move to the left of this many thousandths of a letter's height is a space; kerning is less.
 const SPACE_MOVE: f64 = -180.0;
 
-/// Adds the text of a page.
-pub(super) fn read_page(file: &mut File<'_>, page: &Page, prose: &mut Prose) {
-    let contents = match page.dict.get("Contents") {
-        Some(Object::List(list)) => list.clone(),
-        Some(Object::Reference(number)) => match file.resolve(&Object::Reference(*number)) {
-            Object::List(list) => list,
-            _ => vec![Object::Reference(*number)],
-        },
-        _ => return,
-    };
-    let mut content = Vec::new();
-    for part in contents.iter().take(OPERANDS_MAX) {
-        content.extend(file.stream(part).unwrap_or_default());
-        content.push(b'\n');
-    }
-    let mut reader = Reader { file, prose, operators_left: OPERATORS_MAX };
-    reader.read(&content, &page.resources, FORM_DEPTH_MAX);
-}
-
-struct Reader<'a, 'b> {
+/// Reads the pages of one document.
+pub(super) struct Reader<'a, 'b> {
     file: &'a mut File<'b>,
-    prose: &'a mut Prose,
     operators_left: usize,
+    /// By the numbers of their objects: pages share them.
+    fonts: BTreeMap<u32, Rc<Font>>,
 }
 
 /// What the operators have set.
 #[derive(Default)]
 struct State {
-    font: Font,
-    fonts: BTreeMap<String, Font>,
+    font: Rc<Font>,
+    /// By their names in the content at hand.
+    fonts: BTreeMap<String, Rc<Font>>,
     /// Height of the line at hand, in the units of the text.
     line: f64,
     /// Distance to the next line.
     leading: f64,
 }
 
-impl Reader<'_, '_> {
+impl<'a, 'b> Reader<'a, 'b> {
+    pub(super) fn new(file: &'a mut File<'b>) -> Self {
+        Self { file, operators_left: OPERATORS_MAX, fonts: BTreeMap::new() }
+    }
+
+    /// The file, between two pages.
+    pub(super) fn file(&mut self) -> &mut File<'b> {
+        self.file
+    }
+
+    /// Adds the text of a page.
+    pub(super) fn read_page(&mut self, page: &Page, prose: &mut Prose) {
+        let contents = match page.dict.get("Contents") {
+            Some(Object::List(list)) => list.clone(),
+            Some(Object::Reference(number)) => match self.file.resolve(&Object::Reference(*number)) {
+                Object::List(list) => list,
+                _ => vec![Object::Reference(*number)],
+            },
+            _ => return,
+        };
+        let mut content = Vec::new();
+        for part in contents.iter().take(OPERANDS_MAX) {
+            content.extend(self.file.stream(part).unwrap_or_default());
+            content.push(b'\n');
+        }
+        Shown { reader: self, prose }.read(&content, &page.resources, FORM_DEPTH_MAX);
+    }
+}
+
+/// A page that is being read.
+struct Shown<'r, 'a, 'b, 'p> {
+    reader: &'r mut Reader<'a, 'b>,
+    prose: &'p mut Prose,
+}
+
+impl Shown<'_, '_, '_, '_> {
     fn read(&mut self, content: &[u8], resources: &Dict, depth_left: usize) {
         let mut state = State::default();
         let mut lexer = Lexer::new(content, 0);
@@ -67,10 +89,10 @@ impl Reader<'_, '_> {
                 }
                 continue;
             };
-            if self.operators_left == 0 || self.prose.body.len() >= PROSE_BYTES_MAX {
+            if self.reader.operators_left == 0 || self.prose.body.len() >= PROSE_BYTES_MAX {
                 return;
             }
-            self.operators_left -= 1;
+            self.reader.operators_left -= 1;
             match word.as_str() {
                 "Tf" => state.font = self.font(&operands, resources, &mut state.fonts),
                 "Do" if depth_left > 0 => self.form(&operands, resources, depth_left - 1),
@@ -158,31 +180,43 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn font(&mut self, operands: &[Object], resources: &Dict, known: &mut BTreeMap<String, Font>) -> Font {
-        const FONTS_MAX: usize = 256;
-        let Some(name) = operands.first().and_then(Object::name) else { return Font::default() };
+    fn font(&mut self, operands: &[Object], resources: &Dict, known: &mut BTreeMap<String, Rc<Font>>) -> Rc<Font> {
+        let Some(name) = operands.first().and_then(Object::name) else { return Rc::default() };
         if let Some(font) = known.get(name) {
-            return font.clone();
+            return Rc::clone(font);
         }
-        let fonts = self.file.dict(resources.get("Font")).unwrap_or_default();
-        let Some(dict) = self.file.dict(fonts.get(name)) else { return Font::default() };
-        let font = Font::of(self.file, &dict);
+        let reader = &mut *self.reader;
+        let fonts = reader.file.dict(resources.get("Font")).unwrap_or_default();
+        let Some(object) = fonts.get(name) else { return Rc::default() };
+        let kept = object.reference().and_then(|number| reader.fonts.get(&number));
+        let font = match kept {
+            Some(font) => Rc::clone(font),
+            None => {
+                let dict = reader.file.dict(Some(object)).unwrap_or_default();
+                Rc::new(Font::of(reader.file, &dict))
+            }
+        };
+        if let Some(number) = object.reference()
+            && reader.fonts.len() < FONTS_MAX
+        {
+            reader.fonts.insert(number, Rc::clone(&font));
+        }
         if known.len() < FONTS_MAX {
-            known.insert(name.to_owned(), font.clone());
+            known.insert(name.to_owned(), Rc::clone(&font));
         }
         font
     }
 
     fn form(&mut self, operands: &[Object], resources: &Dict, depth_left: usize) {
         let Some(name) = operands.first().and_then(Object::name) else { return };
-        let forms = self.file.dict(resources.get("XObject")).unwrap_or_default();
+        let forms = self.reader.file.dict(resources.get("XObject")).unwrap_or_default();
         let Some(form) = forms.get(name).cloned() else { return };
-        let Some(dict) = self.file.dict(Some(&form)) else { return };
+        let Some(dict) = self.reader.file.dict(Some(&form)) else { return };
         if dict.get("Subtype").and_then(Object::name) != Some("Form") {
             return;
         }
-        let own = self.file.dict(dict.get("Resources")).unwrap_or_else(|| resources.clone());
-        if let Some(content) = self.file.stream(&form) {
+        let own = self.reader.file.dict(dict.get("Resources")).unwrap_or_else(|| resources.clone());
+        if let Some(content) = self.reader.file.stream(&form) {
             self.read(&content, &own, depth_left);
         }
     }

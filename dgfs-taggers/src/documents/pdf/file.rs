@@ -3,7 +3,9 @@
 //! Never uses the cross-reference table: every `N G obj` in the file is an object, and of several with one number the
 //! last counts, as updates are appended. Objects in object streams are found after them.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::filters;
 use super::objects::{Dict, Lexer, Object, is_gap};
@@ -14,6 +16,9 @@ const OBJECTS_MAX: usize = 500_000;
 const UNPACKED_BYTES_MAX: usize = 128 << 20;
 /// Unpacked bytes of one stream.
 const STREAM_BYTES_MAX: usize = 32 << 20;
+/// Bytes of objects that are parsed, those that are parsed again counted again: an object that never ends must not be
+/// read once for each reference to it.
+const PARSED_BYTES_MAX: usize = 256 << 20;
 /// Pages that are counted.
 const PAGES_MAX: usize = 50_000;
 /// Levels of the tree of pages.
@@ -33,7 +38,7 @@ enum Place {
 /// A page with what it has inherited.
 pub(super) struct Page {
     pub(super) dict: Dict,
-    pub(super) resources: Dict,
+    pub(super) resources: Rc<Dict>,
 }
 
 /// An open file.
@@ -43,6 +48,7 @@ pub(super) struct File<'a> {
     packed: Vec<Vec<u8>>,
     trailer: Dict,
     bytes_left: usize,
+    parse_left: Cell<usize>,
 }
 
 impl<'a> File<'a> {
@@ -53,6 +59,7 @@ impl<'a> File<'a> {
             packed: Vec::new(),
             trailer: Dict::new(),
             bytes_left: UNPACKED_BYTES_MAX,
+            parse_left: Cell::new(PARSED_BYTES_MAX),
         };
         file.find_objects();
         file.find_trailers();
@@ -70,7 +77,7 @@ impl<'a> File<'a> {
 
     /// Whether the bound of unpacked bytes is reached.
     pub(super) fn is_spent(&self) -> bool {
-        self.bytes_left == 0
+        self.bytes_left == 0 || self.parse_left.get() == 0
     }
 
     fn find_objects(&mut self) {
@@ -91,9 +98,15 @@ impl<'a> File<'a> {
         let mut from = 0;
         while let Some(at) = find(self.bytes, b"trailer", from) {
             from = at + 7;
-            if let Some(Object::Dict(dict)) = Lexer::new(self.bytes, from).next() {
+            let rest = self.bytes.get(from..).unwrap_or_default();
+            if !rest.get(..64).unwrap_or(rest).trim_ascii_start().starts_with(b"<<") {
+                continue;
+            }
+            let mut lexer = Lexer::new(self.bytes, from);
+            if let Some(Object::Dict(dict)) = lexer.next() {
                 self.trailer.extend(dict);
             }
+            from = from.max(lexer.at());
         }
     }
 
@@ -111,7 +124,7 @@ impl<'a> File<'a> {
             if find(head, b"/ObjStm", 0).is_none() && find(head, b"/XRef", 0).is_none() {
                 continue;
             }
-            let Some(Object::Dict(dict)) = Lexer::new(self.bytes, at).next() else { continue };
+            let Some(Object::Dict(dict)) = self.parse(self.bytes, at) else { continue };
             match dict.get("Type").and_then(Object::name) {
                 Some("XRef") => {
                     for key in ["Root", "Info", "Encrypt"] {
@@ -159,13 +172,23 @@ impl<'a> File<'a> {
 
     fn object(&self, number: u32) -> Object {
         let parsed = match self.places.get(&number) {
-            Some(Place::File(at)) => Lexer::new(self.bytes, *at).next(),
+            Some(Place::File(at)) => self.parse(self.bytes, *at),
             Some(Place::Packed(index, at)) => {
-                self.packed.get(*index).and_then(|content| Lexer::new(content, (*at).min(content.len())).next())
+                self.packed.get(*index).and_then(|content| self.parse(content, (*at).min(content.len())))
             }
             None => None,
         };
         parsed.unwrap_or(Object::Null)
+    }
+
+    fn parse(&self, bytes: &[u8], at: usize) -> Option<Object> {
+        let left = self.parse_left.get();
+        // What is left bounds this object too.
+        let end = at.saturating_add(left).min(bytes.len());
+        let mut lexer = Lexer::new(bytes.get(..end)?, at.min(end));
+        let object = lexer.next();
+        self.parse_left.set(left.saturating_sub(lexer.at().saturating_sub(at)));
+        object
     }
 
     /// A dictionary, resolved.
@@ -230,13 +253,18 @@ impl<'a> File<'a> {
         let mut pages = Vec::new();
         let root = self.dict(self.trailer.get("Root"));
         if let Some(tree) = root.and_then(|root| root.get("Pages").cloned()) {
-            self.walk(&tree, &Dict::new(), &mut Walk { pages: &mut pages, seen: BTreeSet::new() }, TREE_DEPTH_MAX);
+            self.walk(
+                &tree,
+                &Rc::new(Dict::new()),
+                &mut Walk { pages: &mut pages, seen: BTreeSet::new() },
+                TREE_DEPTH_MAX,
+            );
         }
         if pages.is_empty() {
             for number in self.places.keys().take(OBJECTS_MAX) {
                 let Object::Dict(dict) = self.object(*number) else { continue };
                 if dict.get("Type").and_then(Object::name) == Some("Page") && pages.len() < PAGES_MAX {
-                    let resources = self.dict(dict.get("Resources")).unwrap_or_default();
+                    let resources = Rc::new(self.dict(dict.get("Resources")).unwrap_or_default());
                     pages.push(Page { dict, resources });
                 }
             }
@@ -244,14 +272,14 @@ impl<'a> File<'a> {
         pages
     }
 
-    fn walk(&self, node: &Object, inherited: &Dict, walk: &mut Walk<'_>, depth_left: usize) {
+    fn walk(&self, node: &Object, inherited: &Rc<Dict>, walk: &mut Walk<'_>, depth_left: usize) {
         // A tree that contains itself would never end.
         let is_known = node.reference().is_some_and(|number| !walk.seen.insert(number));
         if is_known || depth_left == 0 || walk.pages.len() >= PAGES_MAX {
             return;
         }
         let Some(dict) = self.dict(Some(node)) else { return };
-        let resources = self.dict(dict.get("Resources")).unwrap_or_else(|| inherited.clone());
+        let resources = self.dict(dict.get("Resources")).map_or_else(|| Rc::clone(inherited), Rc::new);
         match dict.get("Kids").map(|kids| self.resolve(kids)) {
             Some(Object::List(kids)) => {
                 for kid in &kids {
