@@ -6,3 +6,4 @@
 pub mod counts;
 pub mod daemon;
 pub mod follower;
+pub mod neo4j;
