@@ -4,7 +4,8 @@
 //! Never opens a socket, a file or a clock: the crate is `no_std`, so the
 //! compiler holds that. Reading order: [`ids`] → [`attr`] → [`status`] →
 //! [`meta`] (client ↔ metadata service) → [`chunk`] (client ↔ storage
-//! daemon) → [`class`], [`compression`] and [`map`] → [`log`] (the change log) → [`codec`] → [`limits`].
+//! daemon) → [`class`], [`compression`] and [`map`] → [`log`] (the change log) → [`tag`] and
+//! [`query`] (the language of tags) → [`codec`] → [`limits`].
 #![no_std]
 
 extern crate alloc;
@@ -15,10 +16,14 @@ pub mod chunk;
 pub mod class;
 pub mod codec;
 pub mod compression;
+mod escape;
 pub mod ids;
 pub mod limits;
 pub mod log;
 pub mod map;
 pub mod meta;
 pub mod name;
+pub mod query;
+mod spelling;
 pub mod status;
+pub mod tag;

@@ -86,6 +86,26 @@ pub const FRAME_BODY_BYTES_MAX: u32 = CHUNK_BYTES_MAX;
 /// A call whose body is at most this travels on the shared small-call stream.
 pub const SMALL_BODY_BYTES_MAX: usize = 32 << 10;
 
+/// Bytes of a tag in its canonical spelling; with a user's short prefix it still fits a path's component.
+pub const TAG_BYTES_MAX: usize = 200;
+/// Tags of one file: its row stays small, and a refinement list of it, too.
+pub const TAGS_PER_FILE_MAX: usize = 1000;
+/// Clauses of a query, which are the components of its path.
+pub const QUERY_CLAUSES_MAX: usize = 32;
+/// Alternatives in one clause of a query.
+pub const QUERY_ATOMS_MAX: usize = 64;
+/// Words of one full-text test: each costs a posting list.
+pub const QUERY_WORDS_MAX: usize = 32;
+/// Bytes of one component of a query's path (the kernel's bound for a name).
+pub const COMPONENT_BYTES_MAX: usize = NAME_BYTES_MAX;
+/// Bytes of a query written as an expression: the largest query fits several times, a position fits 32 bits.
+pub const EXPRESSION_BYTES_MAX: usize = 64 << 10;
+/// Depth of parentheses in an expression: bounds the parser's recursion.
+pub const PARENTHESES_DEPTH_MAX: usize = 64;
+/// Literals that distributing OR over AND may look at for one expression: some ten
+/// milliseconds of work.
+pub const DISTRIBUTION_STEPS_MAX: usize = 1 << 22;
+
 /// How long a session lives without a heartbeat, on meta's clock.
 pub const SESSION_LEASE_MS: u64 = 15_000;
 /// How often a client sends a heartbeat.
@@ -115,6 +135,9 @@ pub const WRITER_LEASE_MS: u64 = 4_000;
 /// How often the active writer renews its lease and a standby looks.
 pub const WRITER_RENEW_MS: u64 = 1_000;
 
+const _: () = assert!(TAG_BYTES_MAX + "not:".len() <= COMPONENT_BYTES_MAX);
+const _: () = assert!(EXPRESSION_BYTES_MAX * 3 < u32::MAX as usize);
+const _: () = assert!(DISTRIBUTION_STEPS_MAX > QUERY_CLAUSES_MAX * QUERY_CLAUSES_MAX * QUERY_ATOMS_MAX);
 const _: () = assert!(HEARTBEAT_MS * 5 < SESSION_LEASE_MS);
 const _: () = assert!(POLL_MS + LEASE_MARGIN_MS < SESSION_LEASE_MS / 2);
 const _: () = assert!(RECALLS_MAX * (NAME_BYTES_MAX + 30) < FRAME_HEAD_BYTES_MAX as usize);

@@ -1,4 +1,4 @@
-//! The wire format: golden bytes of every message, and hostile bytes.
+//! The wire format: golden bytes of every message, hostile bytes, hostile queries.
 //!
 //! Never talks to a peer. What is checked here is what two builds of different age tell each other.
 
@@ -6,4 +6,5 @@
 
 mod fuzz;
 mod golden;
+mod queries;
 mod values;
