@@ -9,6 +9,7 @@ pub mod check;
 pub mod follow;
 pub mod link;
 pub mod model;
+pub mod query;
 
 pub mod raw;
 mod rows;

@@ -111,7 +111,7 @@ fn look_at_words(text: &str) -> Result<(), String> {
         if word.eq_ignore_ascii_case("LOAD") && next.eq_ignore_ascii_case("CSV") {
             return Err("LOAD CSV would read files or other servers".to_owned());
         }
-        if word.eq_ignore_ascii_case("CALL") {
+        if word.eq_ignore_ascii_case("CALL") && !is_property(&words, at) {
             check_call(words.get(at + 1..).unwrap_or_default())?;
         }
     }
@@ -119,8 +119,8 @@ fn look_at_words(text: &str) -> Result<(), String> {
 }
 
 fn check_call(after: &[String]) -> Result<(), String> {
-    let Some(first) = after.first() else { return Ok(()) };
-    if first == "{" || first == "(" {
+    // A subquery, or a variable of that name.
+    if !after.first().is_some_and(|word| is_name_part(word)) {
         return Ok(());
     }
     let name: String = after.iter().take_while(|word| is_name_part(word)).map(String::as_str).collect();
@@ -130,6 +130,13 @@ fn check_call(after: &[String]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the procedure `{name}` may do more than read the graph"))
+}
+
+/// Is the word behind a dot that no number is before? (`1.` could be a number, and `CALL` a clause.)
+fn is_property(words: &[String], at: usize) -> bool {
+    let before = |back: usize| at.checked_sub(back).and_then(|at| words.get(at));
+    let number = before(2).is_some_and(|word| word.starts_with(|c: char| c.is_numeric()));
+    before(1).is_some_and(|word| word == ".") && !number
 }
 
 /// Does `after` begin with the dotted name `known`, and not go on with a dot?
@@ -269,6 +276,11 @@ mod tests {
         assert!(refused("CALL dbms.listConfig()").contains("dbms.listconfig"));
         assert!(refused("CALL db.labels.more()").contains("db.labels.more"));
         assert!(refused("CALL db.index.fulltext.drop('x')").contains("db.index"));
+    }
+
+    #[test]
+    fn a_number_before_a_dot_hides_no_call() {
+        assert!(refused("WITH 1 AS x WHERE x > 1.CALL apoc.x() RETURN x").contains("apoc.x"));
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! because its standard input does, and each has a directory and a port of its own. `DGFS_TEST_NEO4J_URI` (with `_USER` and
 //! `_PASSWORD_FILE`) names another server for the tests that do not kill theirs.
 
+#![expect(clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::sync::{Mutex, MutexGuard};
 
 use dgfs_index::neo4j::link::{Link, LinkConfig, Statement};
 use dgfs_index::neo4j::schema;
@@ -44,12 +47,6 @@ impl Server {
         Self { child, dir, port }
     }
 
-    /// Kills it without a warning and starts it again with the same data at the same port.
-    pub(crate) fn kill_and_restart(&mut self) {
-        self.kill();
-        self.child = spawn(&self.dir);
-    }
-
     /// Kills it without a warning.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill the server");
@@ -70,11 +67,6 @@ impl Server {
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.join("certificates/ca.pem")
     }
-
-    /// A directory that lives as long as the server's.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
 }
 
 impl Drop for Server {
@@ -94,8 +86,8 @@ pub(crate) struct Graph {
 
 /// Takes the shared server, with the schema made and nothing in it.
 pub(crate) async fn graph() -> Graph {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
     let config = given().unwrap_or_else(|| shared().config());
     let link = Link::open(&config).expect("open the link");
     empty(&link).await;

@@ -1,5 +1,7 @@
 //! Batches: exactly once, in order, by one writer, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use serde_json::{Value, json};
 
 use dgfs_index::neo4j::check::check;
