@@ -22,7 +22,7 @@ use super::write::{Applied, Outcome, WriteError, Writer};
 /// First pause after a failure.
 const PAUSE_MS_MIN: u64 = 200;
 /// Longest pause after a failure: a server that is back is noticed within it.
-const PAUSE_MS_MAX: u64 = 10_000;
+const PAUSE_MS_MAX: u64 = 5_000;
 /// Pause after what only a person can mend; Neo4j itself locks a user out for 5 s after three wrong passwords.
 const PAUSE_MS_REFUSED: u64 = 30_000;
 /// How often an idle link is tried, so that a lost server shows in the status before there is something to write.
@@ -165,8 +165,8 @@ impl Follower {
         let (writer, mut applied) = self.claim(&link).await?;
         self.connected(&applied);
         loop {
-            if applied.sweep.is_some() && applied.seq > 0 {
-                let gone = sweep(&writer).await?;
+            if let Some(epoch) = applied.sweep.filter(|_| applied.seq > 0) {
+                let gone = sweep(&writer, epoch).await?;
                 info!(nodes = gone.nodes_gone, "the rebuilt graph is swept");
                 applied.sweep = None;
             }
@@ -178,7 +178,9 @@ impl Follower {
             }
             tokio::select! {
                 () = source.past(applied.seq) => {}
-                () = tokio::time::sleep(PROBE) => self.probe(&writer).await?,
+                () = tokio::time::sleep(PROBE) => {
+                    writer.applied().await?;
+                }
             }
         }
     }
@@ -220,14 +222,9 @@ impl Follower {
                 return Ok(batch.next);
             }
         }
-        let (_, applied) = Writer::claim(writer.link(), writer.volume(), writer.epoch()).await?;
-        self.connected(&applied);
+        let applied = writer.applied().await?;
+        self.status.set(|status| status.written = applied.seq);
         Ok(applied.seq)
-    }
-
-    async fn probe(&mut self, writer: &Writer<'_>) -> Result<(), FollowError> {
-        Writer::claim(writer.link(), writer.volume(), writer.epoch()).await?;
-        Ok(())
     }
 
     fn connected(&mut self, applied: &Applied) {

@@ -24,18 +24,19 @@ const SWEEPS: [&str; 6] = [
     "MATCH (s:Source) WHERE NOT EXISTS { (s)<-[:DERIVED_FROM]-() } \
      CALL { WITH s DELETE s } IN TRANSACTIONS OF 1000 ROWS",
 ];
-const DONE: &str = "MATCH (a:Applied {id: $volume}) WHERE a.epoch = $epoch SET a.sweep = null";
+const DONE: &str = "MATCH (a:Applied {id: $volume}) WHERE a.sweep = $epoch SET a.sweep = null";
 
-/// Sweeps for the epoch `writer` has; call it when the last batch of the rebuild is written.
+/// Sweeps what is older than `epoch`, the one in which the rebuild began ([`super::write::Applied::sweep`]); a later writer
+/// may end it. Call it when the last batch of the rebuild is written.
 ///
 /// # Errors
 /// As [`Writer::apply`]; call it again.
-pub async fn sweep(writer: &Writer<'_>) -> Result<Touched, WriteError> {
+pub async fn sweep(writer: &Writer<'_>, epoch: u64) -> Result<Touched, WriteError> {
     let mut gone = Touched::default();
     for text in SWEEPS {
-        gone += run(writer.link(), &Statement::new(text).with("epoch", writer.epoch()), SWEEP_MS_MAX).await?;
+        gone += run(writer.link(), &Statement::new(text).with("epoch", epoch), SWEEP_MS_MAX).await?;
     }
-    let done = Statement::new(DONE).with("volume", writer.volume()).with("epoch", writer.epoch());
+    let done = Statement::new(DONE).with("volume", writer.volume()).with("epoch", epoch);
     run(writer.link(), &done, NOTE_MS_MAX).await?;
     Ok(gone)
 }

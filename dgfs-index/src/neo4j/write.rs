@@ -28,6 +28,13 @@ pub struct Applied {
     pub sweep: Option<u64>,
 }
 
+impl Applied {
+    fn read(row: &Value) -> Self {
+        let sweep = row.get("sweep").and_then(Value::as_u64);
+        Self { seq: number(row, "seq"), epoch: number(row, "epoch"), sweep }
+    }
+}
+
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -84,14 +91,17 @@ const CLAIM: &str = "MERGE (a:Applied {id: $volume}) ON CREATE SET a.seq = 0, a.
     WITH a \
     FOREACH (_ IN CASE WHEN a.epoch < $epoch THEN [1] ELSE [] END | SET a.epoch = $epoch) \
     RETURN {seq: a.seq, epoch: a.epoch, sweep: a.sweep} AS row";
+const LOOK: &str = "MATCH (a:Applied {id: $volume}) RETURN {seq: a.seq, epoch: a.epoch, sweep: a.sweep} AS row";
 const RESTART: &str = "MATCH (a:Applied {id: $volume}) WHERE a.epoch = $epoch \
     SET a.seq = 0, a.sweep = $epoch, a.pending = null RETURN {seq: a.seq} AS row";
 const FOREIGN: &str = "MATCH (a:Applied) WHERE a.id <> $volume RETURN a.id AS row LIMIT 1";
 const DROP_NAMES: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id})<-[c:CONTAINS]-(d:Inode) \
     WHERE r.keep IS NULL OR NOT [d.id, c.name, coalesce(c.raw, '')] IN r.keep DELETE c";
+// What is there is read from the file's side: it has a few names, its directory may have a million entries.
 const MAKE_NAMES: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id}) \
+    WITH r, v, [(x:Inode)-[c:CONTAINS]->(v) | [x.id, c.name, coalesce(c.raw, '')]] AS there \
+    WHERE NOT [r.dir, r.name, r.raw] IN there \
     MERGE (d:Inode {id: r.dir}) ON CREATE SET d:Unknown \
-    WITH r, v, d WHERE NOT EXISTS { MATCH (d)-[c:CONTAINS]->(v) WHERE c.name = r.name AND coalesce(c.raw, '') = r.raw } \
     CREATE (d)-[:CONTAINS {name: r.name, raw: CASE r.raw WHEN '' THEN null ELSE r.raw END}]->(v)";
 const DROP_EDGES: &str = "UNWIND $rows AS r \
     MATCH (v:Inode {id: r.id})-[x:TAGGED|REJECTED|HAS_CONTENT|AUTHORED_BY|TAKEN_AT|DERIVED_FROM|LINKS_TO|VERSION_OF\
@@ -155,11 +165,7 @@ impl<'a> Writer<'a> {
         let claim = Statement::new(CLAIM).with("volume", volume).with("epoch", epoch);
         let row = work.first(&claim).await?.unwrap_or(Value::Null);
         work.commit().await?;
-        let applied = Applied {
-            seq: number(&row, "seq"),
-            epoch: number(&row, "epoch"),
-            sweep: row.get("sweep").and_then(Value::as_u64),
-        };
+        let applied = Applied::read(&row);
         if applied.epoch != epoch {
             return Err(WriteError::Fenced { ours: epoch, theirs: applied.epoch });
         }
@@ -178,7 +184,7 @@ impl<'a> Writer<'a> {
         work.commit().await?;
         match row {
             Some(_) => Ok(()),
-            None => Err(self.fenced().await?),
+            None => self.applied().await.map(drop),
         }
     }
 
@@ -249,11 +255,18 @@ impl<'a> Writer<'a> {
         Err(WriteError::Gap { have, prev: batch.prev })
     }
 
-    async fn fenced(&self) -> Result<WriteError, LinkError> {
-        let ask = Statement::new("MATCH (a:Applied {id: $volume}) RETURN a.epoch AS row");
-        let rows = self.link.column(&ask.with("volume", self.volume.as_str()), 1).await?;
-        let theirs = rows.first().and_then(Value::as_u64).unwrap_or(0);
-        Ok(WriteError::Fenced { ours: self.epoch, theirs })
+    /// What the graph says of itself; nothing is written.
+    ///
+    /// # Errors
+    /// [`WriteError::Fenced`]: a later epoch has it.
+    pub async fn applied(&self) -> Result<Applied, WriteError> {
+        let ask = Statement::new(LOOK).with("volume", self.volume.as_str());
+        let rows = self.link.column(&ask, 1).await?;
+        let applied = rows.first().map(Applied::read).unwrap_or_default();
+        if applied.epoch == self.epoch {
+            return Ok(applied);
+        }
+        Err(WriteError::Fenced { ours: self.epoch, theirs: applied.epoch })
     }
 
     /// The link that it writes over.

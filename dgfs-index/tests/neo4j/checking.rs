@@ -94,12 +94,15 @@ async fn a_rebuild_removes_strays_and_keeps_what_is_right() {
     assert_eq!((applied.seq, applied.sweep), (0, Some(2)));
     written(&writer, &Batch { last: false, ..part(first) }).await;
     written(&writer, &part(second)).await;
-    let gone = sweep(&writer).await.unwrap();
+    // A later writer ends it, and must not take what the rebuild's epoch marked for strays.
+    let (writer, applied) = Writer::claim(writer.link(), VOLUME, 3).await.unwrap();
+    assert_eq!((applied.seq, applied.sweep), (9, Some(2)));
+    let gone = sweep(&writer, 2).await.unwrap();
     assert_eq!(gone.nodes_gone, 3_000 + 6, "strays, two tags, and what only inode 6 pointed to");
     assert_is(&graph.link, &files).await;
     let left = "MATCH (n) WHERE n:Tag OR n:Person OR n:Place OR n:Source OR n:Content RETURN n.key AS row";
     assert_eq!(ask(&graph.link, left).await, [json!("all")]);
-    let (_, applied) = Writer::claim(writer.link(), VOLUME, 2).await.unwrap();
+    let (_, applied) = Writer::claim(writer.link(), VOLUME, 3).await.unwrap();
     assert_eq!((applied.seq, applied.sweep), (9, None));
-    assert_eq!(sweep(&writer).await.unwrap().nodes_gone, 0);
+    assert_eq!(sweep(&writer, 2).await.unwrap().nodes_gone, 0);
 }

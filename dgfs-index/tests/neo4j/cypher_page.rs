@@ -1,7 +1,5 @@
 //! The examples of `docs/CYPHER.md`: each is run, and each finds something.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
 use std::path::Path;
 
 use serde_json::{Map, Value, json};

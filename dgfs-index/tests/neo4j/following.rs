@@ -186,7 +186,7 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
     let running = Running::start(config(&server.config(), 1), &memory);
     running.until("connected", |status| status.connected && status.written == 1).await;
     // It is killed while batches are on their way.
-    (2..6_002).for_each(|ino| memory.put(file(ino, &format!("f{ino}"))));
+    (2..3_002).for_each(|ino| memory.put(file(ino, &format!("f{ino}"))));
     running.until("a part is written", |status| status.batches >= 3).await;
     server.kill();
     let down = running.until("it shows", |status| !status.connected).await;
@@ -204,8 +204,8 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
     println!("caught up {:?} after the server was back", back.elapsed());
     let link = Link::open(&server.config()).unwrap();
     assert_is(&link, &memory.all()).await;
-    assert_eq!(ask(&link, "MATCH (f:File) RETURN count(f) AS row").await, [json!(6_000)]);
-    assert_eq!(ask(&link, "MATCH ()-[c:CONTAINS]->() RETURN count(c) AS row").await, [json!(6_000)]);
+    assert_eq!(ask(&link, "MATCH (f:File) RETURN count(f) AS row").await, [json!(3_000)]);
+    assert_eq!(ask(&link, "MATCH ()-[c:CONTAINS]->() RETURN count(c) AS row").await, [json!(3_000)]);
     // An idle follower notices, too.
     server.kill();
     running.until("it shows", |status| !status.connected).await;

@@ -2,7 +2,7 @@
 //!
 //! `DGFS_TEST_SEED` repeats a run; the seed is printed.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use std::collections::BTreeSet;
 
@@ -362,6 +362,9 @@ async fn neo4j_answers_random_queries_as_a_plain_walk_does() {
         let found = find(&graph.link, &query, MOMENT, page).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(found, oracle.answer(&query), "DGFS_TEST_SEED={seed} {text}");
         answered += usize::from(!found.is_empty());
+        if answered % 10 != 0 {
+            continue;
+        }
         // The same in two pages.
         let half = Page { after: 0, limit: found.len() / 2 };
         let mut paged = find(&graph.link, &query, MOMENT, half).await.unwrap();

@@ -198,7 +198,7 @@ async fn of_writers_at_one_seq_one_writes() {
     let second = Link::open(&graph.config).unwrap();
     let (one, _) = Writer::claim(&graph.link, VOLUME, 1).await.unwrap();
     let (two, _) = Writer::claim(&second, VOLUME, 1).await.unwrap();
-    for seq in 0..50 {
+    for seq in 0..20 {
         let mine = Batch { gone: vec![seq + 1_000], ..batch(seq, seq + 1, vec![file(seq + 10, "one")]) };
         let theirs = Batch { vertices: vec![file(seq + 10, "two")], ..mine.clone() };
         let (one, two) = tokio::join!(one.apply(&mine), two.apply(&theirs));
