@@ -10,6 +10,7 @@ pub mod graph;
 pub mod index;
 pub mod meta_link;
 pub mod metrics;
+pub mod neo4j;
 mod query;
 mod rebuild;
 pub mod service;
