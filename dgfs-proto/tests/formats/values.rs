@@ -599,9 +599,7 @@ fn recalls() -> Vec<Recall> {
     all.into_iter().zip(1 << 33..).map(|(of, id)| Recall { id, of }).collect()
 }
 
-/// Every answer of the metadata service.
-pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
-    let slots = Content::Slots { first: 2, slots: vec![None, Some(chunk_ref())] };
+fn events() -> Vec<Event> {
     let event = |change| Event {
         seq: Seq(1 << 35),
         at: time(1_700_000_000),
@@ -610,6 +608,12 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         nodes: vec![graph::node_facts()],
         continues: true,
     };
+    changes().into_iter().map(event).collect()
+}
+
+/// Every answer of the metadata service.
+pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
+    let slots = Content::Slots { first: 2, slots: vec![None, Some(chunk_ref())] };
     let mut all = vec![
         MetaReply::Done,
         MetaReply::Session { id: SessionId::new(5).unwrap(), sole: true, volume: volume() },
@@ -669,7 +673,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
         MetaReply::Compressions(vec![None, Some(Compression::None), Some(Compression::Lz4)]),
         MetaReply::Status(meta_status()),
         MetaReply::Inodes(vec![InodeChunks { attr: attr(), chunks: vec![(7, chunk_ref())] }]),
-        MetaReply::Log { events: changes().into_iter().map(event).collect(), head: Seq(99) },
+        MetaReply::Log { events: events(), head: Seq(99) },
     ];
     all.extend(
         [FileKind::Fifo, FileKind::Socket, FileKind::CharDevice, FileKind::BlockDevice]

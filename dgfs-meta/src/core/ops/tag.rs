@@ -106,8 +106,11 @@ pub(crate) fn replace(tx: &mut Tx<'_>, row: &InodeRow, all: &mut Xattrs, value: 
     Ok(())
 }
 
+/// Numbers of tags, and those of them that were made.
+type Numbered = (Vec<TagId>, Vec<(TagId, TagFacts)>);
+
 /// Numbers of tags by name; those that do not exist are made.
-fn ids_of(tx: &mut Tx<'_>, tags: &[Tag]) -> Step<(Vec<TagId>, Vec<(TagId, TagFacts)>)> {
+fn ids_of(tx: &mut Tx<'_>, tags: &[Tag]) -> Step<Numbered> {
     let (mut ids, mut made) = (Vec::with_capacity(tags.len()), Vec::new());
     for tag in tags {
         let id = match tx.tag_named(tag)? {
