@@ -156,9 +156,7 @@ impl Index {
         }
         let mark = Mark { seq: last.seq, at: last.at, digest: digest(last) };
         let steps = writer.store.prepare(steps, Some(mark))?;
-        self.publish(&mut writer, &steps)?;
-        self.remember(new);
-        Ok(())
+        self.publish(&mut writer, &steps, new)
     }
 
     /// Takes over what taggers found; what was found in an inode that is gone is passed over.
@@ -168,10 +166,10 @@ impl Index {
     pub fn put_findings(&self, findings: &[Findings]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         let steps = writer.store.prepare_findings(findings)?;
-        self.publish(&mut writer, &steps)
+        self.publish(&mut writer, &steps, Vec::new())
     }
 
-    fn publish(&self, writer: &mut Writer, steps: &[Step]) -> Result<(), StoreError> {
+    fn publish(&self, writer: &mut Writer, steps: &[Step], events: Vec<&Event>) -> Result<(), StoreError> {
         let mut shared = self.shared.write();
         let applied = writer.store.commit()?;
         for step in steps {
@@ -179,6 +177,8 @@ impl Index {
         }
         shared.graph.applied = applied;
         drop(shared);
+        // Before the announcement: whoever hears of the seq finds the events that led to it.
+        self.remember(events);
         self.announce(applied);
         Ok(())
     }
