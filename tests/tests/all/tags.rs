@@ -43,7 +43,7 @@ fn c_string(path: &Path) -> CString {
 
 fn set_tags(path: &Path, tags: &str) {
     let words = ["-n", "user.xdg.tags", "-v", tags, path.to_str().unwrap()];
-    run("setfattr", &words, PATIENCE).expect_success("setfattr");
+    let _ = run("setfattr", &words, PATIENCE).expect_success("setfattr");
 }
 
 /// Tags of a file, sorted.
@@ -108,7 +108,7 @@ fn what_stat_shows_is_what_is_there() {
     assert_eq!(fs::metadata(&counts).unwrap().len(), text.len() as u64);
     assert!(text.contains("2\twork\n"), "{text}");
     assert!(!fs::read_to_string(mount.join(".tags/work/@explain")).unwrap().is_empty());
-    run("stat", &["-f", mount.join(".tags/sun").to_str().unwrap()], PATIENCE).expect_success("statfs");
+    let _ = run("stat", &["-f", mount.join(".tags/sun").to_str().unwrap()], PATIENCE).expect_success("statfs");
 }
 
 #[test]
@@ -175,7 +175,10 @@ fn archives_and_copies_end_and_leave_everything_as_it_was() {
     sh(&mount, "tar -cf /dev/null .tags/beach");
     sh(&mount, "rsync -a .tags/beach/ copy/ && test -L copy/b.jpg");
     sh(&mount, "rsync -aL .tags/work/ copy2/ && test -f copy2/report.txt && ! test -L copy2/report.txt");
-    sh(&mount, "git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm all && git status --short");
+    sh(
+        &mount,
+        "git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm all && git status --short",
+    );
     assert!(!sh(&mount, "git ls-files").contains(".tags"), "what is virtual is not committed");
     sh(&mount, "cp -r --no-dereference .tags/beach copy3");
     assert_eq!(tags(&mount.join("photos/b.jpg")), ["beach"]);
@@ -219,7 +222,7 @@ fn virtual_attributes_are_read_but_neither_listed_nor_set() {
     let file = mount.join("docs/report.txt");
     let path = file.to_str().unwrap();
     for name in ["user.dgfs.id", "user.dgfs.index", "user.dgfs.relations", "user.dgfs.tags.auto", "user.dgfs.seq"] {
-        run("getfattr", &["-n", name, path], PATIENCE).expect_success(name);
+        let _ = run("getfattr", &["-n", name, path], PATIENCE).expect_success(name);
     }
     let listed = run("getfattr", &["-m", "-", path], PATIENCE).expect_success("list attributes");
     assert!(listed.contains("user.xdg.tags") && !listed.contains("user.dgfs"), "{listed}");
