@@ -10,6 +10,7 @@ mod cluster;
 mod daemon;
 mod files;
 mod fsck;
+mod graph;
 mod join;
 mod mount;
 mod past;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::cli::args::graph::IndexArgs;
 use crate::cli::args::{Cli, Command};
 
 /// The word that makes this program a worker which looks at contents.
@@ -95,7 +97,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             };
         }
     };
-    if matches!(cli.command, Command::Status(_) | Command::Info(_) | Command::Server(_) | Command::Policy(_)) {
+    if only_shows(&cli.command) {
         end_with_the_reader();
     }
     let outcome = match cli.command {
@@ -110,9 +112,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Down(args) => cluster::down(&args),
         Command::Meta(args) => daemon::meta(&args),
         Command::Stored(args) => daemon::stored(&args),
+        Command::Index(IndexArgs { command: Some(question), .. }) => return ended(graph::run_index(question)),
         Command::Index(args) => daemon::index(&args),
         Command::Server(args) => server::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Graph(command) => return ended(graph::run(command)),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
                 Ok(code) => ExitCode::from(code),
@@ -123,6 +127,29 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
+    }
+}
+
+/// The end of a command whose exit code tells what it found.
+fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
+    outcome.unwrap_or_else(|failure| report(&failure))
+}
+
+/// Does the command's work end where nobody reads its output any more?
+fn only_shows(command: &Command) -> bool {
+    match command {
+        Command::Index(args) => args.command.is_some(),
+        Command::Status(_) | Command::Info(_) | Command::Server(_) | Command::Policy(_) | Command::Graph(_) => true,
+        Command::Mount(_)
+        | Command::Umount(_)
+        | Command::Format(_)
+        | Command::Cluster(_)
+        | Command::Join(_)
+        | Command::Up(_)
+        | Command::Down(_)
+        | Command::Meta(_)
+        | Command::Stored(_)
+        | Command::Fsck(_) => false,
     }
 }
 

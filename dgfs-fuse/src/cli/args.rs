@@ -2,6 +2,7 @@
 //!
 //! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
 
+pub(crate) mod graph;
 pub(crate) mod join;
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
 
+use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
 
 /// A distributed graph file system.
@@ -46,14 +48,16 @@ pub(crate) enum Command {
     Meta(DaemonArgs),
     /// Run a storage daemon
     Stored(DaemonArgs),
-    /// Run an index service
-    Index(DaemonArgs),
+    /// Run an index service, or ask the one of a mount
+    Index(IndexArgs),
     /// Check a volume: metadata against chunks
     Fsck(FsckArgs),
     /// Show and change the storage servers of a cluster
     Server(ServerArgs),
     /// Show and change how redundantly the files of a directory are stored
     Policy(PolicyArgs),
+    #[command(flatten)]
+    Graph(GraphCommand),
 }
 
 #[derive(Clone, Debug, Args)]

@@ -15,6 +15,7 @@ use dgfs_runtime::telemetry::{self, LogConfig};
 use dgfs_stored::daemon::StoredConfig;
 
 use crate::cli::args::DaemonArgs;
+use crate::cli::args::graph::IndexArgs;
 use crate::cli::background::Ready;
 use crate::cli::files::{ClientFile, read_file};
 use crate::cli::pids::PidFile;
@@ -57,7 +58,9 @@ pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
 }
 
 /// Runs an index service.
-pub(crate) fn index(args: &DaemonArgs) -> Result<(), Failure> {
+pub(crate) fn index(args: &IndexArgs) -> Result<(), Failure> {
+    let config = args.config.clone().ok_or_else(|| Failure::new("expected --config FILE"))?;
+    let args = &DaemonArgs { config, ready_fd: args.ready_fd };
     let (mut config, base) = read_file::<IndexConfig>(&args.config)?;
     config.identity = base.join(&config.identity);
     config.dir = base.join(&config.dir);

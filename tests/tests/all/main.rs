@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod files;
 mod full_disk;
+mod graph_commands;
 mod layering;
 mod local_cache;
 mod model;
