@@ -321,7 +321,8 @@ async fn answer(
     let mount = serde_json::to_vec(&volume.facts).map_err(Failure::new)?;
     let adapter_options = AdapterOptions {
         atime: options.atime(),
-        cache_symlinks: volume.embedded.is_some(),
+        // Where a link below `.tags` leads follows the file: the kernel keeps targets of all links or of none.
+        cache_symlinks: volume.embedded.is_some() && volume.link.graph.is_empty(),
         all_users: options.all_users,
         inspector: Some(Arc::new(MountInspector { link: volume.link.clone(), mount })),
     };

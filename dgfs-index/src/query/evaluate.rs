@@ -13,7 +13,7 @@ use dgfs_proto::attr::FileKind;
 use dgfs_proto::graph::Viewer;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::query::expr::parse_expr;
-use dgfs_proto::query::{Atom, Clause, Context, Glob, Query, Test};
+use dgfs_proto::query::{Atom, Clause, Compare, Context, Glob, Query, Test};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::fold;
 
@@ -273,10 +273,13 @@ pub(crate) fn clause_text(clause: &Clause) -> String {
     dgfs_proto::query::show::show_expr(&Query { clauses: vec![clause.clone()] })
 }
 
-/// Folded names of the tags that a query asks for plainly.
+/// Folded names of the tags and values that a query asks for plainly.
 pub(crate) fn asked_tags(query: &Query) -> Vec<String> {
     let plain = |clause: &Clause| match clause.atoms.as_slice() {
         [Atom { negated: false, test: Test::Tag(tag) }] => Some(fold(tag.as_str())),
+        [Atom { negated: false, test: Test::Compare { key, op: Compare::Equal, value } }] => {
+            Some(fold(&format!("{}={}", key.as_str(), value.to_text())))
+        }
         _ => None,
     };
     query.clauses.iter().filter_map(plain).collect()

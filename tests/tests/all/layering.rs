@@ -15,9 +15,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dgfs-client", &["dgfs-proto", "dgfs-runtime"]),
     ("dgfs-meta", &["dgfs-proto", "dgfs-runtime"]),
     ("dgfs-stored", &["dgfs-proto", "dgfs-runtime", "dgfs-client"]),
-    ("dgfs-index", &["dgfs-proto", "dgfs-runtime", "dgfs-client"]),
+    ("dgfs-taggers", &[]),
+    ("dgfs-index", &["dgfs-proto", "dgfs-runtime", "dgfs-client", "dgfs-taggers"]),
     // Its binary can run every daemon.
-    ("dgfs-fuse", &["dgfs-proto", "dgfs-runtime", "dgfs-client", "dgfs-meta", "dgfs-stored", "dgfs-index"]),
+    (
+        "dgfs-fuse",
+        &["dgfs-proto", "dgfs-runtime", "dgfs-client", "dgfs-meta", "dgfs-stored", "dgfs-index", "dgfs-taggers"],
+    ),
     // Starts real Redis servers as the tests of `dgfs-meta` do.
     ("dgfs-tests", &["dgfs-meta"]),
 ];

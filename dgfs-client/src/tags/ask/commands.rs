@@ -61,7 +61,10 @@ impl Asking<'_> {
 
     pub(super) async fn check(&self) -> Lines {
         let GraphAnswer::Text(text) = self.as_operator(GraphRequest::Check).await? else { return Err(malformed()) };
-        Ok(text.lines().map(|line| json!({ "difference": line })).chain([json!({ "end": true })]).collect())
+        // The last line counts.
+        let (differences, summary) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
+        let lines = differences.lines().map(|line| json!({ "difference": line }));
+        Ok(lines.chain([json!({ "end": true, "summary": summary })]).collect())
     }
 
     pub(super) async fn cypher(&self, cypher: String) -> Lines {

@@ -17,7 +17,7 @@ async fn world() -> World {
     let world = World::new().await;
     world.truth.file("photos/a.jpg", &["beach"]);
     world.truth.file("photos/b.jpg", &["beach", "sun"]);
-    world.truth.file("docs/c.txt", &["work"]);
+    world.truth.file("docs/c.txt", &["office"]);
     world
 }
 
@@ -50,7 +50,7 @@ fn strings(lines: &[Value], key: &str) -> Vec<String> {
 #[tokio::test]
 async fn questions_are_answered_in_lines() {
     let world = world().await;
-    let found = ask(&world, r#"{"find": "beach or work"}"#).await;
+    let found = ask(&world, r#"{"find": "beach or office"}"#).await;
     assert_eq!(strings(&found, "path"), ["photos/a.jpg", "photos/b.jpg", "docs/c.txt"]);
     assert_eq!(found[0]["kind"], "file");
     assert_eq!(found[3]["end"], true);
@@ -63,7 +63,7 @@ async fn questions_are_answered_in_lines() {
     let facets = ask(&world, r#"{"facets": "beach", "limit": 1}"#).await;
     assert_eq!(facets, [json!({ "name": "beach", "count": 2 })]);
     assert!(ask(&world, r#"{"explain": "beach"}"#).await[0]["explain"].as_str().unwrap().contains("beach"));
-    assert_eq!(strings(&ask(&world, r#"{"tags": null}"#).await, "tag"), ["beach", "sun", "work"]);
+    assert_eq!(strings(&ask(&world, r#"{"tags": null}"#).await, "tag"), ["beach", "office", "sun"]);
     assert!(ask(&world, r#"{"status": true}"#).await[0]["head"].is_u64());
     assert!(ask(&world, r#"{"wait": true}"#).await[0]["seq"].is_u64());
     assert!(ask(&world, r#"{"watch": null, "after": 3}"#).await[0]["seq"].is_u64());
@@ -90,7 +90,7 @@ async fn commands_change_what_they_name() {
         r#"{"tags-command": {"delete": {"tag": "empty"}}}"#,
         r#"{"tags-command": {"rename": {"from": "new", "to": "newer"}}}"#,
         r#"{"tags-command": {"imply": {"tag": "newer", "implied": "all"}}}"#,
-        r#"{"tags-command": {"alias": {"alias": "job", "tag": "work"}}}"#,
+        r#"{"tags-command": {"alias": {"alias": "job", "tag": "office"}}}"#,
         r#"{"relate": {"from": "photos/a.jpg", "relation": "links-to", "to": "docs/c.txt"}}"#,
         r#"{"save": "mine", "expression": "newer and -sun"}"#,
     ] {
@@ -120,8 +120,8 @@ async fn a_refusal_is_a_sentence_with_its_place() {
         (r#"{"tag": {"paths": ["docs/c.txt"], "add": ["a,b"]}}"#, "\"a,b\": not a tag"),
         (r#"{"tag": {"paths": ["docs/gone"], "add": ["x"]}}"#, "docs/gone: no such file"),
         (r#"{"tag": {"paths": ["../out"], "add": ["x"]}}"#, "../out: crosses devices"),
-        (r#"{"tags-command": {"delete": {"tag": "work"}}}"#, "files carry this tag"),
-        (r#"{"tags-command": {"make": "work"}}"#, "exists"),
+        (r#"{"tags-command": {"delete": {"tag": "office"}}}"#, "files carry this tag"),
+        (r#"{"tags-command": {"make": "office"}}"#, "exists"),
         (r#"{"relate": {"from": 1, "relation": "likes", "to": 2}}"#, "\"likes\" is no relation"),
         (r#"{"save": "a/b", "expression": "x"}"#, "expected"),
         (r#"{"marks": 0}"#, "0 is no inode's number"),
@@ -147,7 +147,7 @@ async fn the_rights_are_those_of_who_wrote() {
     assert_eq!(ask_in(&world, "", &tag, USER).await, [json!({ "tagged": 1 })]);
     world.truth.edit(docs, |docs| docs.attr.mode = 0o700);
     assert!(ask_in(&world, "", &tag, USER).await[0]["error"].is_string(), "what cannot be reached cannot be named");
-    assert_eq!(strings(&ask_in(&world, "", r#"{"find": "work"}"#, USER).await, "path"), [""; 0]);
+    assert_eq!(strings(&ask_in(&world, "", r#"{"find": "office"}"#, USER).await, "path"), [""; 0]);
     let foreign = r#"{"tag": {"paths": ["photos/a.jpg"], "add": ["x"]}}"#;
     let sentence = ask_in(&world, "", foreign, USER).await[0]["error"].as_str().unwrap().to_owned();
     assert!(sentence.contains("the right to write the file"), "{sentence}");

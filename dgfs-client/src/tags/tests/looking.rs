@@ -14,7 +14,7 @@ async fn world() -> World {
     let world = World::new().await;
     world.truth.file("photos/a.jpg", &["beach", "year=2020"]);
     world.truth.file("photos/b.jpg", &["beach", "sun", "year=2021"]);
-    world.truth.file("docs/report.txt", &["work", "place:cn:hefei"]);
+    world.truth.file("docs/report.txt", &["office", "place:cn:hefei"]);
     world.truth.file("docs/plain.txt", &[]);
     world
 }
@@ -24,7 +24,7 @@ async fn the_top_lists_tags_once_keys_and_further_ways() {
     let world = world().await;
     let listed = world.ls(".tags", ROOT).await.unwrap();
     let further = ["@all/", "@counts", "@date/", "@recent/", "@saved/", "@untagged/"];
-    let tags = ["beach/", "place/", "sun/", "work/", "year=/"];
+    let tags = ["beach/", "office/", "place/", "sun/", "year=/"];
     assert_eq!(listed, [&further[..], &tags[..]].concat());
     assert_eq!(
         world.ls("docs/.tags", ROOT).await.unwrap(),
@@ -69,13 +69,13 @@ async fn a_query_lists_what_fits_and_leads_to_it() {
         (".tags/beach/sun", &["@counts", "@refine/", "b.jpg@"]),
         (".tags/beach/-sun", &["@counts", "@refine/", "a.jpg@"]),
         (".tags/beach/not:sun", &["@counts", "@refine/", "a.jpg@"]),
-        (".tags/sun,work", &["@counts", "@refine/", "b.jpg@", "report.txt@"]),
+        (".tags/sun,office", &["@counts", "@refine/", "b.jpg@", "report.txt@"]),
         (".tags/place", &["@counts", "@refine/", "report.txt@"]),
         (".tags/place:cn", &["@counts", "@refine/", "report.txt@"]),
         (".tags/year=2020", &["@counts", "@refine/", "a.jpg@"]),
         (".tags/year=", &["2020/", "2021/"]),
         (".tags/year=/2021", &["@counts", "@refine/", "b.jpg@"]),
-        (".tags/beach/work", &["@counts", "@refine/"]),
+        (".tags/beach/office", &["@counts", "@refine/"]),
         ("docs/.tags/beach", &["@counts", "@refine/"]),
     ];
     for (path, expected) in rows {
@@ -121,7 +121,7 @@ async fn what_is_not_there_is_refused_with_its_reason() {
         (".tags/@nothing", Status::Invalid),
         (".tags/size=big", Status::Invalid),
         (".tags/%zz", Status::Invalid),
-        (".tags/beach/@refine/work", Status::NotFound),
+        (".tags/beach/@refine/office", Status::NotFound),
         (".tags/@of/nothing", Status::NotFound),
         (".tags/@saved/nothing", Status::NotFound),
         (".tags/@file/~zzz", Status::NotFound),
@@ -202,9 +202,9 @@ async fn nobody_sees_names_that_he_cannot_reach() {
     let world = world().await;
     let docs = world.at("docs", ROOT).await.unwrap().ino;
     world.truth.edit(docs, |docs| docs.attr.mode = 0o700);
-    assert_eq!(world.ls(".tags/work", USER).await.unwrap(), ["@counts", "@refine/"]);
-    assert_eq!(world.at(".tags/work/report.txt", USER).await.map(|_| ()), Err(Status::NotFound));
-    assert_eq!(world.ls(".tags/work", ROOT).await.unwrap().len(), 3);
+    assert_eq!(world.ls(".tags/office", USER).await.unwrap(), ["@counts", "@refine/"]);
+    assert_eq!(world.at(".tags/office/report.txt", USER).await.map(|_| ()), Err(Status::NotFound));
+    assert_eq!(world.ls(".tags/office", ROOT).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -234,10 +234,10 @@ async fn a_listing_goes_on_behind_its_cookie_while_entries_come_and_go() {
 #[tokio::test]
 async fn saved_queries_are_links_to_their_path() {
     let world = world().await;
-    world.truth.volume.lock().saved.insert("best".to_owned(), "beach (sun or work) -place".to_owned());
+    world.truth.volume.lock().saved.insert("best".to_owned(), "beach (sun or office) -place".to_owned());
     world.truth.volume.lock().saved.insert("either".to_owned(), "@untagged or sun".to_owned());
     assert_eq!(world.ls(".tags/@saved", ROOT).await.unwrap(), ["best@", "either/"]);
-    assert_eq!(world.readlink(".tags/@saved/best").await.unwrap(), "../beach/sun,work/-place");
+    assert_eq!(world.readlink(".tags/@saved/best").await.unwrap(), "../beach/sun,office/-place");
     assert!(world.ls(".tags/@saved/either", ROOT).await.unwrap().contains(&"b.jpg@".to_owned()));
 }
 
