@@ -199,7 +199,8 @@ impl View<'_> {
         Ok(attr)
     }
 
-    /// What `stat` shows. Directories are as old as the one that has the `.tags`; see [`Self::fresh_attr`].
+    /// What a look-up tells: no lengths, and directories as old as the one that has the `.tags`. The kernel may not believe it and
+    /// asks for attributes by themselves where a program wants them: [`Self::fresh_attr`].
     async fn attr(&self, node: &Node, ino: Ino) -> Result<Attr, Status> {
         let (at, kind, mode) = match node {
             Node::Directory(at) => (at, FileKind::Directory, MODE_DIRECTORY),
@@ -210,7 +211,6 @@ impl View<'_> {
             Node::File { at, special: Special::Counts | Special::Explain } => (at, FileKind::File, MODE_ANSWER),
         };
         let scope = self.core.getattr(at.scope).await?.attr;
-        let size = if kind == FileKind::Symlink { self.target(node).await?.len() as u64 } else { 0 };
         Ok(Attr {
             ino,
             kind,
@@ -218,7 +218,7 @@ impl View<'_> {
             uid: scope.uid,
             gid: scope.gid,
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
-            size,
+            size: 0,
             allocated: 0,
             rdev: 0,
             atime: scope.mtime,
@@ -246,7 +246,10 @@ impl View<'_> {
                 // cp(1) takes a file of fewer blocks for one with holes.
                 attr.allocated = attr.size;
             }
-            Node::Entry { .. } | Node::Refinement { .. } | Node::Saved { .. } | Node::File { .. } => {}
+            Node::Entry { .. } | Node::Refinement { .. } | Node::Saved { .. } => {
+                attr.size = self.target(node).await?.len() as u64;
+            }
+            Node::File { special: Special::Ask, .. } => {}
         }
         Ok(attr)
     }

@@ -91,7 +91,8 @@ async fn a_query_lists_what_fits_and_leads_to_it() {
     ];
     for (path, expected) in targets {
         assert_eq!(world.readlink(path).await.as_deref(), Ok(expected), "{path}");
-        let attr = world.at(path, ROOT).await.unwrap();
+        let ino = world.at(path, ROOT).await.unwrap().ino;
+        let attr = world.tags().getattr(ino, ROOT).await.unwrap();
         assert_eq!((attr.kind, attr.mode, attr.size), (FileKind::Symlink, 0o777, expected.len() as u64), "{path}");
     }
 }
@@ -171,6 +172,18 @@ async fn answers_are_read_and_have_their_length() {
         world.tags().getattr(world.at(".tags/sun", ROOT).await.unwrap().ino, ROOT).await.unwrap().mtime.secs,
         77
     );
+}
+
+#[tokio::test]
+async fn each_component_costs_one_question() {
+    let world = world().await;
+    let asked = || world.truth.asked.load(Ordering::Acquire);
+    // A tag below a query is asked for as an entry first.
+    for (path, questions) in [(".tags", 0), (".tags/beach", 1), (".tags/beach/a.jpg", 2), (".tags/beach/sun", 3)] {
+        let before = asked();
+        let _ = world.at(path, ROOT).await.unwrap();
+        assert_eq!(asked() - before, questions, "{path}");
+    }
 }
 
 #[tokio::test]
