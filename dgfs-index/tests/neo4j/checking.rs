@@ -24,7 +24,7 @@ fn files() -> Vec<Vertex> {
 }
 
 async fn plant(graph: &Graph, text: &str) {
-    graph.link.run_alone(&Statement::new(text), 10_000).await.unwrap();
+    graph.link.run_alone(&Statement::new(text), 120_000).await.unwrap();
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use dgfs_runtime::lifecycle::Shutdown;
 use crate::server::{Server, VOLUME, graph, shared};
 use crate::writing::{ask, assert_is, batch, file, root, written};
 
-/// Longest wait for anything that a test waits for.
-const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for anything that a test waits for, on a machine that is busy with other things.
+const SOON: Duration = Duration::from_secs(240);
 /// Vertices of one part.
 const PART: usize = 500;
 
@@ -220,7 +220,8 @@ async fn a_wrong_password_is_one_clear_error_and_fast() {
     let wrong = LinkConfig { password_file: file.clone(), ..server.config() };
     let began = Instant::now();
     let refused = Link::open(&wrong).unwrap().begin().await.map(drop).unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // The driver's releases before 0.9 try a wrong password again for a minute.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert!(matches!(refused, LinkError::Refused { .. }) && !refused.passes(), "{refused:?}");
     let said = refused.to_string();
     assert!(said.contains("refuses the user `neo4j`") && !said.contains("not it"), "{said}");

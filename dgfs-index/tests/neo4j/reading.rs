@@ -80,7 +80,7 @@ async fn the_server_itself_refuses_a_write_in_a_reading_transaction() {
         "MATCH (f:File) CALL { WITH f SET f.size = 1 } IN TRANSACTIONS",
         "CREATE INDEX x FOR (n:X) ON (n.x)",
     ] {
-        let refused = match graph.link.read(&Statement::new(text), 5_000).await {
+        let refused = match graph.link.read(&Statement::new(text), 60_000).await {
             Ok(mut rows) => rows.next().await.map(drop),
             Err(error) => Err(error),
         };
@@ -94,7 +94,7 @@ async fn the_server_itself_refuses_a_write_in_a_reading_transaction() {
 #[tokio::test]
 async fn rows_and_time_are_bounded() {
     let graph = filled().await;
-    let limits = RawLimits { rows_max: 5, ms_max: 10_000 };
+    let limits = RawLimits { rows_max: 5, ms_max: 30_000 };
     let answer = query(&graph.link, "UNWIND range(1, 1000000) AS x RETURN x", Map::new(), limits).await.unwrap();
     assert_eq!((answer.rows.len(), answer.cut), (5, true));
     let whole = query(&graph.link, "UNWIND range(1, 5) AS x RETURN x", Map::new(), limits).await.unwrap();
@@ -106,11 +106,11 @@ async fn rows_and_time_are_bounded() {
     let limits = RawLimits { rows_max: 5, ms_max: 1_000 };
     let late = query(&graph.link, endless, Map::new(), limits).await;
     assert!(matches!(late, Err(RawError::Link(_))), "{late:?}");
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     // The link goes on, and the server does not go on with the query.
     let running = "SHOW TRANSACTIONS YIELD currentQuery WHERE currentQuery CONTAINS 'range(1, 100000)' \
         AND NOT currentQuery CONTAINS 'SHOW' RETURN currentQuery AS row";
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(120);
     while !ask(&graph.link, running).await.is_empty() {
         assert!(Instant::now() < end, "the server still runs it");
     }

@@ -58,9 +58,11 @@ impl Server {
         self.child = spawn(&self.dir);
     }
 
-    /// How it is reached.
+    /// How it is reached: with long waits, for the machine may be busy with other things.
     pub(crate) fn config(&self) -> LinkConfig {
-        LinkConfig::new(format!("bolt://127.0.0.1:{}", self.port), "neo4j", self.dir.join("password"))
+        let address = format!("bolt://127.0.0.1:{}", self.port);
+        let config = LinkConfig::new(address, "neo4j", self.dir.join("password"));
+        LinkConfig { connect_ms_max: 60_000, answer_ms_max: 180_000, ..config }
     }
 
     /// The certificate of the authority that signed the server's.

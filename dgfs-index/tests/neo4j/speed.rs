@@ -49,6 +49,6 @@ async fn ten_thousand_changes_are_caught_up_in_seconds() {
     running.until("caught up", |status| status.written == memory.seq()).await;
     let took = began.elapsed();
     println!("10,000 changes: caught up after {took:.2?}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_secs(180), "{took:?}");
     running.stop().await;
 }

@@ -111,7 +111,7 @@ fn rich(ino: u64) -> Vertex {
 async fn the_schema_is_made_once_and_found_the_second_time() {
     let graph = graph().await;
     assert_eq!(schema::missing(&graph.link).await.unwrap(), Vec::<String>::new());
-    graph.link.run_alone(&Statement::new("DROP INDEX dgfs_file_ext"), 10_000).await.unwrap();
+    graph.link.run_alone(&Statement::new("DROP INDEX dgfs_file_ext"), 120_000).await.unwrap();
     assert_eq!(schema::missing(&graph.link).await.unwrap(), ["dgfs_file_ext"]);
     schema::ensure(&graph.link).await.unwrap();
     schema::ensure(&graph.link).await.unwrap();
