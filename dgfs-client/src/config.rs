@@ -104,6 +104,7 @@ impl VfsConfig {
 }
 
 /// What a mount talks to.
+#[derive(Clone)]
 pub struct VfsDeps {
     /// The metadata servers, the likely active one first; at least one.
     pub meta: Vec<Arc<dyn Channel<MetaProtocol>>>,

@@ -28,20 +28,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::args::graph::IndexArgs;
+use dgfs_index::tagging::WORKER;
+
 use crate::cli::args::{Cli, Command};
-
-/// The word that makes this program a worker which looks at contents.
-const WORKER: &str = "tagger-worker";
-
-/// This program as a worker that looks at contents.
-///
-/// # Errors
-/// The system does not say where it is.
-pub fn worker_command() -> std::io::Result<Vec<OsString>> {
-    // By the link of the process: the file may have been replaced since, by a newer version or none.
-    let _: std::path::PathBuf = std::env::current_exe()?;
-    Ok(vec![OsString::from("/proc/self/exe"), OsString::from(WORKER)])
-}
 
 /// Why a command failed: a sentence for a person, and the exit code.
 #[derive(Debug)]

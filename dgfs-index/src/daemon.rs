@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 
-use dgfs_runtime::channel::{Channel, GraphProtocol, MetaProtocol, Role};
+use dgfs_client::config::{VfsConfig, VfsDeps};
+use dgfs_client::stores::{NoChannel, StoresByAddress};
+use dgfs_proto::meta::ClientInfo;
+use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer};
@@ -25,7 +28,8 @@ use crate::follower::follow;
 use crate::index::{Index, OpenError};
 use crate::meta_link::MetaLink;
 use crate::metrics::register;
-use crate::service::{IndexService, ServiceParts};
+use crate::service::{Extension, IndexService, ServiceParts};
+use crate::tagging::{Tagging, TaggingParts, versions, worker_command};
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -46,12 +50,22 @@ pub struct IndexConfig {
     pub meta: Vec<String>,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `index`.
     pub identity: PathBuf,
+    /// Worker processes that look at the contents of files at the same time; 0: contents are not looked at.
+    #[serde(default = "taggers_default")]
+    pub taggers: usize,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
     /// What is logged, and where.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// Worker processes unless told otherwise.
+pub const TAGGERS_DEFAULT: usize = 1;
+
+fn taggers_default() -> usize {
+    TAGGERS_DEFAULT
 }
 
 /// Why the daemon did not start.
@@ -98,7 +112,8 @@ pub async fn run(
     let opened = tokio::task::spawn_blocking(move || Index::open(&dir)).await;
     let index = opened.map_err(|_| IndexDaemonError::Panicked)??;
     let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.to_string());
-    let meta = MetaLink::new(metas, &format!("index@{advertised}"));
+    let meta = MetaLink::new(metas.clone(), &format!("index@{advertised}"));
+    let tagging = (config.taggers > 0).then(|| tagging(&config, (&index, &identity), metas));
     let set = MetricSet::new();
     let service = IndexService::new(ServiceParts {
         index: Arc::clone(&index),
@@ -106,8 +121,8 @@ pub async fn run(
         clock: Clock::real(),
         numbers: register(&set, &index),
         cypher: None,
-        taggers: None,
-        tagger_versions: Vec::new(),
+        taggers: tagging.clone().map(|tagging| tagging as Arc<dyn Extension>),
+        tagger_versions: if tagging.is_some() { versions() } else { Vec::new() },
     });
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<GraphProtocol>(service, &[Role::Client, Role::Index])?;
@@ -118,9 +133,35 @@ pub async fn run(
     };
     info!(%listening, "index listens");
     started(listening, metrics.as_ref().map(MetricsServer::address));
+    let looking = tagging.map(|tagging| tokio::spawn(tagging.run(shutdown.clone())));
     follow(index, meta, shutdown).await;
+    if let Some(looking) = looking {
+        looking.await.map_err(|_| IndexDaemonError::Panicked)?;
+    }
     server.close(CLOSE_GRACE).await;
     Ok(())
+}
+
+/// Whoever looks at contents, read from the cluster's storage servers.
+fn tagging(
+    config: &IndexConfig,
+    (index, identity): (&Arc<Index>, &Identity),
+    meta: Vec<Arc<dyn Channel<MetaProtocol>>>,
+) -> Arc<Tagging> {
+    let identity = identity.clone();
+    let make = move |address: &str| -> Arc<dyn Channel<ChunkProtocol>> {
+        match QuicChannel::<ChunkProtocol>::new(address.to_owned(), &identity, Role::Stored) {
+            Ok(channel) => Arc::new(channel),
+            Err(error) => Arc::new(NoChannel::new(error.to_string())),
+        }
+    };
+    let deps = VfsDeps { meta, stores: Arc::new(StoresByAddress::new(make)), graph: Vec::new() };
+    Tagging::new(TaggingParts {
+        index: Arc::clone(index),
+        contents: (VfsConfig::cluster(ClientInfo::default()), deps),
+        worker: worker_command(),
+        workers: config.taggers,
+    })
 }
 
 async fn serve_metrics(

@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dgfs_index::daemon::{IndexConfig, run};
+use dgfs_index::tagging::WORKER;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 use dgfs_runtime::{config, telemetry};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == WORKER) {
+        let ended = dgfs_taggers::worker::run(&dgfs_taggers::builtin());
+        return if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let mut words = std::env::args_os().skip(1);
     let (Some(flag), Some(file), None) = (words.next(), words.next(), words.next()) else {
         eprintln!("usage: dgfs-index --config FILE");

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
+use dgfs_proto::graph::answer::IndexStatus;
 use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphReply, GraphRequest, Viewer};
 use dgfs_proto::ids::Seq;
 use dgfs_proto::limits::{GRAPH_DEADLINE_MS, GROUPS_MAX};
@@ -40,6 +41,11 @@ const NS_PER_MS: u64 = 1_000_000;
 pub trait Extension: Send + Sync + 'static {
     /// Answers it.
     fn answer(&self, viewer: Viewer, request: GraphRequest) -> BoxFuture<'static, GraphAnswer>;
+
+    /// Jobs that wait or are under way.
+    fn jobs(&self) -> u64 {
+        0
+    }
 }
 
 /// What a service is made of.
@@ -109,7 +115,10 @@ impl IndexService {
         let Ok(_waiting) = self.waiting.try_acquire() else { return Err(Status::Busy.into()) };
         let applied = || self.parts.index.applied().seq;
         match call.request {
-            GraphRequest::Status => Ok((applied(), GraphAnswer::Status(self.parts.index.status()))),
+            GraphRequest::Status => {
+                let jobs = self.parts.taggers.as_ref().map_or(0, |taggers| taggers.jobs());
+                Ok((applied(), GraphAnswer::Status(IndexStatus { jobs, ..self.parts.index.status() })))
+            }
             GraphRequest::Rebuild => {
                 administrators_only(&call.viewer)?;
                 self.parts.index.rebuild.notify_one();

@@ -18,13 +18,15 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
-use dgfs_client::reader::Reader;
+use dgfs_client::config::{VfsConfig, VfsDeps};
+use dgfs_client::reader::{Reader, Snapshot};
 use dgfs_proto::graph::request::TaggerCommand;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
+use dgfs_proto::status::Status;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_taggers::pool::{Pool, PoolConfig};
 use dgfs_taggers::sandbox::Limits;
@@ -33,7 +35,7 @@ use crate::index::Index;
 use crate::service::Extension;
 use crate::store::{Findings, StoreError};
 use crate::tagging::look::{Look, Stage};
-use crate::tagging::queue::Queue;
+use crate::tagging::queue::{Due, Queue};
 
 /// The tagger that tells kinds.
 pub(crate) const KIND: &str = "type";
@@ -41,6 +43,9 @@ pub(crate) const KIND: &str = "type";
 pub(crate) const KIND_VERSION: u32 = 1;
 /// Says that all taggers have looked at a content.
 pub(crate) const CONTENT: &str = "content";
+
+/// The word that makes `dgfs` and `dgfs-index` workers which look at contents.
+pub const WORKER: &str = "tagger-worker";
 
 /// Changes taken from the index at a time.
 const CHANGES_MAX: usize = 4096;
@@ -56,7 +61,7 @@ pub struct TaggingParts {
     /// Where findings go.
     pub index: Arc<Index>,
     /// Where contents come from.
-    pub reader: Reader,
+    pub contents: (VfsConfig, VfsDeps),
     /// The program that runs [`dgfs_taggers::worker::run`], and its arguments.
     pub worker: Vec<OsString>,
     /// Workers at the same time.
@@ -66,14 +71,27 @@ pub struct TaggingParts {
 /// See the module.
 pub struct Tagging {
     index: Arc<Index>,
-    reader: Reader,
+    contents: (VfsConfig, VfsDeps),
+    /// Made when the metadata service answers.
+    reader: OnceCell<Reader>,
     pool: Pool,
     workers: usize,
     queue: Mutex<Queue>,
     paused: AtomicBool,
     poked: Notify,
+    /// Changes of the index up to here are in the queue.
+    seen: AtomicU64,
+    /// Files under way.
+    busy: AtomicU64,
     examined: AtomicU64,
     failed: AtomicU64,
+}
+
+/// This program as a worker that looks at contents: by the link of the process, since its file may have been replaced by a
+/// newer one, or removed.
+#[must_use]
+pub fn worker_command() -> Vec<OsString> {
+    vec![OsString::from("/proc/self/exe"), OsString::from(WORKER)]
 }
 
 /// Taggers that are to look at every file, with their versions.
@@ -91,16 +109,19 @@ impl Tagging {
     /// Nothing is looked at before [`Self::run`].
     #[must_use]
     pub fn new(parts: TaggingParts) -> Arc<Self> {
-        let TaggingParts { index, reader, worker, workers } = parts;
+        let TaggingParts { index, contents, worker, workers } = parts;
         let pool = Pool::new(PoolConfig { command: worker, workers, limits: Limits::default() });
         Arc::new(Self {
             index,
-            reader,
+            contents,
+            reader: OnceCell::new(),
             pool,
             workers: workers.max(1),
             queue: Mutex::new(Queue::default()),
             paused: AtomicBool::new(false),
             poked: Notify::new(),
+            seen: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             examined: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -108,18 +129,23 @@ impl Tagging {
 
     /// Looks at what changes until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.connect() => {}
+            () = shutdown.asked() => return,
+        }
         let mut applied = self.index.subscribe();
-        let (mut seen, mut generation) = (0, self.index.generation());
+        let mut generation = self.index.generation();
         loop {
             if self.index.generation() != generation {
-                (seen, generation) = (0, self.index.generation());
+                generation = self.index.generation();
+                self.seen.store(0, Ordering::Release);
             }
             applied.borrow_and_update();
             let step = async {
                 if self.paused.load(Ordering::Acquire) {
                     return Ok(false);
                 }
-                let more = self.learn(&mut seen).await?;
+                let more = self.learn().await?;
                 Ok::<bool, StoreError>(self.look_at_due().await? || more)
             };
             let stepped = tokio::select! {
@@ -149,24 +175,44 @@ impl Tagging {
         }
     }
 
+    async fn connect(&self) {
+        let connect = || {
+            let (config, deps) = self.contents.clone();
+            Reader::connect(config, deps)
+        };
+        while let Err(error) = self.reader.get_or_try_init(connect).await {
+            tracing::warn!(%error, "contents cannot be read yet; trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn read(&self, ino: Ino, bytes_max: usize) -> Result<Snapshot, Status> {
+        let reader = self.reader.get().ok_or(Status::Unavailable)?;
+        reader.read(ino, bytes_max, look::PATIENCE).await
+    }
+
     /// Takes changed inodes from the index; were there as many as one page takes?
-    async fn learn(&self, seen: &mut u64) -> Result<bool, StoreError> {
+    async fn learn(&self) -> Result<bool, StoreError> {
         if self.queue.lock().is_full() {
             return Ok(false);
         }
-        let (readers, after) = (self.index.readers(), *seen);
+        let (readers, after, applied) =
+            (self.index.readers(), self.seen.load(Ordering::Acquire), self.index.applied().stamp);
         let page = blocking(move || readers.changes_after(after, CHANGES_MAX)).await?;
         let now = Instant::now();
         let mut queue = self.queue.lock();
         for changed in &page {
-            *seen = (*seen).max(changed.stamp);
             if changed.gone {
                 queue.forget(changed.ino);
             } else {
                 queue.changed(changed.ino, now);
             }
         }
-        Ok(page.len() >= CHANGES_MAX)
+        // A stamp may belong to nothing that is told; of a full page the last one may go on.
+        let told = page.last().map_or(applied, |last| last.stamp);
+        let is_full = page.len() >= CHANGES_MAX;
+        self.seen.store(if is_full { told } else { told.max(applied) }, Ordering::Release);
+        Ok(is_full)
     }
 
     /// Looks at those that are due; was there anything?
@@ -175,6 +221,13 @@ impl Tagging {
         if first.is_empty() && then.is_empty() {
             return Ok(false);
         }
+        self.busy.store((first.len() + then.len()) as u64, Ordering::Release);
+        let looked = self.look_at(first, then).await;
+        self.busy.store(0, Ordering::Release);
+        looked.map(|()| true)
+    }
+
+    async fn look_at(&self, first: Due, then: Due) -> Result<(), StoreError> {
         if !first.is_empty() {
             let looks = self.looks(first, Stage::Kind).await?;
             let told: Vec<Findings> = stream::iter(looks.into_iter().map(|look| self.kind(look)))
@@ -190,8 +243,7 @@ impl Tagging {
             .filter_map(std::future::ready)
             .collect()
             .await;
-        self.keep(told).await?;
-        Ok(true)
+        self.keep(told).await
     }
 
     /// What is known of those that are worth a look.
@@ -217,7 +269,7 @@ impl Tagging {
 
     /// Tells a file's kind from its beginning.
     async fn kind(&self, look: Look) -> Option<Findings> {
-        let snapshot = match self.reader.read(look.ino, look::KIND_BYTES_MAX, look::PATIENCE).await {
+        let snapshot = match self.read(look.ino, look::KIND_BYTES_MAX).await {
             Ok(snapshot) => snapshot,
             Err(status) => {
                 tracing::debug!(ino = look.ino.get(), %status, "a file's beginning could not be read; it is tried with its content");
@@ -229,7 +281,7 @@ impl Tagging {
 
     /// Lets the taggers look at a file's content, unless they know it.
     async fn content(&self, look: Look) -> Option<Findings> {
-        let snapshot = match self.reader.read(look.ino, dgfs_taggers::job::BYTES_MAX, look::PATIENCE).await {
+        let snapshot = match self.read(look.ino, dgfs_taggers::job::BYTES_MAX).await {
             Ok(snapshot) => snapshot,
             Err(status) => {
                 tracing::debug!(ino = look.ino.get(), %status, "a file could not be read; its content is looked at after its next change");
@@ -270,12 +322,6 @@ impl Tagging {
         drop(queue);
         lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
-
-    /// Files that wait to be looked at.
-    #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.queue.lock().len() as u64
-    }
 }
 
 impl Extension for Tagging {
@@ -296,6 +342,11 @@ impl Extension for Tagging {
             _ => GraphAnswer::Denied("taggers do not answer this".to_owned()),
         };
         Box::pin(std::future::ready(answer))
+    }
+
+    fn jobs(&self) -> u64 {
+        let unlearned = u64::from(self.index.applied().stamp > self.seen.load(Ordering::Acquire));
+        self.queue.lock().len() as u64 + self.busy.load(Ordering::Acquire) + unlearned
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dgfs_index::daemon::IndexConfig;
+use dgfs_index::daemon::{IndexConfig, TAGGERS_DEFAULT};
 use dgfs_meta::daemon::{EngineConfig, JoinConfig, MetaConfig, open_engine};
 use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{erase_volume, format_volume};
@@ -273,6 +273,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         advertise: None,
         meta: meta.clone(),
         identity: identity(Role::Index, "index-1")?,
+        taggers: TAGGERS_DEFAULT,
         metrics_listen: None,
         log: LogConfig::default(),
     };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use dgfs_index::daemon::IndexConfig;
+use dgfs_index::daemon::{IndexConfig, TAGGERS_DEFAULT};
 use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::Role;
 use dgfs_runtime::disk::create_dir_durably;
@@ -153,6 +153,7 @@ fn index_file(args: &JoinArgs, joined: &Joined) -> Result<IndexConfig, Failure> 
         advertise,
         meta: joined.meta.clone(),
         identity: ".".into(),
+        taggers: TAGGERS_DEFAULT,
         metrics_listen: None,
         log: LogConfig::default(),
     })

@@ -14,21 +14,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use dgfs_client::config::{VfsConfig, VfsDeps};
-use dgfs_client::reader::Reader;
 use dgfs_index::follower::follow;
 use dgfs_index::index::Index;
 use dgfs_index::meta_link::MetaLink;
 use dgfs_index::metrics::register;
-use dgfs_index::service::{Extension, IndexService, ServiceParts};
-use dgfs_index::tagging::{Tagging, TaggingParts, versions};
+use dgfs_index::service::{IndexService, ServiceParts};
+use dgfs_index::tagging::{Tagging, TaggingParts, versions, worker_command};
 use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::meta::ClientInfo;
 use dgfs_runtime::channel::{CallError, Channel, GraphProtocol, LocalChannel, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::MetricSet;
-
-use crate::cli::worker_command;
 
 /// Worker processes: one core is left to those who use the files.
 const WORKERS: usize = 1;
@@ -78,20 +75,20 @@ impl EmbeddedIndex {
                 }
             };
             let meta = MetaLink::new(vec![meta], CONSUMER);
-            let tagging = tagging(&index, contents).await;
+            let tagging = tagging(&index, contents);
             let service = IndexService::new(ServiceParts {
                 index: Arc::clone(&index),
                 meta: Arc::clone(&meta),
                 clock: Clock::real(),
                 numbers: register(&metrics, &index),
                 cypher: None,
-                taggers: tagging.clone().map(|tagging| tagging as Arc<dyn Extension>),
-                tagger_versions: if tagging.is_some() { versions() } else { Vec::new() },
+                taggers: Some(Arc::<Tagging>::clone(&tagging)),
+                tagger_versions: versions(),
             });
             sender.send_replace(State::Open(Arc::new(LocalChannel::new(service, Role::Client))));
-            let looking = tagging.map(|tagging| tokio::spawn(tagging.run(asked.clone())));
+            let looking = tokio::spawn(tagging.run(asked.clone()));
             follow(index, meta, asked).await;
-            if let Some(Err(error)) = futures_util::future::OptionFuture::from(looking).await {
+            if let Err(error) = looking.await {
                 tracing::error!(%error, "taggers ended early");
             }
         });
@@ -112,22 +109,9 @@ impl EmbeddedIndex {
     }
 }
 
-/// Whoever looks at contents; none when contents cannot be read, or this program cannot be found to run its workers.
-async fn tagging(index: &Arc<Index>, contents: VfsDeps) -> Option<Arc<Tagging>> {
-    let reader = match Reader::connect(VfsConfig::embedded(ClientInfo::default()), contents).await {
-        Ok(reader) => reader,
-        Err(error) => {
-            tracing::error!(%error, "contents are not looked at");
-            return None;
-        }
-    };
-    match worker_command() {
-        Ok(worker) => Some(Tagging::new(TaggingParts { index: Arc::clone(index), reader, worker, workers: WORKERS })),
-        Err(error) => {
-            tracing::error!(%error, "contents are not looked at: this program cannot be found");
-            None
-        }
-    }
+fn tagging(index: &Arc<Index>, contents: VfsDeps) -> Arc<Tagging> {
+    let contents = (VfsConfig::embedded(ClientInfo::default()), contents);
+    Tagging::new(TaggingParts { index: Arc::clone(index), contents, worker: worker_command(), workers: WORKERS })
 }
 
 /// Waits for the index, then asks it.

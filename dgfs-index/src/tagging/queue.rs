@@ -33,7 +33,7 @@ pub(super) struct Queue {
 }
 
 /// Inodes, and whether they are looked at whatever is known.
-type Due = Vec<(Ino, bool)>;
+pub(super) type Due = Vec<(Ino, bool)>;
 
 impl Queue {
     pub(super) fn is_full(&self) -> bool {

@@ -17,6 +17,7 @@ mod outage;
 mod power;
 mod round_trips;
 mod storage;
+mod taggers;
 mod tags;
 mod tidy;
 mod two_mounts;

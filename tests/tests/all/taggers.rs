@@ -1,0 +1,135 @@
+//! What taggers say of files on real mounts, and what becomes of it.
+//!
+//! Never looks inside: paths below `.tags`, attributes and commands tell. Always: a test waits for the taggers by
+//! `dgfs index wait --taggers`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dgfs_tests::cluster::{Cluster, ClusterPlan};
+use dgfs_tests::mount::Mount;
+use dgfs_tests::process::{kill9, run, wait_until};
+use dgfs_tests::program::dgfs;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const NOTES: &str = "# Distributed file systems\n\nErasure coding and replication keep the data of a file system safe. \
+                     Metadata servers keep the namespace of the file system.\n";
+const CHINESE: &str = "分布式文件系统把文件存储在许多机器上。纠删码和复制保证数据安全。元数据服务器管理命名空间。";
+
+fn examined(mount: &Mount) {
+    let path = mount.path().to_str().unwrap();
+    let _ = run(dgfs(), &["index", "wait", "--taggers", "--timeout", "60", path], PATIENCE * 2).expect_success("wait");
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('@'));
+    names.sort();
+    names
+}
+
+fn attribute(path: &Path, name: &str) -> String {
+    run("getfattr", &["--only-values", "-n", name, path.to_str().unwrap()], PATIENCE).expect_success(name)
+}
+
+#[test]
+fn files_are_found_by_what_they_are_and_say() {
+    let mount = Mount::embedded();
+    fs::write(mount.join("notes.md"), NOTES).unwrap();
+    fs::write(mount.join("zh.txt"), CHINESE).unwrap();
+    fs::write(mount.join("main.rs"), "use std::io;\nfn main() { println!(\"hello\"); }\n").unwrap();
+    fs::write(mount.join("noise"), [7, 0, 255, 3].repeat(40_000)).unwrap();
+    fs::copy(mount.join("notes.md"), mount.join("copy.md")).unwrap();
+    examined(&mount);
+    let tags = mount.join(".tags");
+    assert_eq!(names(&tags.join("type=/code")), ["main.rs"]);
+    assert_eq!(names(&tags.join("type=data")), ["noise"], "a value by one component");
+    assert_eq!(names(&tags.join("text:erasure coding")), ["copy.md", "notes.md"]);
+    assert_eq!(names(&tags.join("text:文件系统")), ["zh.txt"]);
+    assert_eq!(names(&tags.join("text:纠删码/lang=zh")), ["zh.txt"]);
+    assert_eq!(names(&tags.join("@of/notes.md/same-content")), ["copy.md"]);
+    assert_eq!(attribute(&mount.join("notes.md"), "user.dgfs.index"), "done");
+    assert!(attribute(&mount.join("notes.md"), "user.dgfs.tags.auto").contains("\"tagger\":\"text\""));
+}
+
+#[test]
+fn a_tag_that_was_taken_away_is_not_brought_back() {
+    let mount = Mount::embedded();
+    let file = mount.join("notes.md");
+    fs::write(&file, NOTES).unwrap();
+    examined(&mount);
+    let tag = mount.join(".tags/replication");
+    assert_eq!(names(&tag), ["notes.md"]);
+    fs::remove_file(tag.join("notes.md")).unwrap();
+    fs::write(&file, format!("{NOTES}\nMore of replication, and of replication again.\n")).unwrap();
+    examined(&mount);
+    assert!(!tag.exists() || names(&tag).is_empty(), "{:?}", names(&tag));
+    assert!(!attribute(&file, "user.dgfs.tags.auto").contains("\"replication\""));
+    assert_eq!(names(&mount.join(".tags/text:replication")), ["notes.md"], "its text is found all the same");
+}
+
+#[test]
+fn a_file_whose_owner_does_not_want_it_is_not_read() {
+    let mount = Mount::embedded();
+    let file = mount.join("secret.md");
+    fs::File::create(&file).unwrap();
+    let _ = run("setfattr", &["-n", "user.xdg.robots.index", "-v", "false", file.to_str().unwrap()], PATIENCE)
+        .expect_success("setfattr");
+    examined(&mount);
+    fs::write(&file, NOTES).unwrap();
+    examined(&mount);
+    assert!(!names(&mount.join(".tags")).contains(&"replication".to_owned()));
+    assert_eq!(names(&mount.join(".tags/name:*.md")), ["secret.md"]);
+}
+
+/// The ancestors lost their taggers for good with the first bad file.
+#[test]
+fn a_worker_that_dies_costs_at_most_the_file_it_had() {
+    let mount = Mount::embedded();
+    fs::write(mount.join("first.md"), NOTES).unwrap();
+    examined(&mount);
+    for at in 0..40 {
+        fs::write(mount.join(format!("f{at}.md")), format!("{NOTES}\nfile number {at}\n")).unwrap();
+    }
+    wait_until("a worker", PATIENCE, || !workers(&mount).is_empty());
+    workers(&mount).into_iter().for_each(kill9);
+    examined(&mount);
+    let done = (0..40).filter(|at| attribute(&mount.join(format!("f{at}.md")), "user.dgfs.index") == "done").count();
+    assert!(done >= 39, "{done} of 40");
+    assert_eq!(names(&mount.join(".tags/name:f*.md")).len(), 41, "nothing but what taggers say is missing");
+}
+
+/// Processes that the mount's process started.
+fn workers(mount: &Mount) -> Vec<u32> {
+    let children: PathBuf = format!("/proc/{}/task", mount.pid()).into();
+    let lists =
+        fs::read_dir(children).unwrap().filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn two_mounts_of_a_cluster_see_each_others_tags_at_once() {
+    let mut cluster = Cluster::start(ClusterPlan { servers: 1, ..ClusterPlan::default() });
+    let (a, b) = (cluster.mount(), cluster.mount());
+    fs::write(a.join("notes.md"), NOTES.repeat(200)).unwrap();
+    for round in 0..20 {
+        fs::write(a.join(format!("f{round}")), "x").unwrap();
+        let path = a.join(format!("f{round}"));
+        let _ = run("setfattr", &["-n", "user.xdg.tags", "-v", "seen", path.to_str().unwrap()], PATIENCE)
+            .expect_success("setfattr");
+        assert_eq!(names(&b.join(".tags/seen")).len(), round + 1, "the other mount sees it at once");
+    }
+    fs::hard_link(b.join("notes.md"), b.join(".tags/seen/notes.md")).unwrap();
+    assert_eq!(attribute(&a.join("notes.md"), "user.xdg.tags"), "seen");
+    fs::rename(a.join(".tags/seen"), a.join(".tags/found")).unwrap();
+    assert_eq!(attribute(&b.join("f3"), "user.xdg.tags"), "found");
+    examined(&a);
+    assert_eq!(names(&b.join(".tags/type=text/replication")), ["notes.md"]);
+    cluster.kill9("index-1");
+    assert_eq!(fs::read_to_string(a.join("f3")).unwrap(), "x", "files work without an index");
+    cluster.start_the_dead();
+    fs::write(a.join("after"), "y").unwrap();
+    assert_eq!(names(&b.join(".tags/name:after")), ["after"], "it goes on where it was");
+}
