@@ -80,11 +80,15 @@ fn read_token(word: &str) -> Result<String, Failure> {
 }
 
 fn check_words(args: &JoinArgs, role: Role) -> Result<(), Failure> {
-    if role != Role::Stored && !args.stored.are_none() {
+    if role != Role::Stored && role != Role::Index && !args.stored.are_none() {
         return Err(Failure::new(format!(
             "--listen, --advertise, --data, --zone and --disk are for storage daemons, but the token is for role {}",
             role.name()
         )));
+    }
+    let of_storage = args.stored.data.is_some() || args.stored.zone.is_some() || args.stored.disk.is_some();
+    if role == Role::Index && of_storage {
+        return Err(Failure::new("--data, --zone and --disk are for storage daemons, but the token is for role index"));
     }
     let is_address = |word: &str| word.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     match &args.stored.advertise {
