@@ -29,7 +29,7 @@ use crate::index::{Index, OpenError};
 use crate::meta_link::MetaLink;
 use crate::metrics::register;
 use crate::service::{Extension, IndexService, ServiceParts};
-use crate::tagging::{Tagging, TaggingParts, versions, worker_command};
+use crate::tagging::{Tagging, TaggingParts, worker_command};
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -122,7 +122,7 @@ pub async fn run(
         numbers: register(&set, &index),
         cypher: None,
         taggers: tagging.clone().map(|tagging| tagging as Arc<dyn Extension>),
-        tagger_versions: if tagging.is_some() { versions() } else { Vec::new() },
+        tagger_versions: tagging.as_ref().map_or_else(Vec::new, |tagging| tagging.versions()),
     });
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<GraphProtocol>(service, &[Role::Client, Role::Index])?;
@@ -161,6 +161,8 @@ fn tagging(
         contents: (VfsConfig::cluster(ClientInfo::default()), deps),
         worker: worker_command(),
         workers: config.taggers,
+        registrations: config.dir.join("taggers"),
+        spool: config.dir.join("spool"),
     })
 }
 

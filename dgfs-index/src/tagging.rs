@@ -11,6 +11,8 @@ mod look;
 mod queue;
 
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +30,10 @@ use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 use dgfs_runtime::lifecycle::Shutdown;
+use dgfs_taggers::Job;
+use dgfs_taggers::external::{External, load_all};
 use dgfs_taggers::pool::{Pool, PoolConfig};
+use dgfs_taggers::protocol::{Answer, Found};
 use dgfs_taggers::sandbox::Limits;
 
 use crate::index::Index;
@@ -66,6 +71,10 @@ pub struct TaggingParts {
     pub worker: Vec<OsString>,
     /// Workers at the same time.
     pub workers: usize,
+    /// Where users register taggers of their own (`docs/TAGGERS.md`).
+    pub registrations: PathBuf,
+    /// A directory for copies of what those read; what lies in it goes.
+    pub spool: PathBuf,
 }
 
 /// See the module.
@@ -75,6 +84,10 @@ pub struct Tagging {
     /// Made when the metadata service answers.
     reader: OnceCell<Reader>,
     pool: Pool,
+    externals: Vec<External>,
+    spool: PathBuf,
+    /// Whose word counts as having looked at a content.
+    wanted: Vec<(String, u32)>,
     workers: usize,
     queue: Mutex<Queue>,
     paused: AtomicBool,
@@ -94,12 +107,6 @@ pub fn worker_command() -> Vec<OsString> {
     vec![OsString::from("/proc/self/exe"), OsString::from(WORKER)]
 }
 
-/// Taggers that are to look at every file, with their versions.
-#[must_use]
-pub fn versions() -> Vec<(String, u32)> {
-    vec![(KIND.to_owned(), KIND_VERSION), (CONTENT.to_owned(), content_version())]
-}
-
 /// Changes whenever a tagger's version does, or there is one more.
 pub(crate) fn content_version() -> u32 {
     dgfs_taggers::builtin().iter().map(|tagger| 1 + tagger.version()).sum()
@@ -109,13 +116,22 @@ impl Tagging {
     /// Nothing is looked at before [`Self::run`].
     #[must_use]
     pub fn new(parts: TaggingParts) -> Arc<Self> {
-        let TaggingParts { index, contents, worker, workers } = parts;
+        let TaggingParts { index, contents, worker, workers, registrations, spool } = parts;
+        let externals = registered(&registrations);
+        let mut wanted = vec![(CONTENT.to_owned(), content_version())];
+        wanted.extend(externals.iter().map(|tagger| (tagger.name().to_owned(), tagger.version())));
+        if let Err(error) = emptied(&spool) {
+            tracing::warn!(%error, spool = %spool.display(), "copies for taggers that users registered cannot be made");
+        }
         let pool = Pool::new(PoolConfig { command: worker, workers, limits: Limits::default() });
         Arc::new(Self {
             index,
             contents,
             reader: OnceCell::new(),
             pool,
+            externals,
+            spool,
+            wanted,
             workers: workers.max(1),
             queue: Mutex::new(Queue::default()),
             paused: AtomicBool::new(false),
@@ -125,6 +141,14 @@ impl Tagging {
             examined: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
+    }
+
+    /// Taggers that are to look at every file, with their versions.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(String, u32)> {
+        let mut versions = vec![(KIND.to_owned(), KIND_VERSION)];
+        versions.extend(self.wanted.iter().cloned());
+        versions
     }
 
     /// Looks at what changes until `shutdown`.
@@ -249,10 +273,14 @@ impl Tagging {
     /// What is known of those that are worth a look.
     async fn looks(&self, inos: Vec<(Ino, bool)>, stage: Stage) -> Result<Vec<Look>, StoreError> {
         let readers = self.index.readers();
+        let wanted = match stage {
+            Stage::Kind => vec![(KIND.to_owned(), KIND_VERSION)],
+            Stage::Content => self.wanted.clone(),
+        };
         blocking(move || {
             let mut looks = Vec::with_capacity(inos.len());
             for (ino, forced) in inos {
-                looks.extend(Look::of(&readers, ino, (stage, forced))?);
+                looks.extend(Look::of(&readers, ino, (&wanted, forced))?);
             }
             Ok(looks)
         })
@@ -289,18 +317,38 @@ impl Tagging {
             }
         };
         let hash = found::content_hash(&snapshot);
-        let known = self.index.readers().is_examined(&hash, CONTENT, content_version()).unwrap_or(false);
+        let readers = self.index.readers();
+        let knows = |(tagger, version): &(String, u32)| readers.is_examined(&hash, tagger, *version).unwrap_or(false);
+        let known = self.wanted.iter().all(knows);
         if known && !look.forced {
             return Some(found::known(&look, &snapshot, hash));
         }
         let job = look.job(&snapshot);
         self.examined.fetch_add(1, Ordering::Relaxed);
         match self.pool.examine(&job).await {
-            Ok(answer) => Some(found::content(&look, &snapshot, (hash, answer))),
+            Ok(mut answer) => {
+                self.ask_externals(&job, &mut answer).await;
+                Some(found::content(&snapshot, (hash, answer)))
+            }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(ino = look.ino.get(), %error, "taggers failed on a file");
                 Some(found::failed(&look, &snapshot, (hash, error.to_string())))
+            }
+        }
+    }
+
+    /// Lets those taggers look that users registered; one that does not want the kind has nothing to say.
+    async fn ask_externals(&self, job: &Job<'_>, answer: &mut Answer) {
+        for tagger in &self.externals {
+            if !tagger.wants(&answer.kind) {
+                let (name, version) = (tagger.name().to_owned(), tagger.version());
+                answer.findings.push(Found { name, version, findings: dgfs_taggers::Findings::default() });
+                continue;
+            }
+            match tagger.examine(job, &answer.kind, &self.spool).await {
+                Ok(found) => answer.findings.push(found),
+                Err(failed) => answer.failures.push(failed),
             }
         }
     }
@@ -310,6 +358,9 @@ impl Tagging {
         let mut lines = Vec::new();
         for tagger in dgfs_taggers::builtin() {
             lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": true }));
+        }
+        for tagger in &self.externals {
+            lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": false }));
         }
         lines.push(serde_json::json!({
             "paused": self.paused.load(Ordering::Acquire),
@@ -348,6 +399,35 @@ impl Extension for Tagging {
         let unlearned = u64::from(self.index.applied().stamp > self.seen.load(Ordering::Acquire));
         self.queue.lock().len() as u64 + self.busy.load(Ordering::Acquire) + unlearned
     }
+}
+
+/// Taggers that users registered; what is wrong with one costs it alone.
+fn registered(directory: &Path) -> Vec<External> {
+    let (found, refused) = load_all(directory);
+    for error in refused {
+        tracing::warn!(%error, "a tagger is not registered");
+    }
+    let mut taken: Vec<String> = dgfs_taggers::builtin().iter().map(|tagger| tagger.name().to_owned()).collect();
+    taken.extend([KIND.to_owned(), CONTENT.to_owned()]);
+    let mut externals = Vec::new();
+    for tagger in found {
+        if taken.iter().any(|name| name == tagger.name()) {
+            tracing::warn!(tagger = tagger.name(), "a tagger is not registered: another one has its name");
+        } else {
+            taken.push(tagger.name().to_owned());
+            externals.push(tagger);
+        }
+    }
+    externals
+}
+
+/// Copies that a killed process left are removed.
+fn emptied(spool: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(spool) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(spool)
 }
 
 /// Work on the tables, which may wait for the disk.

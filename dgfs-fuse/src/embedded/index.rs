@@ -3,7 +3,7 @@
 //! Never holds up a mount: who asks before it is open waits, within the call's own time. Always: when it cannot be opened, or
 //! while it is not, files work as ever, and only questions to the graph are refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use dgfs_index::index::Index;
 use dgfs_index::meta_link::MetaLink;
 use dgfs_index::metrics::register;
 use dgfs_index::service::{IndexService, ServiceParts};
-use dgfs_index::tagging::{Tagging, TaggingParts, versions, worker_command};
+use dgfs_index::tagging::{Tagging, TaggingParts, worker_command};
 use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::meta::ClientInfo;
 use dgfs_runtime::channel::{CallError, Channel, GraphProtocol, LocalChannel, MetaProtocol, Role};
@@ -59,7 +59,7 @@ impl EmbeddedIndex {
     pub(super) fn start(dir: PathBuf, (meta, contents): Sources, metrics: MetricSet) -> Self {
         let (sender, state) = watch::channel(State::Opening);
         let shutdown = Shutdown::new();
-        let asked = shutdown.clone();
+        let (asked, place) = (shutdown.clone(), dir.clone());
         let task = tokio::spawn(async move {
             let opened = tokio::task::spawn_blocking(move || Index::open(&dir)).await;
             let index = match opened {
@@ -75,7 +75,7 @@ impl EmbeddedIndex {
                 }
             };
             let meta = MetaLink::new(vec![meta], CONSUMER);
-            let tagging = tagging(&index, contents);
+            let tagging = tagging(&index, contents, &place);
             let service = IndexService::new(ServiceParts {
                 index: Arc::clone(&index),
                 meta: Arc::clone(&meta),
@@ -83,7 +83,7 @@ impl EmbeddedIndex {
                 numbers: register(&metrics, &index),
                 cypher: None,
                 taggers: Some(Arc::<Tagging>::clone(&tagging)),
-                tagger_versions: versions(),
+                tagger_versions: tagging.versions(),
             });
             sender.send_replace(State::Open(Arc::new(LocalChannel::new(service, Role::Client))));
             let looking = tokio::spawn(tagging.run(asked.clone()));
@@ -109,9 +109,15 @@ impl EmbeddedIndex {
     }
 }
 
-fn tagging(index: &Arc<Index>, contents: VfsDeps) -> Arc<Tagging> {
-    let contents = (VfsConfig::embedded(ClientInfo::default()), contents);
-    Tagging::new(TaggingParts { index: Arc::clone(index), contents, worker: worker_command(), workers: WORKERS })
+fn tagging(index: &Arc<Index>, contents: VfsDeps, dir: &Path) -> Arc<Tagging> {
+    Tagging::new(TaggingParts {
+        index: Arc::clone(index),
+        contents: (VfsConfig::embedded(ClientInfo::default()), contents),
+        worker: worker_command(),
+        workers: WORKERS,
+        registrations: dir.join("taggers"),
+        spool: dir.join("spool"),
+    })
 }
 
 /// Waits for the index, then asks it.

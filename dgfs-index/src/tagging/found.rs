@@ -55,7 +55,7 @@ fn first<'a>(job: &Job<'a>) -> Job<'a> {
 }
 
 /// What the workers said.
-pub(super) fn content(_look: &Look, snapshot: &Snapshot, (hash, answer): (ContentHash, Answer)) -> Findings {
+pub(super) fn content(snapshot: &Snapshot, (hash, answer): (ContentHash, Answer)) -> Findings {
     let mut found = vec![kind_finding(&answer.kind), done(None)];
     found.extend(answer.findings.into_iter().map(|one| finding(one.name, one.version, &one.findings)));
     for failure in answer.failures {

@@ -10,7 +10,6 @@ use dgfs_proto::ids::Ino;
 use dgfs_taggers::Job;
 
 use crate::store::{Readers, StoreError};
-use crate::tagging::{CONTENT, KIND, KIND_VERSION, content_version};
 
 /// Bytes from which a kind is told. A file that is no longer is read as a whole.
 pub(super) const KIND_BYTES_MAX: usize = 8 << 10;
@@ -39,8 +38,12 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// A look at `ino`; none where there is nothing to look for.
-    pub(super) fn of(readers: &Readers, ino: Ino, (stage, forced): (Stage, bool)) -> Result<Option<Self>, StoreError> {
+    /// A look at `ino` for the `wanted` taggers (and their versions); none where there is nothing to look for.
+    pub(super) fn of(
+        readers: &Readers,
+        ino: Ino,
+        (wanted, forced): (&[(String, u32)], bool),
+    ) -> Result<Option<Self>, StoreError> {
         let Some(vertex) = readers.vertex(ino)? else { return Ok(None) };
         let facts = &vertex.node.facts;
         let Some((_, name)) = vertex.node.names.first() else { return Ok(None) };
@@ -49,12 +52,10 @@ impl Look {
         }
         let examination = readers.examination(ino)?;
         let is_current = examination.read.is_some_and(|(version, _)| version == facts.data_version);
-        let (tagger, version) = match stage {
-            Stage::Kind => (KIND, KIND_VERSION),
-            Stage::Content => (CONTENT, content_version()),
+        let has = |(tagger, version): &(String, u32)| {
+            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version >= *version)
         };
-        let has = examination.findings.iter().any(|finding| finding.tagger == tagger && finding.version >= version);
-        if is_current && has && !forced {
+        if is_current && wanted.iter().all(has) && !forced {
             return Ok(None);
         }
         let hint = |wanted: &[u8]| {

@@ -101,6 +101,26 @@ fn a_worker_that_dies_costs_at_most_the_file_it_had() {
     assert_eq!(names(&mount.join(".tags/name:f*.md")).len(), 41, "nothing but what taggers say is missing");
 }
 
+#[test]
+fn a_tagger_that_a_user_wrote_is_asked_and_one_that_is_broken_fails_alone() {
+    let mut mount = Mount::embedded();
+    let registrations = mount.path().parent().unwrap().join("data/index/taggers");
+    mount.umount();
+    fs::create_dir_all(&registrations).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    for name in ["word-count-tagger.py", "word-count-tagger.toml"] {
+        fs::copy(examples.join(name), registrations.join(name)).unwrap();
+    }
+    let broken = "name = \"broken\"\nversion = 1\ncommand = [\"false\"]\nclasses = [\"text\"]\n";
+    fs::write(registrations.join("broken.toml"), broken).unwrap();
+    mount.start();
+    fs::write(mount.join("notes.md"), NOTES).unwrap();
+    examined(&mount);
+    assert!(attribute(&mount.join("notes.md"), "user.dgfs.tags.auto").contains("\"word-count\""));
+    assert_eq!(attribute(&mount.join("notes.md"), "user.dgfs.index"), "failed:broken");
+    assert_eq!(names(&mount.join(".tags/replication")), ["notes.md"], "the others have looked");
+}
+
 /// Processes that the mount's process started.
 fn workers(mount: &Mount) -> Vec<u32> {
     let children: PathBuf = format!("/proc/{}/task", mount.pid()).into();
