@@ -30,6 +30,7 @@ mod leasing;
 mod lock_waits;
 mod opens;
 mod ops;
+mod orphans;
 mod pending;
 mod policy;
 mod query;
@@ -54,6 +55,7 @@ pub(crate) use tx::{LoadedRange, Need};
 
 use cache::RowCache;
 use catalogue::TagUse;
+use events::RecentEvents;
 use leases::Leases;
 use lock_waits::LockWait;
 use opens::Opens;
@@ -135,6 +137,8 @@ pub(crate) struct Core {
     next_lock_wait: u64,
     /// When tags were given to somebody last.
     tag_use: TagUse,
+    /// The end of the log, for those who follow it.
+    pub(crate) recent: RecentEvents,
 }
 
 impl Core {
@@ -174,6 +178,7 @@ impl Core {
             lock_waits: BTreeMap::new(),
             next_lock_wait: 0,
             tag_use: TagUse::since(snapshot.counters.seq),
+            recent: RecentEvents::default(),
         };
         let alone = snapshot.sessions.len() == 1;
         for row in snapshot.sessions {
@@ -434,28 +439,6 @@ impl Core {
     /// The last seq.
     pub(crate) fn seq(&self) -> Seq {
         self.counters.seq
-    }
-
-    /// Reaps one step of one orphan, if any can be.
-    pub(crate) fn reap(&mut self, now: Timestamp) -> Option<Outcome> {
-        let ino = *self.reapable.front()?;
-        if self.opens.is_open(ino) || !self.orphans.contains(&ino) {
-            self.reapable.pop_front();
-            return Some(Outcome::More);
-        }
-        Some(match self.run(now, None, |tx| ops::free::reap(tx, ino)) {
-            Ok(((), _, true)) => Outcome::More,
-            Ok(((), ticket, false)) => {
-                self.reapable.pop_front();
-                self.orphans.remove(&ino);
-                Outcome::Answer { reply: MetaReply::Done, ticket }
-            }
-            Err(Stop::Need(need)) => Outcome::Need(need),
-            Err(Stop::Refused(status)) => {
-                self.reapable.pop_front();
-                Outcome::Answer { reply: MetaReply::Refused(status), ticket: 0 }
-            }
-        })
     }
 }
 

@@ -138,6 +138,9 @@ impl Active {
                 if self.commit_up_to(ticket).await? == Fate::Refused {
                     continue;
                 }
+                if let Some(events) = self.core.lock().recent.page((after, head), limit, PAGE_BYTES_MAX) {
+                    return Ok(MetaReply::Log { events, head });
+                }
                 let range = RowRange { table: Table::Log, partition: 0, from: after.0 + 1, to: head.0, limit };
                 let rows = self.persistently("read the change log", || self.engine.list(range)).await?;
                 let mut events = Vec::with_capacity(rows.len());

@@ -12,6 +12,7 @@ use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
 use super::{Bench, name};
+use crate::engine::Engine as _;
 use crate::service::State;
 
 fn tag(text: &str) -> Tag {
@@ -154,4 +155,18 @@ async fn the_last_event_that_a_consumer_carried_out_stays_in_the_log() {
     let again = bench.admin(ask(Seq(head.0 - 1))).await;
     assert!(matches!(&again, MetaReply::Log { events, .. } if events.len() == 1 && events[0].seq == head), "{again:?}");
     assert_eq!(bench.admin(ask(Seq(head.0 - 2))).await, MetaReply::Refused(Status::Stale));
+}
+
+/// Who keeps up is told from memory; what is told is what the engine keeps.
+#[tokio::test]
+async fn the_end_of_the_log_is_told_from_memory_as_the_engine_has_it() {
+    let bench = Bench::new(true).await;
+    for at in 0..300 {
+        bench.made(Ino::ROOT, &format!("f{at}"), NewNode::File).await;
+    }
+    let calls = bench.engine.calls();
+    let told = bench.events().await;
+    assert_eq!(bench.engine.calls(), calls, "nothing was read");
+    let read = bench.taken_over().await.events().await;
+    assert!(told.len() >= 300 && read.starts_with(&told), "{} and {} events", told.len(), read.len());
 }

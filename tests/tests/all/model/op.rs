@@ -388,7 +388,7 @@ impl Chooser {
 
     #[expect(clippy::explicit_auto_deref, reason = "without it the type of the choice is not known")]
     fn xattr(&mut self) -> &'static str {
-        *self.rng.pick(&["user.a", "user.b", "user.xdg.tags", "trusted.t", "bad"])
+        *self.rng.pick(&["user.a", "user.b", "user.xdg.comment", "trusted.t", "bad"])
     }
 
     fn mode(&mut self) -> u16 {
