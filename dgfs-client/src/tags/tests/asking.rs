@@ -69,7 +69,11 @@ async fn questions_are_answered_in_lines() {
     assert!(ask(&world, r#"{"watch": null, "after": 3}"#).await[0]["seq"].is_u64());
     assert_eq!(ask(&world, r#"{"tagger": "list"}"#).await, [json!({ "tagger": "type" })]);
     assert_eq!(ask(&world, r#"{"rebuild": true}"#).await, [json!({ "done": true })]);
-    assert_eq!(ask(&world, r#"{"check": true}"#).await, [json!({ "end": true })]);
+    let checked = [
+        json!({ "difference": "inode 5: no name" }),
+        json!({ "end": true, "summary": "9 inodes compared, 1 differs" }),
+    ];
+    assert_eq!(ask(&world, r#"{"check": true}"#).await, checked);
     assert!(ask(&world, r#"{"duplicates": true}"#).await.is_empty());
     assert_eq!(ask(&world, r#"{"cypher": "x"}"#).await, [json!({ "error": "Cypher needs Neo4j" })]);
 }
