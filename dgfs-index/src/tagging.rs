@@ -215,7 +215,7 @@ impl Tagging {
         reader.read(ino, bytes_max, look::PATIENCE).await
     }
 
-    /// Takes changed inodes from the index; were there as many as one page takes?
+    /// Takes changed inodes from the index; were there any?
     async fn learn(&self) -> Result<bool, StoreError> {
         if self.queue.lock().is_full() {
             return Ok(false);
@@ -232,11 +232,10 @@ impl Tagging {
                 queue.changed(changed.ino, now);
             }
         }
-        // A stamp may belong to nothing that is told; of a full page the last one may go on.
+        // Pages have whole stamps; what belongs to no vertex is behind the last of them.
         let told = page.last().map_or(applied, |last| last.stamp);
-        let is_full = page.len() >= CHANGES_MAX;
-        self.seen.store(if is_full { told } else { told.max(applied) }, Ordering::Release);
-        Ok(is_full)
+        self.seen.store(told, Ordering::Release);
+        Ok(!page.is_empty())
     }
 
     /// Looks at those that are due; was there anything?

@@ -200,10 +200,25 @@ impl Readers {
         })
     }
 
-    /// Vertices whose state changed behind `stamp`, by stamp, at most `limit` stamps' worth cut at a whole stamp; the first
-    /// of the two lists that SQL makes is cut by `limit`, so that a page may be shorter than what there is: go on from
-    /// the last stamp answered.
+    /// Vertices whose state changed behind `stamp`, by stamp: about `limit` of them, always whole stamps (one transaction has
+    /// one), so that the next page goes on from the last stamp answered. Empty: there are no more.
     pub fn changes_after(&self, stamp: u64, limit: usize) -> Result<Vec<Changed>, StoreError> {
+        let mut limit = limit.max(1);
+        loop {
+            let mut page = self.changes_page(stamp, limit)?;
+            let Some(last) = page.last().map(|changed| changed.stamp).filter(|_| page.len() >= limit) else {
+                return Ok(page);
+            };
+            // The last stamp may go on behind the page.
+            page.retain(|changed| changed.stamp < last);
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            limit = limit.saturating_mul(2);
+        }
+    }
+
+    fn changes_page(&self, stamp: u64, limit: usize) -> Result<Vec<Changed>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT stamp, ino, gone FROM (
