@@ -19,6 +19,8 @@ use crate::scratch::{Scratch, mounts_below, unmount_lazily};
 const APPEARS: Duration = Duration::from_secs(60);
 /// How long an orderly end may take.
 const ENDS: Duration = Duration::from_secs(60);
+/// How long taggers may take with what a test wrote.
+const TAGGED: Duration = Duration::from_secs(120);
 /// How long a mount may be in use by processes that are just being started.
 const IDLE: Duration = Duration::from_secs(5);
 /// Lines of the log in the report of a failure.
@@ -128,6 +130,13 @@ impl Mount {
         }
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Returns once the index is up to now and the taggers have read everything: they disturb nothing any more.
+    #[track_caller]
+    pub fn wait_for_taggers(&self) {
+        let words = ["index".into(), "wait".into(), "--taggers".into(), OsString::from(&self.point)];
+        let _ = run(dgfs(), &words, TAGGED).expect_success("wait for the taggers");
     }
 
     /// SIGKILL to its process. The dead mount stays in the tree, as after any crash.

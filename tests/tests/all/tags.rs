@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use dgfs_tests::mount::Mount;
 use dgfs_tests::process::run;
-use dgfs_tests::program::dgfs;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,8 +35,7 @@ fn mount() -> Mount {
         }
     }
     // What taggers say comes in between otherwise.
-    let root = mount.path().to_str().unwrap();
-    let _ = run(dgfs(), &["index", "wait", "--taggers", root], PATIENCE).expect_success("wait for the taggers");
+    mount.wait_for_taggers();
     mount
 }
 

@@ -57,6 +57,8 @@ fn reads_give_the_right_bytes_whatever_copy_is_damaged() {
     let mut cluster = cluster(3, 3);
     let mount = cluster.mount();
     let files = KnownFiles::write(mount.path(), "known", 24, &LENS, &mut rng);
+    // They read, and a read heals what it finds damaged.
+    mount.wait_for_taggers();
     drop(mount);
     let (one, other) = halves(&files);
     // Two of three copies of everything: only one is good.
@@ -79,6 +81,7 @@ fn the_scrub_finds_and_heals_damage_by_itself() {
     let mut cluster = Cluster::start(plan);
     let mount = cluster.mount();
     let files = KnownFiles::write(mount.path(), "known", 24, &LENS, &mut rng);
+    mount.wait_for_taggers();
     let flipped = [("stored-2", halves(&files).0), ("stored-3", halves(&files).1)]
         .map(|(role, files)| (role, flip_bits(&cluster, role, files)));
     let took = cluster.wait_for_servers("the scrub has healed everything", FULL_AGAIN, |servers, _| {
@@ -103,6 +106,8 @@ fn fsck_repair_mends_damaged_copies_at_once() {
     let mut cluster = cluster(3, 3);
     let mount = cluster.mount();
     let files = KnownFiles::write(mount.path(), "known", 24, &LENS, &mut rng);
+    // They read, and a read heals what it finds damaged.
+    mount.wait_for_taggers();
     drop(mount);
     let flipped = flip_bits(&cluster, "stored-1", halves(&files).0) + flip_bits(&cluster, "stored-3", halves(&files).1);
     let mended = cluster.check_copies(&["--repair"]);
