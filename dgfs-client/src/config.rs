@@ -59,6 +59,8 @@ pub struct VfsConfig {
     pub tags_name: Option<Vec<u8>>,
     /// It is listed, too.
     pub tags_visible: bool,
+    /// Where files are made that programs make in a tag's directory: a path from the volume's root; none: they are refused.
+    pub inbox: Option<Vec<u8>>,
 }
 
 impl VfsConfig {
@@ -79,6 +81,7 @@ impl VfsConfig {
             local: true,
             tags_name: Some(TAGS_NAME_DEFAULT.to_vec()),
             tags_visible: false,
+            inbox: None,
         }
     }
 
@@ -99,6 +102,7 @@ impl VfsConfig {
             local: false,
             tags_name: Some(TAGS_NAME_DEFAULT.to_vec()),
             tags_visible: false,
+            inbox: None,
         }
     }
 }

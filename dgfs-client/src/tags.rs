@@ -9,6 +9,7 @@ mod ask;
 mod attributes;
 mod change;
 mod files;
+mod inbox;
 pub(crate) mod link;
 mod list;
 mod lookup;
@@ -37,7 +38,7 @@ use crate::tags::list::OpenListing;
 use crate::tags::lookup::View;
 use crate::tags::nodes::{Node, Nodes};
 use crate::tags::path::{Special, Spot};
-use crate::vfs::{Handle, OpenFlags};
+use crate::vfs::{Create, Handle, OpenFlags, Opened, Seen};
 
 pub use self::attributes::PREFIX as ATTRIBUTE_PREFIX;
 pub use self::files::ASK_BYTES_MAX;
@@ -171,6 +172,20 @@ impl TagView {
             NewNode::File | NewNode::Special { .. } => return Err(Status::NotPermitted),
         };
         view.tell(&made).await
+    }
+
+    /// Makes, tags and opens a file in the inbox, whatever `request` says of its directory.
+    ///
+    /// # Errors
+    /// `NotPermitted` where the mount has no inbox, or `parent` is none of tags; `NotFound` for an inbox that is not there; else
+    /// those of making a file there and of tagging it.
+    pub async fn create(&self, request: Create, who: Who) -> Answer<(Seen, Opened)> {
+        if !is_virtual(request.parent) {
+            return Err(Status::Exists);
+        }
+        let viewer = who.viewer();
+        self.core.check_name_is_free(&request.name)?;
+        self.view(&viewer).make_in_inbox(&self.nodes.get(request.parent)?, request).await
     }
 
     /// A hard link into a tag's directory: tags the inode, whose own attributes are the answer.

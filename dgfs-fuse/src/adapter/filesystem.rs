@@ -183,11 +183,11 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (at, access, shared) = (entry(parent, name), access(request, mode, umask), Arc::clone(&self.shared));
+        if is_tags(parent) {
+            return self.tags_create(who(request), at, (access, flags), reply);
+        }
         self.serve(Op::Create, reply, async move {
             let (parent, name) = at?;
-            if is_tags(INodeNo(parent.get())) {
-                return Err(Status::NotPermitted.into());
-            }
             let open = translate::open_flags(flags);
             let exclusive = flags & libc::O_EXCL != 0;
             let create = Create { parent, name, access, flags: open, exclusive };

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::{FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyEntry, Request};
+use fuser::{FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyEntry, Request};
 
 use dgfs_client::tags::{ATTRIBUTE_PREFIX, TagView, Who, is_virtual};
-use dgfs_client::vfs::{Handle, Vfs};
+use dgfs_client::vfs::{Access, Create, Handle, Vfs};
 use dgfs_proto::attr::Attr;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{NewNode, RemoveKind, RenameMode, SetAttr};
@@ -36,6 +36,16 @@ pub(crate) struct Unkept(pub(crate) Attr);
 impl Respond<Unkept> for ReplyEntry {
     fn accept(self, Unkept(attr): Unkept, _: &Shared) {
         self.entry_with_ttls(&Duration::ZERO, &Duration::ZERO, &file_attr(&attr), GENERATION);
+    }
+
+    fn refuse(self, errno: Errno) {
+        self.error(to_fuser(errno));
+    }
+}
+
+impl Respond<(Unkept, FileHandle, FopenFlags)> for ReplyCreate {
+    fn accept(self, (Unkept(attr), handle, flags): (Unkept, FileHandle, FopenFlags), _: &Shared) {
+        self.created(&Duration::ZERO, &file_attr(&attr), GENERATION, handle, flags);
     }
 
     fn refuse(self, errno: Errno) {
@@ -106,6 +116,19 @@ impl Adapter {
                 return Err(Status::Exists.into());
             }
             Ok(Unkept(tags(&vfs)?.make(parent, &name, &node?, who).await?))
+        });
+    }
+
+    /// create: the file is made in the inbox.
+    pub(super) fn tags_create(&self, who: Who, at: At, (access, flags): (Access, i32), reply: ReplyCreate) {
+        let shared = Arc::clone(&self.shared);
+        self.serve(Op::Create, reply, async move {
+            let (parent, name) = at?;
+            let open = translate::open_flags(flags);
+            let create = Create { parent, name, access, flags: open, exclusive: true };
+            let (seen, opened) = tags(&shared.vfs)?.create(create, who).await?;
+            let granted = shared.remember(seen.attr.ino, &opened, open, flags);
+            Ok((Unkept(seen.attr), FileHandle(opened.handle.0), granted))
         });
     }
 

@@ -79,7 +79,7 @@ pub(crate) struct MountArgs {
     /// Return once the mount answers; the process goes on in the background
     #[arg(long)]
     pub(crate) background: bool,
-    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, tags=NAME, notags, tags_visible
+    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, tags=NAME, notags, tags_visible, inbox=/PATH
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(crate) options: Vec<String>,
     /// Fail at the first time-out instead of trying on

@@ -224,6 +224,7 @@ async fn open(
     }
     config.soft |= options.soft;
     (config.tags_name, config.tags_visible) = (options.tags(), options.tags_visible);
+    config.inbox = options.inbox.as_ref().map(|inbox| inbox.trim_start_matches('/').as_bytes().to_vec());
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores), graph: link.graph.clone() };
     let vfs = match Vfs::connect(config, deps).await {

@@ -42,6 +42,8 @@ pub struct MountOptions {
     pub tags_name: Option<String>,
     /// `tags_visible`: they are listed.
     pub tags_visible: bool,
+    /// `inbox=/PATH`, from the volume's root: where files are made that programs make in a tag's directory.
+    pub inbox: Option<String>,
 }
 
 /// An option that is not one.
@@ -72,6 +74,8 @@ impl MountOptions {
                 "log-file" => self.log_file = Some(value.to_owned()),
                 "tags" if Name::new(value.as_bytes()).is_err() => return Err(UnknownOption(word.to_owned())),
                 "tags" => self.tags_name = Some(value.to_owned()),
+                "inbox" if !is_inbox(value) => return Err(UnknownOption(word.to_owned())),
+                "inbox" => self.inbox = Some(value.to_owned()),
                 // Set by us, or meant for other readers of fstab.
                 "fsname" | "subtype" | "comment" | "uhelper" | "helper" => {}
                 _ if key.starts_with("x-") => {}
@@ -163,6 +167,12 @@ impl MountOptions {
     }
 }
 
+/// A path from the root of the volume that leads to no directory above.
+fn is_inbox(path: &str) -> bool {
+    let names = path.strip_prefix('/').map(|path| path.trim_end_matches('/').split('/'));
+    names.is_some_and(|mut names| names.all(|name| Name::new(name.as_bytes()).is_ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::MountOptions;
@@ -201,7 +211,8 @@ mod tests {
         assert_eq!(parse("tags=_by,tags_visible", true).tags(), Some(b"_by".to_vec()));
         assert!(parse("tags_visible", true).tags_visible && !parse("tags_visible,notags_visible", true).tags_visible);
         assert_eq!(parse("notags", true).tags(), None);
-        for bad in ["tags=", "tags=a/b", "tags=.."] {
+        assert_eq!(parse("inbox=/In/box", true).inbox, Some("/In/box".to_owned()));
+        for bad in ["tags=", "tags=a/b", "tags=..", "inbox=", "inbox=/", "inbox=In", "inbox=/a/../b", "inbox=/a//b"] {
             assert!(MountOptions::parse(&[bad.to_owned()], true).is_err(), "{bad}");
         }
     }

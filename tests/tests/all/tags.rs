@@ -10,10 +10,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dgfs_tests::mount::Mount;
 use dgfs_tests::process::run;
+use dgfs_tests::scratch::Scratch;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -266,4 +268,45 @@ fn tags_outlive_the_mount_and_an_fsync_of_the_directory_returns() {
     mount.remount();
     assert_eq!(ls(&mount.join(".tags/sun")), ["@counts", "@refine", "a.jpg"]);
     assert_eq!(tags(&mount.join("docs/report.txt")), ["office", "place:cn:hefei"]);
+}
+
+#[test]
+fn files_that_are_made_in_a_tag_lie_in_the_inbox_and_carry_it() {
+    let scratch = Arc::new(Scratch::new("inbox"));
+    let data = scratch.join("data");
+    let words = ["--data-dir".into(), data.into(), "-o".into(), "inbox=/In/box".into()];
+    let mount = Mount::with_words(&scratch, "mnt", words.to_vec());
+    fs::create_dir_all(mount.join(".tags/sun")).unwrap();
+    let source = scratch.join("a.txt");
+    fs::write(&source, "content").unwrap();
+    let copy = |to: &str| run("cp", &[source.as_path(), &mount.join(to)], PATIENCE);
+    let outcome = copy(".tags/sun/");
+    assert!(outcome.errors.contains("No such file or directory"), "the inbox is not there: {}", outcome.errors);
+
+    fs::create_dir_all(mount.join("In/box")).unwrap();
+    let _ = copy(".tags/sun/").expect_success("cp into a tag");
+    assert_eq!(fs::read_to_string(mount.join("In/box/a.txt")).unwrap(), "content");
+    assert_eq!(fs::read_to_string(mount.join(".tags/sun/a.txt")).unwrap(), "content");
+    assert_eq!(tags(&mount.join("In/box/a.txt")), ["sun"]);
+    // The name is taken in the inbox, by a file that this tag's directory does not show.
+    fs::create_dir(mount.join(".tags/rain")).unwrap();
+    fs::write(&source, "another").unwrap();
+    let _ = copy(".tags/rain/").expect_success("cp of the same name");
+    assert_eq!(fs::read_to_string(mount.join("In/box/a.txt")).unwrap(), "content", "nothing is replaced");
+    assert_eq!(fs::read_to_string(mount.join(".tags/rain/a (2).txt")).unwrap(), "another");
+    // What is there is written, not made anew.
+    fs::write(mount.join(".tags/sun/a.txt"), "written").unwrap();
+    assert_eq!(fs::read_to_string(mount.join("In/box/a.txt")).unwrap(), "written");
+    assert_eq!(fs::read_dir(mount.join("In/box")).unwrap().count(), 2);
+
+    for (place, sentence) in [(".tags/-sun/b.txt", "not permitted"), (".tags/sun,rain/b.txt", "not permitted")] {
+        let outcome = copy(place);
+        assert!(outcome.errors.contains(sentence), "{place}: {}", outcome.errors);
+    }
+    fs::set_permissions(mount.join("In/box"), fs::Permissions::from_mode(0o755)).unwrap();
+    let words = ["-u", "nobody", "--", "cp", source.to_str().unwrap(), mount.join(".tags/sun/c.txt").to_str().unwrap()]
+        .map(str::to_owned);
+    let outcome = run("runuser", &words, PATIENCE);
+    assert!(outcome.errors.contains("Permission denied"), "{}", outcome.errors);
+    assert_eq!(fs::read_dir(mount.join("In/box")).unwrap().count(), 2, "what is refused leaves nothing");
 }
