@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use dgfs_proto::graph::{GraphCall, GraphReply};
+use dgfs_proto::graph::{GraphCall, GraphReply, GraphRequest};
 use dgfs_proto::meta::{AdminRequest, ConsumerStatus, MetaReply, MetaRequest};
 use dgfs_runtime::channel::{CallError, Channel, GraphProtocol, Role};
 use dgfs_runtime::pki::Identity;
@@ -63,6 +63,11 @@ fn address(consumer: &ConsumerStatus) -> Option<&str> {
     (kind == "index" && consumer.idle_ms <= SILENT_MS_MAX && !address.is_empty()).then_some(address)
 }
 
+/// A question that takes its time by itself.
+fn waits(request: &GraphRequest) -> bool {
+    matches!(request, GraphRequest::Watch { .. } | GraphRequest::Check | GraphRequest::Cypher(_))
+}
+
 impl Shared {
     /// The services there are, asked for at the metadata service when that was some time ago, or `anew`.
     async fn services(&self, anew: bool) -> Result<Vec<Service>, String> {
@@ -102,13 +107,17 @@ impl Shared {
             let services = self.services(anew).await.map_err(away)?;
             let first = self.preferred.load(Ordering::Acquire);
             let order = (0..services.len()).map(|at| (first + at) % services.len());
-            for at in order.take(TRIED_MAX) {
+            let tries = services.len().min(TRIED_MAX);
+            for (tried, at) in order.take(tries).enumerate() {
                 let Some(service) = services.get(at) else { continue };
                 let left = until.map(|until| until.saturating_duration_since(Instant::now()));
                 if left == Some(Duration::ZERO) {
                     return Err(last);
                 }
-                match service.call(call.clone(), Bytes::new(), left).await {
+                // One that hangs must leave the others some time.
+                let others = if waits(&call.request) { 0 } else { tries - tried - 1 };
+                let time = left.map(|left| left / u32::try_from(others + 1).unwrap_or(u32::MAX));
+                match service.call(call.clone(), Bytes::new(), time).await {
                     Ok(answer) => {
                         self.preferred.store(at, Ordering::Release);
                         return Ok(answer);

@@ -10,6 +10,7 @@ mod damage;
 mod files;
 mod full_disk;
 mod graph_commands;
+mod indexes;
 mod layering;
 mod local_cache;
 mod model;
