@@ -237,18 +237,72 @@ impl Readers {
         })
     }
 
-    /// Names in a directory from `from` on, at most `limit`.
-    pub(crate) fn names_in(&self, directory: Ino, from: &[u8], limit: usize) -> Result<Vec<(Name, Ino)>, StoreError> {
+    /// The first `limit` names in a directory.
+    pub(crate) fn names_in(&self, directory: Ino, limit: usize) -> Result<Vec<(Name, Ino)>, StoreError> {
         self.with(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT name, ino FROM name WHERE parent = ?1 AND name >= ?2 ORDER BY name LIMIT ?3")?;
+            let mut statement =
+                connection.prepare_cached("SELECT name, ino FROM name WHERE parent = ?1 ORDER BY name LIMIT ?2")?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut rows = statement.query((id(directory), from, limit))?;
+            let mut rows = statement.query((id(directory), limit))?;
             let mut names = Vec::new();
             while let Some(row) = rows.next()? {
                 names.push((name(row, 0)?, ino(row.get(1)?)?));
             }
             Ok(names)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::put;
+    use crate::likeness::Print;
+    use crate::pointer::Pointer;
+    use crate::store::{Finding, schema};
+
+    fn said(version: u32, bits: u64, target: &str) -> Finding {
+        Finding {
+            tagger: "t".to_owned(),
+            version,
+            prints: Print::picture(bits).into_iter().collect(),
+            pointers: Pointer::path(target).into_iter().collect(),
+            ..Finding::default()
+        }
+    }
+
+    fn arrive(connection: &Connection, found: &Finding) {
+        let row = "INSERT INTO finding(hash, tagger, version, marks) VALUES(x'01', 't', ?1, x'')
+                   ON CONFLICT DO UPDATE SET version = max(version, excluded.version)";
+        connection.execute(row, [found.version]).unwrap();
+        put(connection, &[1], found).unwrap();
+    }
+
+    fn rows(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT 'print ' || version || hex(value) FROM print UNION ALL SELECT 'key ' || key FROM print_key
+                   UNION ALL SELECT 'pointer ' || version || target FROM pointer ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_show_and_what_a_finding_brought_goes_with_it() {
+        let said =
+            [said(1, u64::MAX >> 2, "old"), said(2, u64::MAX >> 4, "a"), said(2, u64::MAX >> 3, "b"), said(1, 1, "c")];
+        let mut states = Vec::new();
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
+            let connection = Connection::open_in_memory().unwrap();
+            schema::prepare(&connection).unwrap();
+            for at in order {
+                arrive(&connection, &said[at]);
+            }
+            states.push(rows(&connection));
+            connection.execute("DELETE FROM finding", []).unwrap();
+            assert_eq!(rows(&connection), Vec::<String>::new());
+        }
+        assert_eq!(states[0].len(), 7, "four keys, one fingerprint, two pointers: {:?}", states[0]);
+        assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
     }
 }
