@@ -6,6 +6,7 @@
 //! stopped, each event applied once.
 
 mod derive;
+mod likeness;
 mod load;
 mod read;
 mod schema;
@@ -23,6 +24,8 @@ use dgfs_proto::attr::Timestamp;
 use dgfs_proto::ids::{Ino, Seq};
 
 use crate::graph::Applied;
+use crate::likeness::Print;
+use crate::pointer::Pointer;
 use crate::step::{ContentHash, Step};
 
 pub use read::{Changed, EdgeRow, Examination, Vertex};
@@ -77,6 +80,10 @@ pub struct Finding {
     pub text: Option<String>,
     /// It failed, and why.
     pub failed: Option<String>,
+    /// What like contents are found by: at most one of each kind.
+    pub prints: Vec<Print>,
+    /// What the content points at.
+    pub pointers: Vec<Pointer>,
 }
 
 /// Relations that a tagger found from one inode: all of that tagger's.

@@ -1,8 +1,17 @@
 //! Inodes that stand in a relation to one.
 //!
-//! Never asks an inode that the viewer cannot reach. Relations that hold by themselves (same content, shared tags) are computed
-//! here; the others lie in the table of edges.
+//! Never names an inode that the viewer cannot reach, and never follows one to another. Relations that people and taggers
+//! made lie in the table of edges; the others are computed when they are asked for, from what is kept by content
+//! ([`similar`], [`origin`]), from names ([`links`], [`versions`]) and from tags: so none is ever stale.
 
+mod links;
+mod origin;
+mod similar;
+mod tie;
+mod version_name;
+mod versions;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
@@ -13,8 +22,9 @@ use dgfs_proto::query::{Entry, Relation};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::fold;
 
-use crate::graph::columns::{Doc, NO_CONTENT};
+use crate::graph::columns::Doc;
 use crate::query::evaluate::{Asker, Scores};
+use crate::query::related::tie::{Tie, strongest, together};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
 use crate::store::EdgeRow;
@@ -45,20 +55,65 @@ impl<'a> Ask<'a> {
     /// All that stand in this relation to it, with how strongly.
     pub(crate) fn related_to(&self, of: &Entry, relation: Relation, asker: Asker<'_>) -> Result<Scores, Refusal> {
         let doc = self.entry(of, asker)?;
+        let view = View::new(self.graph, Ino::ROOT, asker.viewer);
         let mut scores = match relation {
             Relation::Tags => self.sharing_tags(doc),
-            Relation::SameContent => self.same_content(doc)?,
             Relation::Authors => self.sharing_authors(doc),
-            Relation::Related => self.anyhow_related(doc)?,
+            Relation::Related => together(&self.ties(doc, &view, asker)?),
             Relation::Similar
+            | Relation::SameContent
             | Relation::LinksTo
             | Relation::LinkedFrom
             | Relation::Derived
             | Relation::Sources
-            | Relation::Versions => self.by_edges(doc, Some(relation))?,
+            | Relation::Versions => {
+                let mut ties = self.edges(doc)?;
+                ties.retain(|tie| tie.relation == relation);
+                ties.extend(self.computed(doc, relation, &view, asker)?);
+                strongest(&ties)
+            }
         };
         scores.remove(&doc);
         Ok(scores)
+    }
+
+    /// Ties of one relation that nobody made.
+    fn computed(&self, doc: Doc, relation: Relation, view: &View<'_>, asker: Asker<'_>) -> Result<Vec<Tie>, Refusal> {
+        match relation {
+            Relation::SameContent => self.same_content(doc, view),
+            Relation::Similar => {
+                let mut ties = self.like_contents(doc, view)?;
+                ties.extend(self.like_words(doc, view)?);
+                Ok(ties)
+            }
+            Relation::LinksTo => self.links_to(doc, view, asker),
+            Relation::LinkedFrom => self.linked_from(doc, view, asker),
+            Relation::Derived | Relation::Sources => self.origin(doc, relation, &self.like_contents(doc, view)?, view),
+            Relation::Versions => self.versions(doc, &self.like_contents(doc, view)?, view),
+            Relation::Related => self.sharing_rare_tags(doc),
+            Relation::Tags | Relation::Authors => Ok(Vec::new()),
+        }
+    }
+
+    /// Every reason why another inode has to do with this one.
+    fn ties(&self, doc: Doc, view: &View<'_>, asker: Asker<'_>) -> Result<Vec<Tie>, Refusal> {
+        let mut ties = self.edges(doc)?;
+        // Nothing in common is no common content.
+        if self.graph.columns.facts(doc).size > 0 {
+            ties.extend(self.same_content(doc, view)?);
+        }
+        let alike = self.like_contents(doc, view)?;
+        for relation in [Relation::Derived, Relation::Sources] {
+            ties.extend(self.origin(doc, relation, &alike, view)?);
+        }
+        ties.extend(self.versions(doc, &alike, view)?);
+        ties.extend(alike);
+        ties.extend(self.like_words(doc, view)?);
+        ties.extend(self.links_to(doc, view, asker)?);
+        ties.extend(self.linked_from(doc, view, asker)?);
+        ties.extend(self.sharing_rare_tags(doc)?);
+        ties.retain(|tie| tie.doc != doc);
+        Ok(ties)
     }
 
     fn sharing_tags(&self, doc: Doc) -> Scores {
@@ -71,22 +126,6 @@ impl<'a> Ask<'a> {
         docs.into_iter().map(|doc| (doc, CERTAIN)).collect()
     }
 
-    fn same_content(&self, doc: Doc) -> Result<Scores, Refusal> {
-        let content = self.graph.columns.facts(doc).content;
-        let mut scores = Scores::new();
-        if content == NO_CONTENT {
-            return Ok(scores);
-        }
-        let mut steps = 0;
-        for other in self.graph.columns.live() {
-            self.deadline.check_sometimes(&mut steps)?;
-            if self.graph.columns.facts(other).content == content {
-                scores.insert(other, CERTAIN);
-            }
-        }
-        Ok(scores)
-    }
-
     fn sharing_authors(&self, doc: Doc) -> Scores {
         let said = self.graph.words_of(doc).iter().map(|word| fold(self.graph.words.shown(*word)));
         let carried = self.graph.tags_of(doc).iter().filter_map(|tag| self.graph.tags.get(*tag));
@@ -95,92 +134,69 @@ impl<'a> Ask<'a> {
         self.graph.carriers(authors).into_iter().map(|doc| (doc, CERTAIN)).collect()
     }
 
-    fn anyhow_related(&self, doc: Doc) -> Result<Scores, Refusal> {
+    /// Tags of people and keywords of taggers that few carry. Values that taggers measured (a width, a number of pages) are
+    /// shared by chance.
+    fn sharing_rare_tags(&self, doc: Doc) -> Result<Vec<Tie>, Refusal> {
+        let graph = self.graph;
         let mut shared: HashMap<Doc, u16> = HashMap::new();
-        let tags = self.graph.tags_of(doc).iter().filter_map(|tag| self.graph.tags.get(*tag)).map(|entry| &entry.docs);
-        let words = self.graph.words_of(doc).iter().filter_map(|word| self.graph.words.docs(*word));
+        let tags = graph.tags_of(doc).iter().filter_map(|tag| graph.tags.get(*tag)).map(|entry| &entry.docs);
+        let plain = graph.words_of(doc).iter().filter(|word| !graph.words.shown(**word).contains('='));
+        let words = plain.filter_map(|word| graph.words.docs(*word));
         for docs in tags.chain(words).filter(|docs| docs.len() <= RARE_MAX) {
             self.deadline.check()?;
             for other in docs {
                 *shared.entry(other).or_default() += 1;
             }
         }
-        let mut scores: Scores = shared
-            .into_iter()
-            .filter(|(_, count)| *count >= RARE_SHARED_MIN)
-            .map(|(doc, count)| (doc, count.saturating_mul(RARE_PERMILLE).min(CERTAIN)))
-            .collect();
-        for (other, permille) in self.by_edges(doc, None)?.into_iter().chain(self.same_content(doc)?) {
-            let known = scores.entry(other).or_default();
-            *known = permille.max(*known);
-        }
-        Ok(scores)
+        let shared = shared.into_iter().filter(|(_, count)| *count >= RARE_SHARED_MIN);
+        let tie = |(other, count): (Doc, u16)| {
+            Tie::new(other, Relation::Related, count.saturating_mul(RARE_PERMILLE), "tags")
+        };
+        Ok(shared.map(tie).collect())
     }
 
-    /// By edges of one relation, or of any.
-    fn by_edges(&self, doc: Doc, relation: Option<Relation>) -> Result<Scores, Refusal> {
-        let Some(ino) = self.graph.columns.ino(doc) else { return Ok(Scores::new()) };
+    /// What people and taggers made.
+    fn edges(&self, doc: Doc) -> Result<Vec<Tie>, Refusal> {
+        let Some(ino) = self.graph.columns.ino(doc) else { return Ok(Vec::new()) };
         let (from, to) = self.readers.edges(ino)?;
-        let from = from.iter().map(|edge| (seen_from(edge, true), edge.to, edge.permille));
-        let to = to.iter().map(|edge| (seen_from(edge, false), edge.from, edge.permille));
-        let mut scores = Scores::new();
-        for (seen, other, permille) in from.chain(to) {
-            if relation.is_none_or(|relation| seen == relation.as_str())
-                && let Some(other) = self.graph.columns.doc(other)
-            {
-                let known = scores.entry(other).or_default();
-                *known = permille.max(*known);
-            }
-        }
-        Ok(scores)
+        let from = from.into_iter().map(|edge| (seen_from(&edge, true), edge.to, edge));
+        let to = to.into_iter().map(|edge| (seen_from(&edge, false), edge.from, edge));
+        let tie = |(relation, other, edge): (Relation, Ino, EdgeRow)| {
+            let doc = self.graph.columns.doc(other)?;
+            Some(Tie { doc, relation, permille: edge.permille.min(1000), source: Cow::Owned(edge.source) })
+        };
+        Ok(from.chain(to).filter_map(tie).collect())
     }
 
-    /// Every relation of an inode that the viewer can see the other end of, the strongest first.
+    /// Every relation of an inode that the viewer can see the other end of, those that are worth most first.
     pub(crate) fn relations(&self, ino: Ino, asker: Asker<'_>, limit: usize) -> Result<Vec<RelatedTo>, Refusal> {
         let doc = self.entry(&Entry::Ino(ino), asker)?;
         let view = View::new(self.graph, Ino::ROOT, asker.viewer);
-        let visible = |other: Ino| {
-            let doc = self.graph.columns.doc(other);
-            doc.is_some_and(|doc| self.graph.columns.live().contains(doc) && view.admits(doc))
+        let mut ties = self.ties(doc, &view, asker)?;
+        ties.retain(|tie| self.graph.columns.live().contains(tie.doc) && view.admits(tie.doc));
+        let order =
+            |tie: &Tie| (std::cmp::Reverse(tie.worth()), self.graph.columns.ino(tie.doc), tie.relation.as_str());
+        ties.sort_by(|one, other| order(one).cmp(&order(other)).then_with(|| one.source.cmp(&other.source)));
+        ties.truncate(limit);
+        let shown = |tie: Tie| {
+            let relation = tie.relation.as_str().to_owned();
+            let ino = self.graph.columns.ino(tie.doc)?;
+            Some(RelatedTo { relation, ino, permille: tie.permille, source: tie.source.into_owned() })
         };
-        let (from, to) = self.readers.edges(ino)?;
-        let from = from.iter().map(|edge| (edge, edge.to, true));
-        let to = to.iter().map(|edge| (edge, edge.from, false));
-        let mut related: Vec<RelatedTo> = from
-            .chain(to)
-            .filter(|(_, other, _)| visible(*other))
-            .map(|(edge, other, outward)| RelatedTo {
-                relation: seen_from(edge, outward).to_owned(),
-                ino: other,
-                permille: edge.permille,
-                source: edge.source.clone(),
-            })
-            .collect();
-        for (other, permille) in self.same_content(doc)? {
-            if let Some(other) = self.graph.columns.ino(other).filter(|other| *other != ino && visible(*other)) {
-                let relation = Relation::SameContent.as_str().to_owned();
-                related.push(RelatedTo { relation, ino: other, permille, source: "content".to_owned() });
-            }
-        }
-        related.sort_by(|one, other| {
-            (other.permille, one.ino, &one.relation).cmp(&(one.permille, other.ino, &other.relation))
-        });
-        related.truncate(limit);
-        Ok(related)
+        Ok(ties.into_iter().filter_map(shown).collect())
     }
 }
 
-/// The path language's word for an edge, from its beginning (outward) or from its end.
-fn seen_from(edge: &EdgeRow, outward: bool) -> &str {
-    let relation = match (edge.kind.as_str(), outward) {
+/// What an edge is in the path language, from its beginning (outward) or from its end. Kinds that it has no word for are
+/// relations all the same.
+fn seen_from(edge: &EdgeRow, outward: bool) -> Relation {
+    match (edge.kind.as_str(), outward) {
         ("links-to", true) => Relation::LinksTo,
         ("links-to", false) => Relation::LinkedFrom,
         ("derived-from", true) => Relation::Sources,
         ("derived-from", false) => Relation::Derived,
         ("version-of", _) => Relation::Versions,
         ("similar", _) => Relation::Similar,
-        ("related-to", _) => Relation::Related,
-        (other, _) => return other,
-    };
-    relation.as_str()
+        _ => Relation::Related,
+    }
 }

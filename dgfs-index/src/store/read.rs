@@ -152,8 +152,8 @@ impl Readers {
                     tagger: row.get(0)?,
                     version: row.get(1)?,
                     marks: marks.unwrap_or_default(),
-                    text: None,
                     failed: row.get(3)?,
+                    ..Finding::default()
                 });
             }
             Ok(examination)

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Grows with every change of the tables, and of what is derived from attributes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEGER NOT NULL, at_nanos INTEGER NOT NULL,
@@ -33,6 +33,19 @@ CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, has
 CREATE INDEX content_hash ON content(hash);
 CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
   marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, tagger));
+CREATE TABLE print(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
+  kind INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(hash, tagger, kind));
+CREATE INDEX print_vector ON print(tagger, version) WHERE kind = 3;
+CREATE TABLE print_key(key INTEGER NOT NULL, print INTEGER NOT NULL, PRIMARY KEY(key, print)) WITHOUT ROWID;
+CREATE INDEX print_key_print ON print_key(print);
+CREATE TABLE pointer(hash BLOB NOT NULL, tagger TEXT NOT NULL, target TEXT NOT NULL, import INTEGER NOT NULL,
+  key TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY(hash, tagger, target, import, key)) WITHOUT ROWID;
+CREATE INDEX pointer_key ON pointer(key);
+CREATE TRIGGER print_gone AFTER DELETE ON print BEGIN DELETE FROM print_key WHERE print = OLD.id; END;
+CREATE TRIGGER finding_gone AFTER DELETE ON finding
+  WHEN NOT EXISTS (SELECT 1 FROM finding WHERE hash = OLD.hash AND tagger = OLD.tagger) BEGIN
+  DELETE FROM print WHERE hash = OLD.hash AND tagger = OLD.tagger;
+  DELETE FROM pointer WHERE hash = OLD.hash AND tagger = OLD.tagger; END;
 CREATE VIRTUAL TABLE fts USING fts5(text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
 ";
 

@@ -15,7 +15,7 @@ use dgfs_proto::tag::Tag;
 use crate::graph::ACL_XATTR;
 use crate::step::Step;
 use crate::store::derive::{derived, full_text};
-use crate::store::{Finding, Findings, FoundEdges, StoreError};
+use crate::store::{Finding, Findings, FoundEdges, StoreError, likeness};
 
 /// Inodes that were freed are remembered for those who follow the graph, so many at most; older ones are forgotten by halves.
 const GONE_MAX: i64 = 1_000_000;
@@ -289,7 +289,7 @@ impl<'a> Batch<'a> {
              text = excluded.text, failed = excluded.failed WHERE excluded.version >= finding.version",
             (hash, &found.tagger, found.version, marks, &found.text, &found.failed),
         )?;
-        Ok(())
+        likeness::put(self.connection, hash, found)
     }
 
     /// From the database attached as `other`.
@@ -303,6 +303,7 @@ impl<'a> Batch<'a> {
                SELECT src, kind, dst, source, permille FROM other.edge WHERE source <> 'user'
                AND src IN (SELECT ino FROM main.node) AND dst IN (SELECT ino FROM main.node);",
         )?;
+        likeness::copy(self.connection)?;
         let mut examined = self.sql("SELECT ino FROM content")?;
         let inos = examined.query_map([], |row| row.get::<_, i64>(0))?;
         for found in inos {

@@ -5,8 +5,10 @@
 use dgfs_client::reader::Snapshot;
 use dgfs_taggers::findings::{FactValue, Findings as Said};
 use dgfs_taggers::protocol::Answer;
-use dgfs_taggers::{Job, Kind, kind_of};
+use dgfs_taggers::{Fingerprints, Job, Kind, Link, LinkKind, kind_of};
 
+use crate::likeness::Print;
+use crate::pointer::Pointer;
 use crate::step::ContentHash;
 use crate::store::{Finding, Findings};
 use crate::tagging::look::Look;
@@ -39,7 +41,7 @@ pub(super) fn kind(look: &Look, snapshot: &Snapshot) -> Findings {
 fn kind_finding(kind: &Kind) -> Finding {
     let mut marks = vec![(format!("type={}", kind.class.as_str()), SURE), (format!("mime={}", kind.mime), SURE)];
     marks.extend(kind.lang.as_ref().map(|lang| (format!("lang={lang}"), SURE)));
-    Finding { tagger: KIND.to_owned(), version: KIND_VERSION, marks, text: None, failed: None }
+    Finding { tagger: KIND.to_owned(), version: KIND_VERSION, marks, ..Finding::default() }
 }
 
 /// A content that the taggers know from another file, or from before.
@@ -89,7 +91,23 @@ fn finding(tagger: String, version: u32, said: &Said) -> Finding {
         said.marks.iter().map(|mark| (mark.tag.clone(), permille(mark.confidence))).collect();
     marks.extend(said.values.iter().map(|fact| (format!("{}={}", fact.key, value(&fact.value)), SURE)));
     let text = (!said.text.is_empty()).then(|| said.text.clone());
-    Finding { tagger, version, marks, text, failed: None }
+    let pointers = said.links.iter().filter_map(pointer).collect();
+    Finding { tagger, version, marks, text, failed: None, prints: prints(&said.fingerprints), pointers }
+}
+
+fn prints(said: &Fingerprints) -> Vec<Print> {
+    let text = said.text.as_deref().and_then(Print::text);
+    let picture = said.image.and_then(Print::picture);
+    text.into_iter().chain(picture).collect()
+}
+
+/// Authors are words, and members of archives are no files of the volume.
+fn pointer(link: &Link) -> Option<Pointer> {
+    match link.kind {
+        LinkKind::Hyperlink | LinkKind::Reference => Pointer::path(&link.target),
+        LinkKind::Import => Pointer::import(&link.target),
+        LinkKind::Author | LinkKind::Member => None,
+    }
 }
 
 fn value(value: &FactValue) -> String {

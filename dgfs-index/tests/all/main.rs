@@ -11,5 +11,6 @@ mod naive;
 mod permissions;
 mod questions;
 mod rebuilding;
+mod relations;
 mod rig;
 mod truth;

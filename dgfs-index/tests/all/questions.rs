@@ -180,7 +180,7 @@ fn findings(of: u64, hash: u8, marks: &[(&str, u16)], text: Option<&str>) -> Fin
         version: 1,
         marks: marks.iter().map(|(mark, permille)| ((*mark).to_owned(), *permille)).collect(),
         text: text.map(str::to_owned),
-        failed: None,
+        ..Finding::default()
     };
     Findings { ino: ino(of), data_version: 0, content: [hash; 32], found: vec![found], edges: Vec::new() }
 }

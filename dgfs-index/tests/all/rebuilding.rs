@@ -21,7 +21,7 @@ fn volume(files: u32) -> Truth {
     truth
 }
 
-async fn built(rig: &Rig, generation: u64) {
+pub(crate) async fn built(rig: &Rig, generation: u64) {
     let mut applied = rig.index.subscribe();
     tokio::time::timeout(Duration::from_secs(30), async {
         while rig.index.generation() < generation {
