@@ -6,7 +6,7 @@ use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::status::Status;
 
-use crate::rig::{Rig, user};
+use crate::rig::{Rig, Scratch, user};
 use crate::truth::{Truth, ino, name};
 
 fn volume(files: u32) -> Truth {
@@ -170,4 +170,22 @@ async fn a_page_that_comes_twice_changes_nothing_and_a_damaged_database_is_begun
     assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 10);
     let rig = rig.restart_damaged().await;
     assert_eq!(rig.find(Ino::ROOT, "third").await.len(), 10);
+}
+
+/// The random model failed once in some hundred runs: over the directory that a killed run with the same process number had
+/// left, whose index had applied more than the new log had.
+#[test]
+fn a_scratch_directory_is_new_whatever_a_killed_run_left() {
+    let within = Scratch::new();
+    let prefix = within.path().join("run");
+    let first = Scratch::beside(&prefix);
+    let number: u32 = first.path().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
+    // As many as other tests may take meanwhile, and more.
+    for left in number + 1..number + 1000 {
+        std::fs::create_dir(within.path().join(format!("run-{left}"))).unwrap();
+    }
+    let second = Scratch::beside(&prefix);
+    assert!(std::fs::read_dir(second.path()).unwrap().next().is_none());
+    let taken: u32 = second.path().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
+    assert!(taken >= number + 1000, "{taken} was left by {number}");
 }
