@@ -189,3 +189,46 @@ fn a_scratch_directory_is_new_whatever_a_killed_run_left() {
     let taken: u32 = second.path().to_str().unwrap().rsplit('-').next().unwrap().parse().unwrap();
     assert!(taken >= number + 1000, "{taken} was left by {number}");
 }
+
+#[tokio::test]
+async fn pages_of_changes_end_with_whole_stamps_and_pass_none_over() {
+    let rig = Rig::new(volume(5));
+    assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 6]);
+    let begin = rig.index.applied().stamp;
+    // One transaction larger than any page below, between small ones.
+    for events in [1, 40, 2, 3] {
+        let before = rig.meta.truth.lock().log.len();
+        let mut truth = rig.meta.truth.lock().clone();
+        for _ in 0..events {
+            let name = format!("n{}", truth.log.len());
+            truth.file(ino(2), &name);
+        }
+        truth.unlink(ino(2), &name(&format!("n{before}")), false);
+        let new: Vec<_> = truth.log.iter().skip(before).cloned().collect();
+        // Told at once, so that the follower does not cut them.
+        rig.index.apply(&new).unwrap();
+        rig.meta.change(|told| *told = truth);
+    }
+    let all = rig.index.readers().changes_after(begin, usize::MAX).unwrap();
+    let of_stamp = |stamp| all.iter().filter(|changed| changed.stamp == stamp).count();
+    assert_eq!([1, 2, 3, 4].map(|behind| of_stamp(begin + behind)), [1, 40, 2, 4], "{all:?}");
+    assert_eq!(all.iter().filter(|changed| changed.gone).count(), 4);
+    for limit in [0, 1, 2, 3, 7, 39, 40, 41, 1000] {
+        let (mut told, mut after, mut pages) = (Vec::new(), begin, 0);
+        loop {
+            let page = rig.index.readers().changes_after(after, limit).unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(last.stamp > after, "limit {limit}");
+            assert_eq!(
+                page.iter().filter(|changed| changed.stamp == last.stamp).count(),
+                of_stamp(last.stamp),
+                "limit {limit}"
+            );
+            after = last.stamp;
+            told.extend(page);
+            pages += 1;
+        }
+        assert_eq!(told, all, "limit {limit}");
+        assert_eq!(pages > 1, limit <= 41, "limit {limit}: {pages} pages");
+    }
+}
