@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Grows with every change of the tables, and of what is derived from attributes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEGER NOT NULL, at_nanos INTEGER NOT NULL,
@@ -29,10 +29,12 @@ CREATE TABLE saved(name TEXT PRIMARY KEY, expression TEXT NOT NULL) WITHOUT ROWI
 CREATE TABLE edge(src INTEGER NOT NULL, kind TEXT NOT NULL, dst INTEGER NOT NULL, source TEXT NOT NULL,
   permille INTEGER NOT NULL, PRIMARY KEY(src, kind, dst, source)) WITHOUT ROWID;
 CREATE INDEX edge_dst ON edge(dst, kind);
-CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, hash BLOB NOT NULL);
-CREATE INDEX content_hash ON content(hash);
-CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
-  marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, tagger));
+CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, hash BLOB NOT NULL, hints BLOB NOT NULL,
+  hints_seen BLOB NOT NULL);
+CREATE INDEX content_hash ON content(hash, hints);
+CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, hints BLOB NOT NULL, tagger TEXT NOT NULL,
+  version INTEGER NOT NULL, marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, hints, tagger));
+CREATE TABLE forsaken(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, hints BLOB NOT NULL, UNIQUE(hash, hints));
 CREATE VIRTUAL TABLE fts USING fts5(text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
 ";
 

@@ -1,7 +1,5 @@
 //! Following, building anew, comparing, watching; and what happens when the metadata service is not what it was.
 
-use std::time::Duration;
-
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::status::Status;
@@ -19,17 +17,6 @@ fn volume(files: u32) -> Truth {
         }
     }
     truth
-}
-
-async fn built(rig: &Rig, generation: u64) {
-    let mut applied = rig.index.subscribe();
-    tokio::time::timeout(Duration::from_secs(30), async {
-        while rig.index.generation() < generation {
-            applied.changed().await.unwrap();
-        }
-    })
-    .await
-    .expect("built in time");
 }
 
 #[tokio::test]
@@ -52,7 +39,7 @@ async fn a_rebuild_while_everything_changes_ends_where_the_log_does() {
         truth.tag(made, &["third", "new"]);
     }));
     assert_eq!(rig.ask(GraphRequest::Rebuild).await, GraphAnswer::Done);
-    built(&rig, before + 1).await;
+    rig.built(before + 1).await;
     *rig.meta.hook.lock() = None;
     let (third, news) = {
         let truth = rig.meta.truth.lock();
@@ -103,7 +90,7 @@ async fn another_log_or_one_that_was_cut_makes_it_build_anew() {
         other.tag(ino(4), &["third"]);
         *truth = other;
     });
-    built(&rig, before + 1).await;
+    rig.built(before + 1).await;
     assert_eq!(rig.find(Ino::ROOT, "third").await, [3, 4, 6]);
     assert_eq!(rig.find(Ino::ROOT, "name:instead*").await, [7]);
     let rig = {

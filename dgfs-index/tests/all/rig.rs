@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -125,6 +126,26 @@ impl Rig {
             }
         }
         Self::in_directory(meta, scratch)
+    }
+
+    /// Waits until the index is of this generation, or a later one.
+    pub(crate) async fn built(&self, generation: u64) {
+        let mut applied = self.index.subscribe();
+        let reached = async {
+            while self.index.generation() < generation {
+                applied.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), reached).await.expect("built in time");
+    }
+
+    /// A number that the tables tell.
+    pub(crate) fn number(&self, sql: &str) -> u64 {
+        let path = self.scratch.path().join(format!("graph-{}.sqlite", self.index.generation()));
+        let connection =
+            rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let number: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        u64::try_from(number).unwrap()
     }
 
     pub(crate) async fn ask_as(&self, viewer: Viewer, request: GraphRequest) -> GraphAnswer {
