@@ -6,6 +6,7 @@
 //! stopped, each event applied once.
 
 mod derive;
+mod forsaken;
 mod likeness;
 mod load;
 mod read;
@@ -28,7 +29,7 @@ use crate::likeness::Print;
 use crate::pointer::Pointer;
 use crate::step::{ContentHash, Step};
 
-pub use read::{Changed, EdgeRow, Examination, Vertex};
+pub use read::{Changed, EdgeRow, Examination, Read, Vertex};
 
 /// Statements kept prepared: more than there are.
 const STATEMENTS: usize = 96;
@@ -95,6 +96,23 @@ pub struct FoundEdges {
     pub edges: Vec<(String, Ino, u16)>,
 }
 
+/// What besides its bytes took part in what was found in a content: what its name says of its kind, and what its attributes do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Digest of all that may take part: with another one it is looked for anew.
+    pub digest: [u8; 8],
+    /// Something else would have been found without them. Else all files of that content share it.
+    pub matter: bool,
+}
+
+impl Hints {
+    /// What findings are kept by, beside the hash.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        if self.matter { &self.digest } else { &[] }
+    }
+}
+
 /// What taggers found in an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
@@ -104,6 +122,8 @@ pub struct Findings {
     pub data_version: u64,
     /// Hash of these data.
     pub content: ContentHash,
+    /// What else took part.
+    pub hints: Hints,
     /// By tagger.
     pub found: Vec<Finding>,
     /// By tagger.

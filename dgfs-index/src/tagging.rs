@@ -315,24 +315,26 @@ impl Tagging {
                 return None;
             }
         };
-        let hash = found::content_hash(&snapshot);
+        let key = found::content_key(&look, &snapshot);
         let readers = self.index.readers();
-        let knows = |(tagger, version): &(String, u32)| readers.is_examined(&hash, tagger, *version).unwrap_or(false);
+        let knows = |(tagger, version): &(String, u32)| {
+            readers.is_examined((&key.0, &key.1), tagger, *version).unwrap_or(false)
+        };
         let known = self.wanted.iter().all(knows);
         if known && !look.forced {
-            return Some(found::known(&look, &snapshot, hash));
+            return Some(found::known(&look, &snapshot, key));
         }
         let job = look.job(&snapshot);
         self.examined.fetch_add(1, Ordering::Relaxed);
         match self.pool.examine(&job).await {
             Ok(mut answer) => {
                 self.ask_externals(&job, &mut answer).await;
-                Some(found::content(&snapshot, (hash, answer)))
+                Some(found::content(&snapshot, (key, answer)))
             }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(ino = look.ino.get(), %error, "taggers failed on a file");
-                Some(found::failed(&look, &snapshot, (hash, error.to_string())))
+                Some(found::failed(&look, &snapshot, (key, error.to_string())))
             }
         }
     }

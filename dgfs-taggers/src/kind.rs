@@ -117,6 +117,12 @@ pub fn kind_of(job: &Job<'_>) -> Kind {
     }
 }
 
+/// What a name alone says of a kind, the same for all names that say the same; `None`: nothing. Of a name, nothing else takes
+/// part in what taggers find.
+pub fn said_by_name(name: &str) -> Option<String> {
+    names::by_name(name).map(|row| format!("{};{};{}", row.mime, row.ext, row.lang))
+}
+
 fn look(head: &[u8], by_name: Option<Row>) -> Row {
     if head.is_empty() {
         // An empty `x.rs` is a Rust file to its owner, but an empty `x.png` is no picture.

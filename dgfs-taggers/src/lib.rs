@@ -33,5 +33,5 @@ mod text;
 
 pub use findings::{Fact, FactValue, Findings, Fingerprints, Link, LinkKind, Mark};
 pub use job::Job;
-pub use kind::{Class, Kind, kind_of};
+pub use kind::{Class, Kind, kind_of, said_by_name};
 pub use tagger::{Tagger, TaggerError, builtin};

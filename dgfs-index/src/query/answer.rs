@@ -202,8 +202,8 @@ impl<'a> Question<'a> {
 
     /// Were its data changed since they were read?
     fn is_changed(&self, ino: Ino, examination: &crate::store::Examination) -> Result<bool, Refusal> {
-        let Some((read, _)) = examination.read else { return Ok(!self.taggers.is_empty()) };
-        Ok(self.ask.readers.data_version(ino)?.is_some_and(|now| now != read))
+        let Some(read) = examination.read else { return Ok(!self.taggers.is_empty()) };
+        Ok(self.ask.readers.data_version(ino)?.is_some_and(|now| now != read.data_version))
     }
 
     fn duplicates(&self, scope: Ino, limit: usize) -> Result<GraphAnswer, Refusal> {

@@ -35,8 +35,8 @@ pub(super) fn derived(connection: &Connection, ino: Ino) -> Result<Derived, Stor
         fact(&name, &value, &mut words);
     }
     let mut findings = connection.prepare_cached(
-        "SELECT finding.marks, content.hash FROM content LEFT JOIN finding ON finding.hash = content.hash
-         WHERE content.ino = ?1 ORDER BY finding.tagger",
+        "SELECT finding.marks, content.hash FROM content LEFT JOIN finding
+         ON finding.hash = content.hash AND finding.hints = content.hints WHERE content.ino = ?1 ORDER BY finding.tagger",
     )?;
     let mut rows = findings.query([id(ino)])?;
     while let Some(row) = rows.next()? {
@@ -131,8 +131,8 @@ pub(super) fn full_text(connection: &Connection, ino: Ino) -> Result<String, Sto
         push_text(&mut text, row.get_ref(0)?.as_bytes().unwrap_or_default());
     }
     let mut findings = connection.prepare_cached(
-        "SELECT finding.text FROM content JOIN finding ON finding.hash = content.hash
-         WHERE content.ino = ?1 AND finding.text IS NOT NULL ORDER BY finding.tagger",
+        "SELECT finding.text FROM content JOIN finding
+         ON finding.hash = content.hash AND finding.hints = content.hints WHERE content.ino = ?1 AND finding.text IS NOT NULL ORDER BY finding.tagger",
     )?;
     let mut rows = findings.query([id(ino)])?;
     while let Some(row) = rows.next()? {

@@ -13,7 +13,7 @@ use crate::step::{ContentHash, Derived};
 use crate::store::derive::{derived, vetoes};
 use crate::store::load::{NODE_COLUMNS, ino, name, node, tag};
 use crate::store::write::{id, relation_word};
-use crate::store::{Finding, Readers, StoreError};
+use crate::store::{Finding, Hints, Readers, StoreError};
 
 /// Relations of one inode that are looked at.
 const EDGES_MAX: usize = 100_000;
@@ -55,11 +55,22 @@ pub struct Changed {
     pub gone: bool,
 }
 
+/// What was read of one inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The version of its data.
+    pub data_version: u64,
+    /// Their hash.
+    pub content: ContentHash,
+    /// [`crate::store::Hints::digest`] then.
+    pub hints_seen: [u8; 8],
+}
+
 /// What the taggers said of one inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examination {
-    /// The version of its data that was read, and their hash; none: it was not read yet.
-    pub read: Option<(u64, ContentHash)>,
+    /// What was read; none: it was not read yet.
+    pub read: Option<Read>,
     /// By tagger, its text left out.
     pub findings: Vec<Finding>,
     /// What they are not to say, folded.
@@ -135,15 +146,18 @@ impl Readers {
     /// What taggers said of an inode.
     pub(crate) fn examination(&self, of: Ino) -> Result<Examination, StoreError> {
         self.with(|connection| {
-            let mut statement = connection.prepare_cached("SELECT data_version, hash FROM content WHERE ino = ?1")?;
+            let mut statement = connection.prepare_cached("SELECT data_version, hash, hints_seen FROM content WHERE ino = ?1")?;
             let read = statement
-                .query_row([id(of)], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+                .query_row([id(of)], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?)))
                 .optional()?
-                .and_then(|(version, hash)| Some((version.cast_unsigned(), hash.try_into().ok()?)));
+                .and_then(|(version, hash, hints)| {
+                    let (content, hints_seen) = (hash.try_into().ok()?, hints.try_into().ok()?);
+                    Some(Read { data_version: version.cast_unsigned(), content, hints_seen })
+                });
             let mut examination = Examination { read, findings: Vec::new(), vetoes: vetoes(connection, of)? };
             let mut statement = connection.prepare_cached(
-                "SELECT tagger, version, marks, failed FROM finding JOIN content ON content.hash = finding.hash
-                 WHERE content.ino = ?1 ORDER BY tagger",
+                "SELECT tagger, version, marks, failed FROM finding JOIN content
+                 ON content.hash = finding.hash AND content.hints = finding.hints WHERE content.ino = ?1 ORDER BY tagger",
             )?;
             let mut rows = statement.query([id(of)])?;
             while let Some(row) = rows.next()? {
@@ -179,12 +193,18 @@ impl Readers {
         self.with(|connection| Ok(facts(connection, of)?.map(|facts| facts.data_version)))
     }
 
-    /// Has this tagger, in this version or a later one, looked at this content (with or without success)?
-    pub fn is_examined(&self, content: &ContentHash, tagger: &str, version: u32) -> Result<bool, StoreError> {
+    /// Has this tagger, in this version or a later one, looked at this content with these hints (with or without success)?
+    pub fn is_examined(
+        &self,
+        (content, hints): (&ContentHash, &Hints),
+        tagger: &str,
+        version: u32,
+    ) -> Result<bool, StoreError> {
         self.with(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT 1 FROM finding WHERE hash = ?1 AND tagger = ?2 AND version >= ?3")?;
-            Ok(statement.exists((content.as_slice(), tagger, version))?)
+            let mut statement = connection.prepare_cached(
+                "SELECT 1 FROM finding WHERE hash = ?1 AND hints = ?2 AND tagger = ?3 AND version >= ?4",
+            )?;
+            Ok(statement.exists((content.as_slice(), hints.key(), tagger, version))?)
         })
     }
 
@@ -192,8 +212,8 @@ impl Readers {
     pub(crate) fn failed(&self) -> Result<u64, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT count(DISTINCT content.ino) FROM finding JOIN content ON content.hash = finding.hash
-                 WHERE finding.failed IS NOT NULL",
+                "SELECT count(DISTINCT content.ino) FROM finding JOIN content
+                 ON content.hash = finding.hash AND content.hints = finding.hints WHERE finding.failed IS NOT NULL",
             )?;
             let count: i64 = statement.query_row([], |row| row.get(0))?;
             Ok(count.cast_unsigned())

@@ -29,10 +29,12 @@ CREATE TABLE saved(name TEXT PRIMARY KEY, expression TEXT NOT NULL) WITHOUT ROWI
 CREATE TABLE edge(src INTEGER NOT NULL, kind TEXT NOT NULL, dst INTEGER NOT NULL, source TEXT NOT NULL,
   permille INTEGER NOT NULL, PRIMARY KEY(src, kind, dst, source)) WITHOUT ROWID;
 CREATE INDEX edge_dst ON edge(dst, kind);
-CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, hash BLOB NOT NULL);
-CREATE INDEX content_hash ON content(hash);
-CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
-  marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, tagger));
+CREATE TABLE content(ino INTEGER PRIMARY KEY, data_version INTEGER NOT NULL, hash BLOB NOT NULL, hints BLOB NOT NULL,
+  hints_seen BLOB NOT NULL);
+CREATE INDEX content_hash ON content(hash, hints);
+CREATE TABLE finding(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, hints BLOB NOT NULL, tagger TEXT NOT NULL,
+  version INTEGER NOT NULL, marks BLOB NOT NULL, text TEXT, failed TEXT, UNIQUE(hash, hints, tagger));
+CREATE TABLE forsaken(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, hints BLOB NOT NULL, UNIQUE(hash, hints));
 CREATE TABLE print(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, tagger TEXT NOT NULL, version INTEGER NOT NULL,
   kind INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE(hash, tagger, kind));
 CREATE INDEX print_vector ON print(tagger, version) WHERE kind = 3;

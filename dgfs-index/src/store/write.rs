@@ -15,7 +15,7 @@ use dgfs_proto::tag::Tag;
 use crate::graph::ACL_XATTR;
 use crate::step::Step;
 use crate::store::derive::{derived, full_text};
-use crate::store::{Finding, Findings, FoundEdges, StoreError, likeness};
+use crate::store::{Finding, Findings, FoundEdges, StoreError, forsaken, likeness};
 
 /// Inodes that were freed are remembered for those who follow the graph, so many at most; older ones are forgotten by halves.
 const GONE_MAX: i64 = 1_000_000;
@@ -85,6 +85,7 @@ impl<'a> Batch<'a> {
         for step in steps {
             self.step(step)?;
         }
+        forsaken::remove_oldest(self.connection)?;
         self.finish()
     }
 
@@ -233,9 +234,11 @@ impl<'a> Batch<'a> {
     }
 
     fn remove(&mut self, ino: Ino) -> Result<(), StoreError> {
+        let had = forsaken::key_of(self.connection, id(ino))?;
         for table in ["node", "name", "xattr", "file_tag", "veto", "content"] {
             self.run_sql(&format!("DELETE FROM {table} WHERE ino = ?1"), [id(ino)])?;
         }
+        self.lost(had)?;
         self.run_sql("DELETE FROM edge WHERE src = ?1", [id(ino)])?;
         self.run_sql("DELETE FROM edge WHERE dst = ?1", [id(ino)])?;
         self.run_sql("DELETE FROM fts WHERE rowid = ?1", [id(ino)])?;
@@ -251,6 +254,7 @@ impl<'a> Batch<'a> {
         for finding in findings {
             self.findings(finding)?;
         }
+        forsaken::remove_oldest(self.connection)?;
         self.finish()
     }
 
@@ -259,51 +263,72 @@ impl<'a> Batch<'a> {
         if !self.sql("SELECT 1 FROM node WHERE ino = ?1")?.exists([id(ino)])? {
             return Ok(());
         }
+        let content = (findings.content.as_slice(), findings.hints.key());
+        let had = forsaken::key_of(self.connection, id(ino))?;
         self.run_sql(
-            "INSERT OR REPLACE INTO content(ino, data_version, hash) VALUES(?1, ?2, ?3)",
-            (id(ino), findings.data_version.cast_signed(), findings.content.as_slice()),
+            "INSERT OR REPLACE INTO content(ino, data_version, hash, hints, hints_seen) VALUES(?1, ?2, ?3, ?4, ?5)",
+            (id(ino), findings.data_version.cast_signed(), content.0, content.1, findings.hints.digest.as_slice()),
         )?;
+        self.lost(had)?;
+        let mut is_new = false;
         for found in &findings.found {
-            self.finding(findings.content.as_slice(), found)?;
+            is_new |= self.finding(content, found)?;
         }
         for edges in &findings.edges {
             self.edges(ino, edges)?;
         }
-        let mut same = self.sql("SELECT ino FROM content WHERE hash = ?1")?;
-        let inos = same.query_map([findings.content.as_slice()], |row| row.get::<_, i64>(0))?;
-        for found in inos {
-            if let Some(ino) = Ino::new(found?.cast_unsigned()) {
-                self.said.insert(ino);
-                self.reworded.insert(ino);
-                self.touched.insert(ino);
+        self.found_in(ino);
+        if is_new {
+            // Of what was known before, only this file's share is new: of a million empty files, each is put together once.
+            let mut same = self.sql("SELECT ino FROM content WHERE hash = ?1 AND hints = ?2")?;
+            let inos = same.query_map(content, |row| row.get::<_, i64>(0))?;
+            for found in inos {
+                Ino::new(found?.cast_unsigned()).into_iter().for_each(|ino| self.found_in(ino));
             }
         }
         Ok(())
     }
 
-    fn finding(&self, hash: &[u8], found: &Finding) -> Result<(), StoreError> {
+    /// A file does not have this content any more, or still has it.
+    fn lost(&self, had: Option<forsaken::Key>) -> Result<(), StoreError> {
+        had.map_or(Ok(()), |had| forsaken::forsake(self.connection, &had))
+    }
+
+    fn found_in(&mut self, ino: Ino) {
+        self.said.insert(ino);
+        self.reworded.insert(ino);
+        self.touched.insert(ino);
+    }
+
+    /// Keeps a finding; false where that changes nothing.
+    fn finding(&self, (hash, hints): (&[u8], &[u8]), found: &Finding) -> Result<bool, StoreError> {
         let marks = postcard::to_allocvec(&found.marks).map_err(|_| StoreError::Damaged("marks cannot be encoded"))?;
-        self.run_sql(
-            "INSERT INTO finding(hash, tagger, version, marks, text, failed) VALUES(?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT(hash, tagger) DO UPDATE SET version = excluded.version, marks = excluded.marks,
-             text = excluded.text, failed = excluded.failed WHERE excluded.version >= finding.version",
-            (hash, &found.tagger, found.version, marks, &found.text, &found.failed),
+        let changed = self.run_sql(
+            "INSERT INTO finding(hash, hints, tagger, version, marks, text, failed) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT(hash, hints, tagger) DO UPDATE SET version = excluded.version, marks = excluded.marks,
+             text = excluded.text, failed = excluded.failed WHERE excluded.version > finding.version
+             OR (excluded.version = finding.version AND (excluded.marks <> finding.marks
+               OR excluded.text IS NOT finding.text OR excluded.failed IS NOT finding.failed))",
+            (hash, hints, &found.tagger, found.version, marks, &found.text, &found.failed),
         )?;
-        likeness::put(self.connection, hash, found)
+        likeness::put(self.connection, hash, found)?;
+        Ok(changed > 0)
     }
 
     /// From the database attached as `other`.
     pub(super) fn copy_findings(mut self) -> Result<Vec<Step>, StoreError> {
         self.connection.execute_batch(
-            "INSERT OR IGNORE INTO main.finding(hash, tagger, version, marks, text, failed)
-               SELECT hash, tagger, version, marks, text, failed FROM other.finding;
-             INSERT OR IGNORE INTO main.content(ino, data_version, hash)
-               SELECT ino, data_version, hash FROM other.content WHERE ino IN (SELECT ino FROM main.node);
+            "INSERT OR IGNORE INTO main.finding(hash, hints, tagger, version, marks, text, failed)
+               SELECT hash, hints, tagger, version, marks, text, failed FROM other.finding;
+             INSERT OR IGNORE INTO main.content(ino, data_version, hash, hints, hints_seen)
+               SELECT ino, data_version, hash, hints, hints_seen FROM other.content
+               WHERE ino IN (SELECT ino FROM main.node);
              INSERT OR IGNORE INTO main.edge(src, kind, dst, source, permille)
                SELECT src, kind, dst, source, permille FROM other.edge WHERE source <> 'user'
                AND src IN (SELECT ino FROM main.node) AND dst IN (SELECT ino FROM main.node);",
         )?;
         likeness::copy(self.connection)?;
+        forsaken::copy(self.connection)?;
         let mut examined = self.sql("SELECT ino FROM content")?;
         let inos = examined.query_map([], |row| row.get::<_, i64>(0))?;
         for found in inos {

@@ -3,6 +3,7 @@
 //! Never more than the taggers' own bounds. Always: a content that was not read to its end has a hash that no other file has.
 
 use dgfs_client::reader::Snapshot;
+use dgfs_proto::ids::Ino;
 use dgfs_taggers::findings::{FactValue, Findings as Said};
 use dgfs_taggers::protocol::Answer;
 use dgfs_taggers::{Fingerprints, Job, Kind, Link, LinkKind, kind_of};
@@ -10,32 +11,49 @@ use dgfs_taggers::{Fingerprints, Job, Kind, Link, LinkKind, kind_of};
 use crate::likeness::Print;
 use crate::pointer::Pointer;
 use crate::step::ContentHash;
-use crate::store::{Finding, Findings};
+use crate::store::{Finding, Findings, Hints};
 use crate::tagging::look::Look;
 use crate::tagging::{CONTENT, KIND, KIND_VERSION, content_version};
 
 const SURE: u16 = 1000;
 
-/// The BLAKE3 hash of a content that was read as a whole; else one of this version of this file alone.
-pub(super) fn content_hash(snapshot: &Snapshot) -> ContentHash {
-    if snapshot.bytes.len() as u64 >= snapshot.attr.size {
+/// What findings are kept by: a content's hash, and what else takes part.
+pub(super) type ContentKey = (ContentHash, Hints);
+
+/// The BLAKE3 hash of a content that was read as a whole, now or before; else one of this version of this file alone.
+pub(super) fn content_hash(look: &Look, snapshot: &Snapshot) -> ContentHash {
+    let attr = &snapshot.attr;
+    if snapshot.bytes.len() as u64 >= attr.size {
         return *blake3::hash(&snapshot.bytes).as_bytes();
     }
+    let known = look.read.filter(|read| read.data_version == attr.data_version);
+    known.map_or_else(|| own_hash(attr.ino, attr.data_version), |read| read.content)
+}
+
+/// The hash that stands for a content as long as nobody has read it as a whole.
+pub(super) fn own_hash(ino: Ino, data_version: u64) -> ContentHash {
     let mut hasher = blake3::Hasher::new_derive_key("DGFS: a content that was not read to its end");
-    hasher.update(&snapshot.attr.ino.get().to_le_bytes());
-    hasher.update(&snapshot.attr.data_version.to_le_bytes());
+    hasher.update(&ino.get().to_le_bytes());
+    hasher.update(&data_version.to_le_bytes());
     *hasher.finalize().as_bytes()
 }
 
-fn of(snapshot: &Snapshot, content: ContentHash, found: Vec<Finding>) -> Findings {
+/// What of the hints takes part in what is found: nothing where the bytes alone say the same kind.
+pub(super) fn content_key(look: &Look, snapshot: &Snapshot) -> ContentKey {
+    let job = first(&look.job(snapshot));
+    let plain = Job { name: "", mime_hint: None, ..job };
+    let matter = look.charset.is_some() || kind_of(&plain) != kind_of(&job);
+    (content_hash(look, snapshot), Hints { digest: look.hints, matter })
+}
+
+fn of(snapshot: &Snapshot, (content, hints): ContentKey, found: Vec<Finding>) -> Findings {
     let (ino, data_version) = (snapshot.attr.ino, snapshot.attr.data_version);
-    Findings { ino, data_version, content, found, edges: Vec::new() }
+    Findings { ino, data_version, content, hints, found, edges: Vec::new() }
 }
 
 /// The kind of a file, from its beginning.
 pub(super) fn kind(look: &Look, snapshot: &Snapshot) -> Findings {
-    let kind = kind_of(&look.job(snapshot));
-    of(snapshot, content_hash(snapshot), vec![kind_finding(&kind)])
+    known(look, snapshot, content_key(look, snapshot))
 }
 
 fn kind_finding(kind: &Kind) -> Finding {
@@ -45,9 +63,9 @@ fn kind_finding(kind: &Kind) -> Finding {
 }
 
 /// A content that the taggers know from another file, or from before.
-pub(super) fn known(look: &Look, snapshot: &Snapshot, hash: ContentHash) -> Findings {
+pub(super) fn known(look: &Look, snapshot: &Snapshot, key: ContentKey) -> Findings {
     let kind = kind_of(&first(&look.job(snapshot)));
-    of(snapshot, hash, vec![kind_finding(&kind)])
+    of(snapshot, key, vec![kind_finding(&kind)])
 }
 
 /// As much of a job as tells its kind.
@@ -57,7 +75,7 @@ fn first<'a>(job: &Job<'a>) -> Job<'a> {
 }
 
 /// What the workers said.
-pub(super) fn content(snapshot: &Snapshot, (hash, answer): (ContentHash, Answer)) -> Findings {
+pub(super) fn content(snapshot: &Snapshot, (key, answer): (ContentKey, Answer)) -> Findings {
     let mut found = vec![kind_finding(&answer.kind), done(None)];
     found.extend(answer.findings.into_iter().map(|one| finding(one.name, one.version, &one.findings)));
     for failure in answer.failures {
@@ -72,13 +90,13 @@ pub(super) fn content(snapshot: &Snapshot, (hash, answer): (ContentHash, Answer)
             }),
         }
     }
-    of(snapshot, hash, found)
+    of(snapshot, key, found)
 }
 
 /// The workers could not do it.
-pub(super) fn failed(look: &Look, snapshot: &Snapshot, (hash, reason): (ContentHash, String)) -> Findings {
+pub(super) fn failed(look: &Look, snapshot: &Snapshot, (key, reason): (ContentKey, String)) -> Findings {
     let kind = kind_of(&first(&look.job(snapshot)));
-    of(snapshot, hash, vec![kind_finding(&kind), done(Some(reason))])
+    of(snapshot, key, vec![kind_finding(&kind), done(Some(reason))])
 }
 
 fn done(failed: Option<String>) -> Finding {

@@ -1,6 +1,6 @@
 //! Tables: what each kind of question finds in a small tree.
 
-use dgfs_index::store::{Finding, Findings, FoundEdges};
+use dgfs_index::store::{Finding, Findings, FoundEdges, Hints};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::graph::answer::Examined;
 use dgfs_proto::graph::request::Sought;
@@ -182,7 +182,8 @@ fn findings(of: u64, hash: u8, marks: &[(&str, u16)], text: Option<&str>) -> Fin
         text: text.map(str::to_owned),
         ..Finding::default()
     };
-    Findings { ino: ino(of), data_version: 0, content: [hash; 32], found: vec![found], edges: Vec::new() }
+    let hints = Hints::default();
+    Findings { ino: ino(of), data_version: 0, content: [hash; 32], hints, found: vec![found], edges: Vec::new() }
 }
 
 #[tokio::test]

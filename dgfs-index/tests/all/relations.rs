@@ -8,7 +8,6 @@ use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::query::entry::ino_id;
 
-use crate::rebuilding::built;
 use crate::rig::{Rig, user};
 use crate::truth::{Truth, ino, name};
 
@@ -84,7 +83,7 @@ async fn reasons(rig: &Rig, number: u64) -> Vec<(String, u64, u16, String)> {
 async fn rebuild(rig: &Rig) {
     let before = rig.index.generation();
     assert_eq!(rig.ask(GraphRequest::Rebuild).await, GraphAnswer::Done);
-    built(rig, before + 1).await;
+    rig.built(before + 1).await;
 }
 
 /// Files of the root: 2, 3, …
