@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Grows with every change of the tables, and of what is derived from attributes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEGER NOT NULL, at_nanos INTEGER NOT NULL,
@@ -15,8 +15,9 @@ CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEG
 CREATE TABLE node(ino INTEGER PRIMARY KEY, kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
   gid INTEGER NOT NULL, nlink INTEGER NOT NULL, size INTEGER NOT NULL, mtime_secs INTEGER NOT NULL,
   mtime_nanos INTEGER NOT NULL, ctime_secs INTEGER NOT NULL, ctime_nanos INTEGER NOT NULL, btime_secs INTEGER NOT NULL,
-  btime_nanos INTEGER NOT NULL, data_version INTEGER NOT NULL, stamp INTEGER NOT NULL);
-CREATE INDEX node_stamp ON node(stamp);
+  btime_nanos INTEGER NOT NULL, data_version INTEGER NOT NULL);
+CREATE TABLE changed(stamp INTEGER NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY(stamp, ino)) WITHOUT ROWID;
+CREATE TABLE all_changed(id INTEGER PRIMARY KEY, stamp INTEGER NOT NULL);
 CREATE TABLE gone(ino INTEGER PRIMARY KEY, stamp INTEGER NOT NULL);
 CREATE INDEX gone_stamp ON gone(stamp);
 CREATE TABLE name(parent INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY(parent, name)) WITHOUT ROWID;
