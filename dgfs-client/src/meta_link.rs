@@ -135,6 +135,11 @@ impl MetaLink {
         self.answered.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Grows with every change that this mount was told as done, and when it becomes or ceases to be the only one.
+    pub(crate) fn changes(&self) -> u64 {
+        self.answered.load(Ordering::Acquire)
+    }
+
     /// How long what was leased may be believed, unless it is recalled. Meta counts from the arrival of what was sent.
     pub(crate) fn lease_left(&self) -> Duration {
         if self.is_dead() {

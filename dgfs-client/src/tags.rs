@@ -1,8 +1,8 @@
 //! The virtual directories `.tags`: what a mount asks of them, one method for each kernel request.
 //!
-//! Never keeps what the graph said, and never changes anything but tags, relations and saved queries. A request finds what its
-//! inode number means in `nodes`, reads further components by `path`, and is answered by `lookup`, `list`, `files` or `change`;
-//! `link` asks the graph. Always: every answer may be believed for no time at all, as others change what is found.
+//! Never changes anything but tags, relations and saved queries. A request finds what its inode number means in `nodes`, reads
+//! further components by `path`, and is answered by `lookup`, `list`, `files` or `change`; `link` asks the graph, and `kept` has
+//! what it said a moment ago. Always: the kernel may believe an answer for no time at all, as others change what is found.
 
 mod allowed;
 mod ask;
@@ -10,6 +10,7 @@ mod attributes;
 mod change;
 mod files;
 mod inbox;
+mod kept;
 pub(crate) mod link;
 mod list;
 mod lookup;
@@ -34,6 +35,7 @@ use dgfs_proto::status::Status;
 
 use crate::core::Core;
 use crate::tags::files::OpenAnswer;
+use crate::tags::kept::Kept;
 use crate::tags::list::OpenListing;
 use crate::tags::lookup::View;
 use crate::tags::nodes::{Node, Nodes};
@@ -54,6 +56,7 @@ const HANDLE: u64 = 1 << 63;
 pub struct TagView {
     core: Arc<Core>,
     nodes: Nodes,
+    kept: Kept,
     next: AtomicU64,
     listings: RwLock<HashMap<u64, Arc<OpenListing>>>,
     answers: RwLock<HashMap<u64, Arc<OpenAnswer>>>,
@@ -77,6 +80,7 @@ impl TagView {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             nodes: Nodes::new(core.volume.uuid),
+            kept: Kept::default(),
             core,
             next: AtomicU64::new(1),
             listings: RwLock::default(),
@@ -106,7 +110,7 @@ impl TagView {
     }
 
     const fn view<'a>(&'a self, viewer: &'a Viewer) -> View<'a> {
-        View { core: &self.core, nodes: &self.nodes, viewer }
+        View { core: &self.core, nodes: &self.nodes, kept: &self.kept, viewer }
     }
 
     /// An entry by name; `parent` is a directory of the volume if `name` is the virtual one's. Counts a look-up.
@@ -331,6 +335,7 @@ impl TagView {
     /// `Unavailable` when no index comes so far in time.
     pub async fn fsyncdir(&self, handle: Handle) -> Answer<()> {
         let open = self.listing(handle)?;
+        self.kept.forget();
         self.core.link.sync(&self.core.op()).await?;
         let clause = Clause::from(Atom::from(Test::All));
         self.core.sync_graph(&open.viewer, &GraphRequest::Known { scope: open.at.scope, clause }).await

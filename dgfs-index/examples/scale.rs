@@ -1,7 +1,8 @@
-//! Measures the index at a million files: `cargo run --release --example scale -p dgfs-index [FILES]`.
+//! Measures the index at a million files: `cargo run --release --example scale -p dgfs-index [FILES [JSON]]`.
 //!
 //! Never needs a metadata service: one that makes its answers up stands in for it. Tags are skewed as people's are: one
-//! on 30 % of the files, one on 10 %, one on 2 %, and a thousand that follow Zipf's law.
+//! on 30 % of the files, one on 10 %, one on 2 %, and a thousand that follow Zipf's law. Always: next to each time stands the
+//! processor time of the whole process, which others on the machine do not change much. `JSON` is a file for the same figures.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -154,36 +155,102 @@ impl Handler<MetaProtocol> for Volume {
     }
 }
 
+/// Processor time of this process so far.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that outlives the call, which only writes to it (clock_gettime(2)).
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    if failed != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    wall: Duration,
+    processor: Duration,
+}
+
+/// Counts from its making.
+struct Watch(Instant, Duration);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now(), processor_time())
+    }
+
+    fn stop(&self) -> Took {
+        Took { wall: self.0.elapsed(), processor: processor_time().saturating_sub(self.1) }
+    }
+}
+
+/// Figures by name, said as they come.
+#[derive(Default)]
+struct Figures(serde_json::Map<String, serde_json::Value>);
+
+impl Figures {
+    fn note(&mut self, key: &str, value: serde_json::Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    fn once(&mut self, key: &str, took: Took, more: &str) -> Result<(), Failure> {
+        let seconds = |time: Duration| time.as_secs_f64();
+        self.note(key, serde_json::json!({"wall_s": seconds(took.wall), "cpu_s": seconds(took.processor)}));
+        say(&format!("{key}: {:.2?} (processor {:.2?}){more}", took.wall, took.processor))
+    }
+
+    fn many(&mut self, key: &str, took: &[Took]) -> Result<(), Failure> {
+        let at = |permille: usize, of: fn(&Took) -> Duration| {
+            let mut times: Vec<Duration> = took.iter().map(of).collect();
+            times.sort_unstable();
+            times.get(times.len() * permille / 1000).copied().unwrap_or_default()
+        };
+        let wall = |took: &Took| took.wall;
+        let processor = |took: &Took| took.processor;
+        let (median, p99) = (at(500, wall), at(990, wall));
+        let (cpu_median, cpu_p99) = (at(500, processor), at(990, processor));
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        self.note(
+            key,
+            serde_json::json!({"p50_ms": ms(median), "p99_ms": ms(p99), "cpu_p50_ms": ms(cpu_median), "cpu_p99_ms": ms(cpu_p99)}),
+        );
+        say(&format!(
+            "{key}: median {median:.2?}, p99 {p99:.2?} (processor: median {cpu_median:.2?}, p99 {cpu_p99:.2?})"
+        ))
+    }
+}
+
 struct Bench {
     channel: LocalChannel<GraphProtocol>,
 }
 
 impl Bench {
-    async fn ask(&self, viewer: &Viewer, request: GraphRequest) -> Result<(Duration, GraphAnswer), Failure> {
+    async fn ask(&self, viewer: &Viewer, request: GraphRequest) -> Result<(Took, GraphAnswer), Failure> {
         let call =
             GraphCall { request_id: 0, viewer: viewer.clone(), deadline_ms: 5000, at_least: Some(Seq(0)), request };
-        let began = Instant::now();
+        let watch = Watch::start();
         let (reply, _) = self.channel.call(call, Bytes::new(), None).await?;
+        let took = watch.stop();
         match reply.answer {
             GraphAnswer::Refused(status) => Err(format!("refused: {status}").into()),
-            answer => Ok((began.elapsed(), answer)),
+            answer => Ok((took, answer)),
         }
     }
 
     /// Median and 99th percentile over many questions, each another one so that no cache answers.
     async fn many(
         &self,
-        what: &str,
+        (figures, what): (&mut Figures, &str),
         viewer: &Viewer,
         request: impl Fn(usize) -> Result<GraphRequest, Failure>,
     ) -> Result<(), Failure> {
-        let mut times = Vec::new();
+        let mut took = Vec::new();
         for round in 0..ROUNDS {
-            times.push(self.ask(viewer, request(round)?).await?.0);
+            took.push(self.ask(viewer, request(round)?).await?.0);
         }
-        times.sort_unstable();
-        let at = |permille: usize| times.get(times.len() * permille / 1000).copied().unwrap_or_default();
-        say(&format!("{what}: median {:.2?}, p99 {:.2?}", at(500), at(990)))
+        figures.many(what, &took)
     }
 }
 
@@ -211,25 +278,29 @@ fn resident_mib() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-async fn questions(bench: &Bench) -> Result<(), Failure> {
+async fn questions(bench: &Bench, figures: &mut Figures) -> Result<(), Failure> {
     let root = Viewer::root();
     let user = Viewer { uid: 7, gids: vec![100] };
     let three = |round: usize| format!("tag1 and tag2 and not tag{}", 40 + round);
     let rare = |round: usize| format!("tag1 and tag2 and tag3 and not tag{}", 40 + round);
-    bench.many("3 tags (rarest 2 %), first page", &root, |round| search(&rare(round))).await?;
-    bench.many("30 % and 10 %, first page of 1,024", &root, |round| search(&three(round))).await?;
-    bench.many("3 tags as a user", &user, |round| search(&rare(round))).await?;
-    bench.many("count of 30 % and 10 %", &root, |round| Ok(GraphRequest::Count(sought(&three(round))?))).await?;
+    let large = |round: usize| format!("tag1 and not tag{}", 40 + round);
+    bench.many((figures, "3 tags, first page"), &root, |round| search(&rare(round))).await?;
+    bench.many((figures, "3 tags, first page, as a user"), &user, |round| search(&rare(round))).await?;
+    bench.many((figures, "30 % and 10 %, first page"), &root, |round| search(&three(round))).await?;
+    bench.many((figures, "30 %, first page"), &root, |round| search(&large(round))).await?;
+    bench.many((figures, "30 %, first page, as a user"), &user, |round| search(&large(round))).await?;
+    bench
+        .many((figures, "count of 30 % and 10 %"), &root, |round| Ok(GraphRequest::Count(sought(&three(round))?)))
+        .await?;
     let facets = |text: String| -> Result<GraphRequest, Failure> {
         Ok(GraphRequest::Facets { sought: sought(&text)?, prefix: String::new(), limit: 10_000 })
     };
-    bench.many("facets of the 30 % tag", &root, |round| facets(format!("tag1 and not tag{}", 40 + round))).await?;
-    bench.many("facets of 3 tags", &root, |round| facets(rare(round))).await?;
+    bench.many((figures, "facets of 30 %"), &root, |round| facets(large(round))).await?;
+    bench.many((figures, "facets of 3 tags"), &root, |round| facets(rare(round))).await?;
     for (what, viewer, text) in [
         ("size range over everything", &root, "size=10M..11M"),
         ("name glob over everything", &root, "name:*77*.pdf"),
-        ("30 % tag, first page", &root, "tag1"),
-        ("30 % tag, first page, as a user", &user, "tag1"),
+        ("everything, first page", &root, "@all"),
         ("everything, first page, as a user", &user, "@all"),
     ] {
         let (took, answer) = bench.ask(viewer, search(text)?).await?;
@@ -237,16 +308,33 @@ async fn questions(bench: &Bench) -> Result<(), Failure> {
             GraphAnswer::Hits { hits, .. } => hits.len(),
             _ => 0,
         };
-        say(&format!("{what}: {took:.2?} (once), page of {hits}"))?;
+        figures.once(what, took, &format!(", page of {hits}"))?;
     }
     let (took, _) = bench.ask(&root, GraphRequest::Top { scope: Ino::ROOT }).await?;
-    say(&format!("top of all tags: {took:.2?}"))
+    figures.once("top of all tags", took, "")?;
+    all_pages(bench, figures).await
 }
 
-fn tag_changes(index: &Index, files: u64) -> Result<(), Failure> {
+/// A large tag listed to its end, as `ls` does.
+async fn all_pages(bench: &Bench, figures: &mut Figures) -> Result<(), Failure> {
+    let (root, watch) = (Viewer::root(), Watch::start());
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let request = GraphRequest::Search { sought: sought("tag1")?, after, limit: 1024 };
+        let GraphAnswer::Hits { hits, end, .. } = bench.ask(&root, request).await?.1 else { break };
+        seen += hits.len();
+        after = hits.last().map(|hit| hit.ino);
+        if end || hits.is_empty() {
+            break;
+        }
+    }
+    figures.once("30 %, all pages", watch.stop(), &format!(", {seen} entries"))
+}
+
+fn tag_changes(index: &Index, files: u64, figures: &mut Figures) -> Result<(), Failure> {
     const CHANGES: u64 = 100_000;
     const BATCH: u64 = 1000;
-    let began = Instant::now();
+    let watch = Watch::start();
     let base = index.applied().seq.0;
     for batch in 0..CHANGES / BATCH {
         let event = |number: u64| {
@@ -259,32 +347,45 @@ fn tag_changes(index: &Index, files: u64) -> Result<(), Failure> {
         };
         index.apply(&(0..BATCH).map(event).collect::<Vec<_>>())?;
     }
-    let took = began.elapsed();
-    say(&format!("tag changes: {:.0}/s in batches of {BATCH}", CHANGES as f64 / took.as_secs_f64()))
+    let took = watch.stop();
+    let rate = |time: Duration| CHANGES as f64 / time.as_secs_f64();
+    let more = format!(", {:.0}/s ({:.0}/s of processor time)", rate(took.wall), rate(took.processor));
+    figures.note("tag changes per second", rate(took.wall).round().into());
+    figures.once(&format!("{CHANGES} tag changes in batches of {BATCH}"), took, &more)
 }
 
-async fn measure(files: u64, dir: PathBuf) -> Result<(), Failure> {
-    let volume = Arc::new(Volume { directories: files.div_ceil(PER_DIRECTORY), files });
-    let handler: Arc<dyn Handler<MetaProtocol>> = volume.clone();
-    let meta = MetaLink::new(vec![Arc::new(LocalChannel::new(handler, Role::Index))], "bench");
-    let index = Index::open(&dir)?;
-    let shutdown = Shutdown::new();
-    let began = Instant::now();
-    let mut applied = index.subscribe();
-    let follower = tokio::spawn(follow(index.clone(), meta.clone(), shutdown.clone()));
-    applied.changed().await?;
-    let took = began.elapsed();
+fn note_built(index: &Index, took: Took, figures: &mut Figures) -> Result<(), Failure> {
     let status = index.status();
-    say(&format!(
-        "built: {took:.1?}, {:.0} inodes/s; {} inodes, {} tags, {} edges; memory {} MiB counted, {} MiB resident; {} MiB on disk",
-        volume.last() as f64 / took.as_secs_f64(),
+    let million = status.inodes as f64 / 1e6;
+    let per_million = (status.memory_bytes >> 20) as f64 / million.max(f64::MIN_POSITIVE);
+    let more = format!(
+        ", {:.0} inodes/s; {} inodes, {} tags, {} edges; memory {} MiB counted, {} MiB resident; {} MiB on disk",
+        status.inodes as f64 / took.wall.as_secs_f64(),
         status.inodes,
         status.tags,
         status.edges,
         status.memory_bytes >> 20,
         resident_mib(),
         status.disk_bytes >> 20
-    ))?;
+    );
+    figures.note("inodes", status.inodes.into());
+    figures.note("memory MiB per million files", per_million.round().into());
+    figures.note("resident MiB", resident_mib().into());
+    figures.note("disk MiB", (status.disk_bytes >> 20).into());
+    figures.once("rebuild", took, &more)
+}
+
+async fn measure(files: u64, dir: PathBuf, figures: &mut Figures) -> Result<(), Failure> {
+    let volume = Arc::new(Volume { directories: files.div_ceil(PER_DIRECTORY), files });
+    let handler: Arc<dyn Handler<MetaProtocol>> = volume.clone();
+    let meta = MetaLink::new(vec![Arc::new(LocalChannel::new(handler, Role::Index))], "bench");
+    let index = Index::open(&dir)?;
+    let shutdown = Shutdown::new();
+    let watch = Watch::start();
+    let mut applied = index.subscribe();
+    let follower = tokio::spawn(follow(index.clone(), meta.clone(), shutdown.clone()));
+    applied.changed().await?;
+    note_built(&index, watch.stop(), figures)?;
     let parts = ServiceParts {
         index: index.clone(),
         meta,
@@ -295,23 +396,28 @@ async fn measure(files: u64, dir: PathBuf) -> Result<(), Failure> {
         tagger_versions: Vec::new(),
     };
     let bench = Bench { channel: LocalChannel::new(IndexService::new(parts), Role::Client) };
-    questions(&bench).await?;
+    questions(&bench, figures).await?;
     shutdown.ask();
     follower.await?;
-    tag_changes(&index, files)?;
+    tag_changes(&index, files, figures)?;
     drop((bench, index));
-    let began = Instant::now();
+    let watch = Watch::start();
     let index = Index::open(&dir)?;
-    say(&format!("opened again: {:.1?}; {} MiB resident", began.elapsed(), resident_mib()))?;
+    figures.once("opened again", watch.stop(), &format!(", {} MiB resident", resident_mib()))?;
     drop(index);
     Ok(())
 }
 
 fn main() -> Result<(), Failure> {
-    let files = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let files = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let dir = std::env::temp_dir().join(format!("dgfs-index-scale-{}", std::process::id()));
     let runtime = dgfs_runtime::lifecycle::build_runtime("scale", 2)?;
-    let measured = runtime.block_on(measure(files, dir.clone()));
+    let mut figures = Figures::default();
+    let measured = runtime.block_on(measure(files, dir.clone(), &mut figures));
     std::fs::remove_dir_all(&dir)?;
+    if let Some(path) = arguments.next() {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures.0)?)?;
+    }
     measured
 }

@@ -255,7 +255,7 @@ impl Store {
         self.applied.stamp = next;
         self.within(None, |connection, stamp| {
             let stamp = stamp.cast_signed();
-            connection.execute("UPDATE node SET stamp = ?1", [stamp])?;
+            write::all_changed(connection, stamp)?;
             connection.execute("UPDATE tag SET stamp = ?1", [stamp])?;
             connection.execute("UPDATE gone SET stamp = ?1", [stamp])?;
             Ok(Vec::new())

@@ -76,6 +76,8 @@ pub const KEPT_BACK_BYTES_MAX: usize = 512 << 10;
 pub const GROUPS_MAX: usize = 1024;
 /// Hits in one page of the graph.
 pub const GRAPH_PAGE_MAX: u32 = 1024;
+/// Inodes whose places are asked for at once: all of their paths (at most 4,096 bytes each) fit into a message.
+pub const PLACES_MAX: usize = 64;
 /// Tags, or values of a key, in one answer; of more the most frequent.
 pub const FACETS_MAX: u32 = 10_000;
 /// Inodes that one change of tags may name.
@@ -162,6 +164,7 @@ const _: () = assert!(RECALLS_MAX * (NAME_BYTES_MAX + 30) < FRAME_HEAD_BYTES_MAX
 const _: () = assert!(KEPT_BACK_BYTES_MAX + INLINE_BYTES_MAX as usize + 1024 < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(SERVER_BEAT_MS * 4 < SERVER_DOWN_MS);
 const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
+const _: () = assert!(PLACES_MAX * (SYMLINK_BYTES_MAX + 4096) < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(INLINE_BYTES_MAX < CHUNK_BYTES_MIN);

@@ -100,6 +100,8 @@ impl Asking<'_> {
             Ok(request) => self.carry_out(request).await,
             Err(error) => Err(error),
         };
+        // Who waited for an index, or for taggers, is to see by path what they found.
+        self.view.kept.forget();
         let (lines, refused) = match answer {
             Ok(lines) => (lines, None),
             Err(error) => (vec![error.to_line()], Some(error.status)),

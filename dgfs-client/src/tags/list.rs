@@ -16,12 +16,13 @@ use dgfs_proto::name::name_hash;
 use dgfs_proto::query::Relation;
 use dgfs_proto::status::Status;
 
+use crate::tags::kept::{Found, Question};
 use crate::tags::lookup::{View, path_of, value_name};
 use crate::tags::nodes::{Node, Nodes};
 use crate::tags::path::{LISTED_AT_TOP, Meaning, REFINE, Special, Spot, component_of};
 
 /// Hits asked for at once: about two kernel replies.
-const PAGE: u32 = 256;
+pub(crate) const PAGE: u32 = 256;
 const _: () = assert!(PAGE <= GRAPH_PAGE_MAX);
 /// Cookies below are for what is listed first; 1 and 2 are the dots.
 const COOKIE_BODY: u64 = 256;
@@ -136,10 +137,24 @@ impl View<'_> {
 
     /// A page of what fits, behind an inode's number.
     async fn hits(&self, at: &Arc<Spot>, after: u64) -> Result<(Vec<TagEntry>, bool), Status> {
-        let search = GraphRequest::Search { sought: at.sought(), after: Ino::new(after), limit: PAGE };
-        let GraphAnswer::Hits { hits, end, .. } = self.core.ask_graph(self.viewer, search).await?.answer else {
-            return Err(Status::Malformed);
+        let moment = self.kept.now(self.core);
+        let first = Question::page(self.viewer, at);
+        let known = if after == 0 { self.kept.take(self.core, &first) } else { None };
+        let (hits, end) = match known {
+            Some(Found::Page(hits, end, _)) => (hits, end),
+            Some(Found::Entry(_) | Found::Directory | Found::Path(_)) | None => {
+                let search = GraphRequest::Search { sought: at.sought(), after: Ino::new(after), limit: PAGE };
+                match self.core.ask_graph(self.viewer, search).await?.answer {
+                    GraphAnswer::Hits { hits, end, .. } => (hits, end),
+                    _ => return Err(Status::Malformed),
+                }
+            }
         };
+        for hit in &hits {
+            let question = Question::name(self.viewer, at, hit.name.as_bytes());
+            self.kept.put(moment, question, Found::Entry(hit.ino));
+        }
+        self.kept.set_listed(hits.iter().map(|hit| hit.ino).collect());
         // A page that does not lead further would be asked for for ever.
         let end = end || hits.is_empty();
         let hits = hits.into_iter().filter(|hit| hit.ino.get() > after);

@@ -7,16 +7,19 @@
 use std::sync::Arc;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
+use dgfs_proto::graph::answer::Hit;
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::limits::SYMLINK_BYTES_MAX;
+use dgfs_proto::limits::{PLACES_MAX, SYMLINK_BYTES_MAX};
 use dgfs_proto::name::Name;
 use dgfs_proto::query::path::component_text;
 use dgfs_proto::query::{Atom, Clause, Context, Entry, Relation, Test, expr, show};
 use dgfs_proto::status::Status;
 
 use crate::core::Core;
+use crate::tags::kept::{Found, Kept, Question};
+use crate::tags::list::PAGE;
 use crate::tags::nodes::{Node, Nodes};
 use crate::tags::path::{Meaning, Special, Spot, is_hidden, value_component};
 
@@ -31,6 +34,7 @@ const MODE_ASK: u16 = 0o666;
 pub(crate) struct View<'a> {
     pub(crate) core: &'a Arc<Core>,
     pub(crate) nodes: &'a Nodes,
+    pub(crate) kept: &'a Kept,
     pub(crate) viewer: &'a Viewer,
 }
 
@@ -46,11 +50,7 @@ impl View<'_> {
             return Ok(Node::File { at: Arc::clone(at), special });
         }
         match &at.meaning {
-            Meaning::Query => match self.entry(at, name).await {
-                Ok(ino) => Ok(Node::Entry { at: Arc::clone(at), ino }),
-                Err(Status::NotFound) => self.component(at, &text).await,
-                Err(status) => Err(status),
-            },
+            Meaning::Query => self.step(at, name, &text).await,
             Meaning::Values(_) => match self.value(at, &text).await? {
                 Some(spot) => Ok(Node::Directory(Arc::new(spot))),
                 None => self.component(at, &text).await,
@@ -59,6 +59,38 @@ impl View<'_> {
             Meaning::Saved => self.saved(at, &text).await,
             Meaning::Top | Meaning::Of | Meaning::Relations(_) | Meaning::Argument => self.component(at, &text).await,
         }
+    }
+
+    /// What a name in a query's directory leads to: an entry, or what the grammar makes of it.
+    async fn step(&self, at: &Arc<Spot>, name: &Name, text: &str) -> Result<Node, Status> {
+        let question = Question::name(self.viewer, at, name.as_bytes());
+        match self.kept.get(self.core, &question) {
+            Some(Found::Entry(ino)) => return Ok(Node::Entry { at: Arc::clone(at), ino }),
+            Some(Found::Directory) => return self.component(at, text).await,
+            Some(Found::Path(_) | Found::Page(..)) | None => {}
+        }
+        let child = at.child(text).ok().filter(|_| !is_hidden(text));
+        let clause = child.as_ref().and_then(|spot| spot.last_clause().cloned());
+        let (Some(child), Some(clause)) = (child, clause) else {
+            // The grammar has a reason of its own to refuse it, or asks something else.
+            return match self.entry(at, name).await {
+                Ok(ino) => Ok(Node::Entry { at: Arc::clone(at), ino }),
+                Err(Status::NotFound) => self.component(at, text).await,
+                Err(status) => Err(status),
+            };
+        };
+        let moment = self.kept.now(self.core);
+        let asked = GraphRequest::Step { sought: at.sought(), name: name.clone(), clause };
+        let found = match self.core.ask_graph(self.viewer, asked).await?.answer {
+            GraphAnswer::Hits { hits, .. } => hits.first().map(|hit| hit.ino),
+            GraphAnswer::Done => None,
+            _ => return Err(Status::Malformed),
+        };
+        self.kept.put(moment, question, found.map_or(Found::Directory, Found::Entry));
+        Ok(match found {
+            Some(ino) => Node::Entry { at: Arc::clone(at), ino },
+            None => Node::Directory(Arc::new(child)),
+        })
     }
 
     /// The inode that is shown as `name` in a query's directory.
@@ -76,6 +108,10 @@ impl View<'_> {
             return Err(Status::NotFound);
         }
         let spot = at.child(text).map_err(|error| error.status())?;
+        let question = Question::name(self.viewer, at, text.as_bytes());
+        if self.kept.get(self.core, &question) == Some(Found::Directory) {
+            return Ok(Node::Directory(Arc::new(spot)));
+        }
         let clause = match &spot.meaning {
             // Whether there is such an entry is asked with any relation.
             Meaning::Relations(of) => {
@@ -85,7 +121,9 @@ impl View<'_> {
             _ => spot.last_clause().cloned(),
         };
         if let Some(clause) = clause {
+            let moment = self.kept.now(self.core);
             let _ = self.core.ask_graph(self.viewer, GraphRequest::Known { scope: at.scope, clause }).await?;
+            self.kept.put(moment, question, Found::Directory);
         }
         Ok(Node::Directory(Arc::new(spot)))
     }
@@ -157,7 +195,7 @@ impl View<'_> {
         let target = match node {
             Node::Entry { at, ino } => {
                 let mut target = at.way_up().into_bytes();
-                let names = self.place(at.scope, *ino).await?;
+                let names = self.placed(at.scope, *ino).await?;
                 for (number, name) in names.iter().enumerate() {
                     if number > 0 {
                         target.push(b'/');
@@ -182,6 +220,32 @@ impl View<'_> {
             Node::Directory(_) | Node::File { .. } => return Err(Status::Invalid),
         };
         if target.len() > SYMLINK_BYTES_MAX { Err(Status::NameTooLong) } else { Ok(target) }
+    }
+
+    /// Names from `scope` down to an inode, as they were a moment ago: asked for together with those listed behind it.
+    async fn placed(&self, scope: Ino, ino: Ino) -> Result<Vec<Name>, Status> {
+        if let Some(Found::Path(names)) = self.kept.get(self.core, &Question::place(self.viewer, scope, ino)) {
+            return Ok(names);
+        }
+        let Some(moment) = self.kept.now(self.core) else { return self.place(scope, ino).await };
+        let inos = self.kept.listed_from(ino, PLACES_MAX);
+        let asked = GraphRequest::Places { scope, inos: inos.clone() };
+        let GraphAnswer::Places(places) = self.core.ask_graph(self.viewer, asked).await?.answer else {
+            return Err(Status::Malformed);
+        };
+        let mut own = None;
+        for (placed, names) in inos.into_iter().zip(places) {
+            let Some(names) = names else { continue };
+            if placed == ino {
+                own = Some(names.clone());
+            }
+            self.kept.put(Some(moment), Question::place(self.viewer, scope, placed), Found::Path(names));
+        }
+        // Gone, or so deep that its path has no place among others.
+        match own {
+            Some(names) => Ok(names),
+            None => self.place(scope, ino).await,
+        }
     }
 
     /// Names from `scope` down to an inode.
@@ -237,7 +301,7 @@ impl View<'_> {
         match node {
             Node::Directory(at) => {
                 if at.meaning == Meaning::Query {
-                    let changed = self.changed(at.sought()).await?;
+                    let (_, _, changed) = self.first_page(at).await?;
                     (attr.mtime, attr.ctime) = (changed, changed);
                 }
             }
@@ -254,10 +318,16 @@ impl View<'_> {
         Ok(attr)
     }
 
-    async fn changed(&self, sought: Sought) -> Result<Timestamp, Status> {
-        let search = GraphRequest::Search { sought, after: None, limit: 1 };
+    /// The first page of a query's directory; kept once for the listing that mostly follows.
+    async fn first_page(&self, at: &Spot) -> Result<(Vec<Hit>, bool, Timestamp), Status> {
+        let moment = self.kept.now(self.core);
+        let search = GraphRequest::Search { sought: at.sought(), after: None, limit: PAGE };
         match self.core.ask_graph(self.viewer, search).await?.answer {
-            GraphAnswer::Hits { changed, .. } => Ok(changed),
+            GraphAnswer::Hits { hits, end, changed } => {
+                let found = Found::Page(hits.clone(), end, changed);
+                self.kept.put(moment, Question::page(self.viewer, at), found);
+                Ok((hits, end, changed))
+            }
             _ => Err(Status::Malformed),
         }
     }

@@ -107,7 +107,7 @@ pub(crate) struct Columns {
     inos: Vec<u64>,
     facts: Vec<Facts>,
     first_links: Vec<Link>,
-    more_links: HashMap<Doc, Vec<Link>>,
+    more_links: HashMap<Doc, Vec<Link>, BuildHasherDefault<NumberHasher>>,
     by_ino: InoMap,
     free: Vec<Doc>,
     /// Inodes that have a name and are known: all that a query may show.
@@ -206,6 +206,11 @@ impl Columns {
         let first = self.first_links.get(doc as usize).copied().filter(|link| *link != NO_LINK);
         let more = first.and_then(|_| self.more_links.get(&doc));
         first.into_iter().chain(more.into_iter().flatten().copied())
+    }
+
+    /// The directory of one of its names.
+    pub(crate) fn first_parent(&self, doc: Doc) -> Option<Doc> {
+        self.first_links.get(doc as usize).filter(|link| **link != NO_LINK).map(|link| link.parent)
     }
 
     /// Adds a link; false when it was there.

@@ -48,6 +48,11 @@ impl Names {
         self.entries.get(name as usize).map_or(&[], |entry| &entry.bytes)
     }
 
+    /// Links that hold it.
+    pub(crate) fn links(&self, name: NameIx) -> u32 {
+        self.entries.get(name as usize).map_or(0, |entry| entry.links)
+    }
+
     /// The word for its extension, as [`Self::set_ext`] was told.
     pub(crate) fn ext(&self, name: NameIx) -> Option<WordIx> {
         self.entries.get(name as usize).map(|entry| entry.ext).filter(|ext| *ext != NONE)

@@ -9,7 +9,8 @@ use dgfs_proto::graph::answer::{DuplicateSet, Examined, Mark};
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::limits::{FACETS_MAX, GRAPH_PAGE_MAX};
+use dgfs_proto::limits::{FACETS_MAX, GRAPH_PAGE_MAX, PLACES_MAX, SYMLINK_BYTES_MAX};
+use dgfs_proto::name::Name;
 use dgfs_proto::query::{Clause, Entry, Key, Query, Test};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::fold;
@@ -18,7 +19,7 @@ use crate::graph::columns::NO_CONTENT;
 use crate::graph::tags::below;
 use crate::query::evaluate::{Asker, asked_tags};
 use crate::query::facets::shows_all;
-use crate::query::results::ResultCache;
+use crate::query::results::{ResultCache, may_be_shown};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
 
@@ -45,11 +46,7 @@ impl<'a> Question<'a> {
         Ok(Some(match request {
             GraphRequest::Known { scope, clause } => self.known(*scope, clause)?,
             GraphRequest::Search { sought, after, limit } => self.search(sought, *after, page(*limit))?,
-            GraphRequest::Entry { sought, name } => {
-                let results = self.cache.results(&self.ask, sought, self.viewer)?;
-                let hit = results.entry(&self.ask, &self.view(sought.scope), name).ok_or(Status::NotFound)?;
-                GraphAnswer::Hits { hits: vec![hit], end: true, changed: self.ask.graph.applied.at }
-            }
+            GraphRequest::Entry { sought, name } => self.entry(sought, name)?,
             GraphRequest::Count(sought) => {
                 GraphAnswer::Count(self.cache.results(&self.ask, sought, self.viewer)?.docs.len())
             }
@@ -68,6 +65,11 @@ impl<'a> Question<'a> {
             }
             GraphRequest::Explain(sought) => GraphAnswer::Text(self.explain(sought)?),
             GraphRequest::Place { scope, ino } => GraphAnswer::Path(self.view(*scope).path(*ino)?),
+            GraphRequest::Places { scope, inos } => self.places(*scope, inos)?,
+            GraphRequest::Step { sought, name, clause } => match self.entry(sought, name) {
+                Err(Refusal::Status(Status::NotFound)) => self.known(sought.scope, clause)?,
+                answer => answer?,
+            },
             GraphRequest::Marks(ino) => self.marks(*ino)?,
             GraphRequest::Related { ino, limit } => {
                 GraphAnswer::Related(self.ask.relations(*ino, self.asker(Ino::ROOT), page(*limit))?)
@@ -97,8 +99,28 @@ impl<'a> Question<'a> {
 
     fn search(&self, sought: &Sought, after: Option<Ino>, limit: usize) -> Result<GraphAnswer, Refusal> {
         let results = self.cache.results(&self.ask, sought, self.viewer)?;
-        let (hits, end) = results.page(&self.ask, &self.view(sought.scope), after, limit);
+        let (hits, end) = results.page(&self.ask, &self.view(sought.scope), after, limit)?;
         Ok(GraphAnswer::Hits { hits, end, changed: self.ask.graph.applied.at })
+    }
+
+    fn places(&self, scope: Ino, inos: &[Ino]) -> Result<GraphAnswer, Refusal> {
+        if inos.len() > PLACES_MAX {
+            return Err(Status::Malformed.into());
+        }
+        let view = self.view(scope);
+        let fits =
+            |names: &Vec<Name>| names.iter().map(|name| name.as_bytes().len() + 1).sum::<usize>() <= SYMLINK_BYTES_MAX;
+        Ok(GraphAnswer::Places(inos.iter().map(|ino| view.path(*ino).ok().filter(fits)).collect()))
+    }
+
+    /// Tags are looked up as entries first, and few files are called as a tag is: then nothing need be evaluated.
+    fn entry(&self, sought: &Sought, name: &Name) -> Result<GraphAnswer, Refusal> {
+        if sought.query.check().is_ok() && !may_be_shown(&self.ask, name) {
+            return Err(Status::NotFound.into());
+        }
+        let results = self.cache.results(&self.ask, sought, self.viewer)?;
+        let hit = results.entry(&self.ask, &self.view(sought.scope), name)?;
+        Ok(GraphAnswer::Hits { hits: vec![hit], end: true, changed: self.ask.graph.applied.at })
     }
 
     /// Is all that a clause names there? What follows from other people's files counts only where they can be reached.

@@ -5,7 +5,6 @@
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::NAME_BYTES_MAX;
-use dgfs_proto::name::Name;
 use dgfs_proto::query::entry::{ino_id, parse_id};
 
 /// Before and from the last dot of a name; a leading dot does not count.
@@ -48,17 +47,6 @@ pub(crate) fn ids_in(name: &[u8]) -> impl Iterator<Item = Ino> + '_ {
         let id = std::str::from_utf8(rest.get(..end)?).ok()?;
         parse_id(id)
     })
-}
-
-/// Which of the hits a name means: `base` answers the base name of a hit, `owner` the lowest inode with a base name.
-pub(crate) fn resolve(
-    name: &Name,
-    base: impl Fn(Ino) -> Option<Vec<u8>>,
-    owner: impl Fn(&[u8]) -> Option<Ino>,
-) -> Option<Ino> {
-    let name = name.as_bytes();
-    let by_id = ids_in(name).find(|ino| base(*ino).is_some_and(|base| with_id(&base, *ino) == name));
-    by_id.or_else(|| owner(name))
 }
 
 /// Is a base name of the form that names another hit?

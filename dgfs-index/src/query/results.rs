@@ -1,10 +1,12 @@
 //! What fits and can be reached, kept for a moment: a listing is asked for page by page and name by name.
 //!
 //! Never outlives the state of the graph that it was made from. Always: at most [`CACHED_MAX`] results of together at most
-//! [`CACHED_DOCS_MAX`] inodes are kept.
+//! [`CACHED_DOCS_MAX`] inodes are kept; a large result is put in order only when it is looked at again and again, as a first
+//! page or a name can be had by passing over it once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use dgfs_proto::status::Status;
 use crate::graph::columns::{Doc, NumberHasher};
 use crate::graph::names::NameIx;
 use crate::query::evaluate::{Asker, Scores};
-use crate::query::naming::{is_taken, resolve, with_id};
+use crate::query::naming::{ids_in, is_taken, with_id};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
 
@@ -35,71 +37,184 @@ const CACHED_FOR: Duration = Duration::from_secs(10);
 /// A hit that nothing ranks.
 const UNRANKED: u16 = 1000;
 
+/// Up to so many hits are put in order at the first look: that costs no more than passing over them.
+const ORDERED_AT_ONCE_MAX: u64 = 4096;
+/// Looks at a larger result that pass over all of it: `stat`, open and the first page of `ls`, and a name or two. The next one
+/// puts it in order (some ten times the cost) for all that follow.
+const LOOKS_MAX: u32 = 6;
+
+/// A hit and the name that it is reached by.
+type Named = (Ino, Doc, NameIx);
+/// Whose a name is: the lowest inode's.
+type Owners = HashMap<NameIx, Ino, BuildHasherDefault<NumberHasher>>;
+
 /// What fits and can be reached.
 pub(crate) struct Results {
     pub(crate) docs: RoaringBitmap,
     pub(crate) plan: Vec<String>,
     scores: Scores,
     listing: OnceLock<Listing>,
+    looks: AtomicU32,
 }
 
-/// Hits by inode number, each with the name that it is reached by.
+/// Hits by inode number.
 struct Listing {
-    hits: Vec<(Ino, Doc, NameIx)>,
-    /// Whose a name is: the lowest inode's.
-    owners: HashMap<NameIx, Ino, BuildHasherDefault<NumberHasher>>,
+    hits: Vec<Named>,
+    owners: Owners,
 }
 
-impl Listing {
-    fn position(&self, ino: Ino) -> Option<&(Ino, Doc, NameIx)> {
-        self.hits.binary_search_by_key(&ino, |hit| hit.0).ok().and_then(|at| self.hits.get(at))
-    }
+/// Is there anything in the volume that could be shown under this name?
+pub(crate) fn may_be_shown(ask: &Ask<'_>, name: &Name) -> bool {
+    ask.graph.names.find(name.as_bytes()).is_some() || ids_in(name.as_bytes()).next().is_some()
 }
 
 impl Results {
-    fn listing(&self, ask: &Ask<'_>, view: &View<'_>) -> &Listing {
-        self.listing.get_or_init(|| {
+    fn new(docs: RoaringBitmap, plan: Vec<String>, scores: Scores) -> Self {
+        Self { docs, plan, scores, listing: OnceLock::new(), looks: AtomicU32::new(0) }
+    }
+
+    /// The hits in order, if that is worth while now.
+    fn listing(&self, ask: &Ask<'_>, view: &View<'_>) -> Option<&Listing> {
+        let is_ordered = self.listing.get().is_some() || self.docs.len() <= ORDERED_AT_ONCE_MAX;
+        if !is_ordered && self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS_MAX {
+            return None;
+        }
+        Some(self.listing.get_or_init(|| {
             let hit = |doc| Some((ask.graph.columns.ino(doc)?, doc, view.admitted(doc)?.name));
-            let mut hits: Vec<(Ino, Doc, NameIx)> = self.docs.iter().filter_map(hit).collect();
+            let mut hits: Vec<Named> = self.docs.iter().filter_map(hit).collect();
             hits.sort_unstable();
-            let mut owners = HashMap::with_capacity_and_hasher(hits.len(), BuildHasherDefault::default());
+            let mut owners = Owners::with_capacity_and_hasher(hits.len(), BuildHasherDefault::default());
             for (ino, _, name) in &hits {
                 owners.entry(*name).or_insert(*ino);
             }
             Listing { hits, owners }
-        })
+        }))
     }
 
     /// Hits behind `after`, and whether they are the last.
-    pub(crate) fn page(&self, ask: &Ask<'_>, view: &View<'_>, after: Option<Ino>, limit: usize) -> (Vec<Hit>, bool) {
-        let listing = self.listing(ask, view);
-        let first = after.map_or(0, |after| listing.hits.partition_point(|hit| hit.0 <= after));
-        let rest = listing.hits.get(first..).unwrap_or_default();
-        let page = rest.iter().take(limit).filter_map(|hit| self.show(ask, listing, *hit)).collect();
-        (page, rest.len() <= limit)
+    ///
+    /// # Errors
+    /// `Unavailable` when time is up.
+    pub(crate) fn page(
+        &self,
+        ask: &Ask<'_>,
+        view: &View<'_>,
+        after: Option<Ino>,
+        limit: usize,
+    ) -> Result<(Vec<Hit>, bool), Refusal> {
+        if let Some(Listing { hits, owners }) = self.listing(ask, view) {
+            let first = after.map_or(0, |after| hits.partition_point(|hit| hit.0 <= after));
+            let rest = hits.get(first..).unwrap_or_default();
+            let page = rest.iter().take(limit).filter_map(|hit| self.show(ask, view, owners, *hit)).collect();
+            return Ok((page, rest.len() <= limit));
+        }
+        let (hits, end) = self.lowest(ask, view, after, limit)?;
+        let owners = self.owners(ask, view, &hits)?;
+        Ok((hits.into_iter().filter_map(|hit| self.show(ask, view, &owners, hit)).collect(), end))
     }
 
-    fn show(&self, ask: &Ask<'_>, listing: &Listing, hit: (Ino, Doc, NameIx)) -> Option<Hit> {
+    /// The lowest hits behind `after`, found by passing over all, and whether they are the last.
+    fn lowest(
+        &self,
+        ask: &Ask<'_>,
+        view: &View<'_>,
+        after: Option<Ino>,
+        limit: usize,
+    ) -> Result<(Vec<Named>, bool), Refusal> {
+        let mut lowest: BinaryHeap<(Ino, Doc)> = BinaryHeap::with_capacity(limit + 1);
+        let (mut behind, mut steps) = (0, 0);
+        for doc in &self.docs {
+            ask.deadline.check_sometimes(&mut steps)?;
+            let Some(ino) = ask.graph.columns.ino(doc).filter(|ino| Some(*ino) > after) else { continue };
+            behind += 1;
+            if lowest.len() < limit {
+                lowest.push((ino, doc));
+            } else if lowest.peek().is_some_and(|highest| ino < highest.0) {
+                lowest.pop();
+                lowest.push((ino, doc));
+            }
+        }
+        let named = |(ino, doc)| Some((ino, doc, view.admitted(doc)?.name));
+        Ok((lowest.into_sorted_vec().into_iter().filter_map(named).collect(), behind <= limit))
+    }
+
+    /// Whose the names of `hits` are among all hits. A name that the volume has once needs no look at the others.
+    fn owners(&self, ask: &Ask<'_>, view: &View<'_>, hits: &[Named]) -> Result<Owners, Refusal> {
+        // Backwards, so that the lowest stays.
+        let mut owners: Owners = hits.iter().rev().map(|(ino, _, name)| (*name, *ino)).collect();
+        let mut several: Owners = owners.clone();
+        several.retain(|name, _| ask.graph.names.links(*name) > 1);
+        if several.is_empty() {
+            return Ok(owners);
+        }
+        let columns = &ask.graph.columns;
+        let mut steps = 0;
+        for doc in &self.docs {
+            ask.deadline.check_sometimes(&mut steps)?;
+            if !columns.links(doc).any(|link| several.contains_key(&link.name)) {
+                continue;
+            }
+            if let (Some(ino), Some(link)) = (columns.ino(doc), view.admitted(doc))
+                && let Some(owner) = owners.get_mut(&link.name)
+            {
+                *owner = ino.min(*owner);
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The name that a hit is reached by.
+    fn base(&self, ask: &Ask<'_>, view: &View<'_>, ino: Ino) -> Option<Named> {
+        let doc = ask.graph.columns.doc(ino).filter(|doc| self.docs.contains(*doc))?;
+        Some((ino, doc, view.admitted(doc)?.name))
+    }
+
+    fn show(&self, ask: &Ask<'_>, view: &View<'_>, owners: &Owners, hit: Named) -> Option<Hit> {
         let (ino, doc, name_ix) = hit;
         let base = ask.graph.name(name_ix);
-        let base_of = |ino| listing.position(ino).map(|hit| ask.graph.name(hit.2).to_vec());
-        let own = listing.owners.get(&name_ix) == Some(&ino) && !is_taken(base, base_of);
+        let base_of = |ino| self.base(ask, view, ino).map(|hit| ask.graph.name(hit.2).to_vec());
+        let own = owners.get(&name_ix) == Some(&ino) && !is_taken(base, base_of);
         let name = if own { Name::new(base) } else { Name::new(&with_id(base, ino)) };
         let permille =
             if self.scores.is_empty() { UNRANKED } else { self.scores.get(&doc).copied().unwrap_or(UNRANKED) };
         Some(Hit { ino, kind: ask.graph.columns.facts(doc).kind, name: name.ok()?, permille })
     }
 
-    /// The hit that is shown under a name.
-    pub(crate) fn entry(&self, ask: &Ask<'_>, view: &View<'_>, name: &Name) -> Option<Hit> {
-        let listing = self.listing(ask, view);
-        let base_of = |ino| listing.position(ino).map(|hit| ask.graph.name(hit.2).to_vec());
-        let owner = |name: &[u8]| ask.graph.names.find(name).and_then(|name| listing.owners.get(&name)).copied();
-        let ino = resolve(name, base_of, owner)?;
-        let mut hit = self.show(ask, listing, *listing.position(ino)?)?;
+    /// The hit that is shown under a name: with its own id, or as its base name's owner.
+    ///
+    /// # Errors
+    /// `NotFound`, and `Unavailable` when time is up.
+    pub(crate) fn entry(&self, ask: &Ask<'_>, view: &View<'_>, name: &Name) -> Result<Hit, Refusal> {
+        let by_id = ids_in(name.as_bytes()).filter_map(|ino| self.base(ask, view, ino));
+        let mut shown = by_id.filter(|hit| with_id(ask.graph.name(hit.2), hit.0) == name.as_bytes());
+        let found = match shown.next() {
+            Some(hit) => hit,
+            None => self.owner(ask, view, name)?.ok_or(Status::NotFound)?,
+        };
         // Asked for by its id it is answered by its id, also where its base name would do.
-        hit.name = name.clone();
-        Some(hit)
+        let kind = ask.graph.columns.facts(found.1).kind;
+        let permille = self.scores.get(&found.1).copied().unwrap_or(UNRANKED);
+        Ok(Hit { ino: found.0, kind, name: name.clone(), permille })
+    }
+
+    fn owner(&self, ask: &Ask<'_>, view: &View<'_>, name: &Name) -> Result<Option<Named>, Refusal> {
+        let Some(name_ix) = ask.graph.names.find(name.as_bytes()) else { return Ok(None) };
+        if let Some(listing) = self.listing(ask, view) {
+            return Ok(listing.owners.get(&name_ix).and_then(|ino| self.base(ask, view, *ino)));
+        }
+        let columns = &ask.graph.columns;
+        let (mut lowest, mut steps): (Option<Named>, u32) = (None, 0);
+        for doc in &self.docs {
+            ask.deadline.check_sometimes(&mut steps)?;
+            if columns.links(doc).any(|link| link.name == name_ix)
+                && let (Some(ino), Some(link)) = (columns.ino(doc), view.admitted(doc))
+                && link.name == name_ix
+                && lowest.is_none_or(|known| ino < known.0)
+            {
+                lowest = Some((ino, doc, name_ix));
+            }
+        }
+        Ok(lowest)
     }
 }
 
@@ -144,7 +259,7 @@ impl ResultCache {
         let found = ask.find(&sought.query, Asker { scope: sought.scope, viewer })?;
         let view = View::new(ask.graph, sought.scope, viewer);
         let docs = view.cut(found.docs, &ask.deadline)?;
-        Ok(self.keep(ask, key, Results { docs, plan: found.plan, scores: found.scores, listing: OnceLock::new() }))
+        Ok(self.keep(ask, key, Results::new(docs, found.plan, found.scores)))
     }
 
     /// Everything below a directory that can be reached, directories too.
@@ -160,8 +275,7 @@ impl ResultCache {
         }
         scope_exists(ask, scope, viewer)?;
         let docs = View::new(ask.graph, scope, viewer).cut(ask.graph.columns.live().clone(), &ask.deadline)?;
-        let results = Results { docs, plan: Vec::new(), scores: Scores::new(), listing: OnceLock::new() };
-        Ok(self.keep(ask, key, results))
+        Ok(self.keep(ask, key, Results::new(docs, Vec::new(), Scores::new())))
     }
 
     fn key(&self, ask: &Ask<'_>, scope: Ino, query: Option<Query>, viewer: &Viewer) -> Key {

@@ -129,16 +129,23 @@ impl<'a> View<'a> {
         if self.whole {
             return Ok(docs & self.graph.columns.live());
         }
-        let mut kept = RoaringBitmap::new();
+        let mut rejected = RoaringBitmap::new();
         let mut steps = 0;
+        // Neighbours by number mostly lie in one directory.
+        let mut admitting = None;
         for doc in &docs {
             deadline.check_sometimes(&mut steps)?;
-            if self.admits(doc) {
+            let parent = self.graph.columns.first_parent(doc);
+            if parent.is_some() && parent == admitting {
+                continue;
+            }
+            admitting = parent.filter(|parent| self.admits_directory(*parent));
+            if admitting.is_none() && !self.admits(doc) {
                 // Documents come in order.
-                let _ = kept.try_push(doc);
+                let _ = rejected.try_push(doc);
             }
         }
-        Ok(kept & self.graph.columns.live())
+        Ok((docs - rejected) & self.graph.columns.live())
     }
 
     /// Names from the scope down to an inode.

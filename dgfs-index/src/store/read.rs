@@ -221,7 +221,8 @@ impl Readers {
     }
 
     /// Vertices whose state changed behind `stamp`, by stamp: about `limit` of them, always whole stamps (one transaction has
-    /// one), so that the next page goes on from the last stamp answered. Empty: there are no more.
+    /// one), so that the next page goes on from the last stamp answered. Empty: there are no more. One that changed several
+    /// times is told as often; who is further behind than changes are remembered is told every vertex.
     pub fn changes_after(&self, stamp: u64, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let mut limit = limit.max(1);
         loop {
@@ -243,7 +244,10 @@ impl Readers {
             let mut statement = connection.prepare_cached(
                 "SELECT stamp, ino, gone FROM (
                    SELECT stamp, ino, NOT EXISTS (SELECT 1 FROM name WHERE name.ino = node.ino) AND ino <> 1 AS gone
-                     FROM node WHERE stamp > ?1
+                     FROM changed JOIN node USING (ino) WHERE stamp > ?1
+                   UNION ALL
+                   SELECT stamp, ino, NOT EXISTS (SELECT 1 FROM name WHERE name.ino = node.ino) AND ino <> 1
+                     FROM all_changed CROSS JOIN node WHERE stamp > ?1
                    UNION ALL SELECT stamp, ino, 1 FROM gone WHERE stamp > ?1)
                  ORDER BY stamp, ino LIMIT ?2",
             )?;

@@ -19,6 +19,10 @@ use crate::store::{Finding, Findings, FoundEdges, StoreError, forsaken, likeness
 
 /// Inodes that were freed are remembered for those who follow the graph, so many at most; older ones are forgotten by halves.
 const GONE_MAX: i64 = 1_000_000;
+/// Likewise changes of vertices: whoever is further behind is told that all vertices changed.
+const CHANGED_MAX: i64 = 1_000_000;
+/// How many transactions pass between two looks at how much is remembered.
+const STAMPS_PER_LOOK: i64 = 1024;
 
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
@@ -58,6 +62,13 @@ pub(super) const fn relation_word(relation: HandRelation) -> &'static str {
         HandRelation::VersionOf => "version-of",
         HandRelation::RelatedTo => "related-to",
     }
+}
+
+/// Every vertex counts as changed at `stamp`; what changed before is not told apart any more.
+pub(super) fn all_changed(connection: &Connection, stamp: i64) -> Result<(), StoreError> {
+    connection.execute("DELETE FROM changed WHERE stamp <= ?1", [stamp])?;
+    connection.execute("INSERT OR REPLACE INTO all_changed(id, stamp) VALUES(0, ?1)", [stamp])?;
+    Ok(())
 }
 
 impl<'a> Batch<'a> {
@@ -122,8 +133,8 @@ impl<'a> Batch<'a> {
     fn node(&mut self, facts: &NodeFacts) -> Result<(), StoreError> {
         self.run_sql(
             "INSERT OR REPLACE INTO node(ino, kind, mode, uid, gid, nlink, size, mtime_secs, mtime_nanos, ctime_secs,
-             ctime_nanos, btime_secs, btime_nanos, data_version, stamp)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             ctime_nanos, btime_secs, btime_nanos, data_version)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             (
                 id(facts.ino),
                 kind_code(facts.kind),
@@ -139,9 +150,9 @@ impl<'a> Batch<'a> {
                 facts.btime.secs,
                 facts.btime.nanos,
                 facts.data_version.cast_signed(),
-                self.stamp,
             ),
         )?;
+        self.touched.insert(facts.ino);
         Ok(())
     }
 
@@ -197,10 +208,18 @@ impl<'a> Batch<'a> {
     }
 
     fn tagged(&mut self, ino: Ino, tags: &[TagId]) -> Result<(), StoreError> {
-        self.run_sql("DELETE FROM file_tag WHERE ino = ?1", [id(ino)])?;
-        for tag in tags {
-            let row = (id(ino), tag.get().cast_signed());
-            self.run_sql("INSERT OR IGNORE INTO file_tag(ino, tag) VALUES(?1, ?2)", row)?;
+        let new: BTreeSet<i64> = tags.iter().map(|tag| tag.get().cast_signed()).collect();
+        let mut old = BTreeSet::new();
+        let mut known = self.sql("SELECT tag FROM file_tag WHERE ino = ?1")?;
+        let mut rows = known.query([id(ino)])?;
+        while let Some(row) = rows.next()? {
+            old.insert(row.get::<_, i64>(0)?);
+        }
+        for tag in old.difference(&new) {
+            self.run_sql("DELETE FROM file_tag WHERE ino = ?1 AND tag = ?2", (id(ino), tag))?;
+        }
+        for tag in new.difference(&old) {
+            self.run_sql("INSERT OR IGNORE INTO file_tag(ino, tag) VALUES(?1, ?2)", (id(ino), tag))?;
         }
         self.touched.insert(ino);
         Ok(())
@@ -352,12 +371,27 @@ impl<'a> Batch<'a> {
             }
         }
         for ino in std::mem::take(&mut self.touched) {
-            self.run_sql("UPDATE node SET stamp = ?2 WHERE ino = ?1 AND stamp <> ?2", (id(ino), self.stamp))?;
+            // At the end of its table: a stamp in the row of the vertex would cost a page here and there for each.
+            self.run_sql("INSERT OR IGNORE INTO changed(stamp, ino) VALUES(?1, ?2)", (self.stamp, id(ino)))?;
         }
-        if self.gone && self.stamp % 1024 == 0 {
-            self.forget_gone()?;
+        if self.stamp % STAMPS_PER_LOOK == 0 {
+            self.forget_changed()?;
+            if self.gone {
+                self.forget_gone()?;
+            }
         }
         Ok(self.steps)
+    }
+
+    fn forget_changed(&self) -> Result<(), StoreError> {
+        let count: i64 = self.sql("SELECT count(*) FROM changed")?.query_row([], |row| row.get(0))?;
+        if count > CHANGED_MAX {
+            let until = self
+                .sql("SELECT stamp FROM changed ORDER BY stamp LIMIT 1 OFFSET ?1")?
+                .query_row([CHANGED_MAX / 2], |row| row.get(0))?;
+            all_changed(self.connection, until)?;
+        }
+        Ok(())
     }
 
     fn forget_gone(&self) -> Result<(), StoreError> {

@@ -167,4 +167,7 @@ pub enum GraphAnswer {
     Refused(Status),
     /// Refused, with a sentence for a person.
     Denied(String),
+    /// Of each inode names from the scope (not named) down to it; none where it has none that may be seen, or more than a symlink
+    /// could hold.
+    Places(Vec<Option<Vec<Name>>>),
 }

@@ -156,6 +156,22 @@ pub enum GraphRequest {
     Cypher(String),
     /// Taggers: `Text` (JSON).
     Tagger(TaggerCommand),
+    /// What a name in a query's directory leads to: as [`Self::Entry`] where a hit is shown so, else as [`Self::Known`].
+    Step {
+        /// Where and what.
+        sought: Sought,
+        /// The name.
+        name: Name,
+        /// What the grammar makes of the name.
+        clause: Clause,
+    },
+    /// Where inodes lie, seen from `scope`: `Places`, in the order asked.
+    Places {
+        /// From here.
+        scope: Ino,
+        /// At most [`crate::limits::PLACES_MAX`].
+        inos: Vec<Ino>,
+    },
 }
 
 /// What an operator asks of taggers.

@@ -149,12 +149,15 @@ fn request_name(request: &GraphRequest) -> &'static str {
         GraphRequest::Watch { .. } => "watch",
         GraphRequest::Cypher(_) => "cypher",
         GraphRequest::Tagger(_) => "tagger",
+        GraphRequest::Step { .. } => "step",
+        GraphRequest::Places { .. } => "places",
     }
 }
 
 /// Every question to the graph.
 pub(crate) fn graph_calls() -> Vec<(String, GraphCall)> {
     let clause = sought().query.clauses.remove(0);
+    let next = clause.clone();
     let all = vec![
         GraphRequest::Known { scope: ino(2), clause },
         GraphRequest::Search { sought: sought(), after: Some(ino(9)), limit: 1024 },
@@ -179,6 +182,8 @@ pub(crate) fn graph_calls() -> Vec<(String, GraphCall)> {
         GraphRequest::Tagger(TaggerCommand::List),
         GraphRequest::Tagger(TaggerCommand::Run { tagger: Some("exif".to_owned()), ino: ino(4) }),
         GraphRequest::Tagger(TaggerCommand::Pause(true)),
+        GraphRequest::Step { sought: sought(), name: name("sun"), clause: next },
+        GraphRequest::Places { scope: Ino::ROOT, inos: vec![ino(4), ino(1 << 40)] },
     ];
     let call = |request| GraphCall {
         request_id: 0x0123_4567_89ab_cdef,
@@ -208,6 +213,7 @@ fn answer_name(answer: &GraphAnswer) -> &'static str {
         GraphAnswer::Hand(_) => "hand",
         GraphAnswer::Refused(_) => "refused",
         GraphAnswer::Denied(_) => "denied",
+        GraphAnswer::Places(_) => "places",
     }
 }
 
@@ -262,6 +268,7 @@ pub(crate) fn graph_replies() -> Vec<(String, GraphReply)> {
         GraphAnswer::Hand(relations()),
         GraphAnswer::Refused(Status::NotFound),
         GraphAnswer::Denied("no".to_owned()),
+        GraphAnswer::Places(vec![None, Some(vec![name("a"), name("b")])]),
     ];
     let reply = |answer| GraphReply { seq: Seq(1 << 35), answer };
     numbered(all.into_iter().map(|answer| (answer_name(&answer).to_owned(), reply(answer))).collect())

@@ -58,6 +58,17 @@ impl Volume {
                 Ok(GraphAnswer::Facets(facets))
             }
             GraphRequest::Explain(sought) => Ok(GraphAnswer::Text(format!("looks at everything for {}", sought.query))),
+            GraphRequest::Step { sought, name, clause } => {
+                let scope = sought.scope;
+                match self.ask(viewer, GraphRequest::Entry { sought, name }) {
+                    Err(Status::NotFound) => self.ask(viewer, GraphRequest::Known { scope, clause }),
+                    answer => answer,
+                }
+            }
+            GraphRequest::Places { scope, inos } => {
+                let place = |ino: &Ino| self.path(scope, *ino).filter(|_| self.is_visible(viewer, *ino));
+                Ok(GraphAnswer::Places(inos.iter().map(place).collect()))
+            }
             GraphRequest::Place { scope, ino } => {
                 let path = self.path(scope, ino).filter(|_| self.is_visible(viewer, ino)).ok_or(Status::NotFound)?;
                 Ok(GraphAnswer::Path(path))
