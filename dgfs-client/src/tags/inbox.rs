@@ -78,7 +78,7 @@ fn numbered(name: &Name, number: u32) -> Result<Name, Status> {
     let number = format!(" ({number})");
     let room = NAME_BYTES_MAX.saturating_sub(number.len() + extension.len());
     let kept = whole_characters(stem, room);
-    Ok(Name::new(&[kept, number.as_bytes(), extension].concat())?)
+    Name::new(&[kept, number.as_bytes(), extension].concat())
 }
 
 /// At most `room` bytes, without a part of a UTF-8 character at the end.

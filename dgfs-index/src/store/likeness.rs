@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn arrive(connection: &Connection, found: &Finding) {
-        let row = "INSERT INTO finding(hash, tagger, version, marks) VALUES(x'01', 't', ?1, x'')
+        let row = "INSERT INTO finding(hash, hints, tagger, version, marks) VALUES(x'01', x'', 't', ?1, x'')
                    ON CONFLICT DO UPDATE SET version = max(version, excluded.version)";
         connection.execute(row, [found.version]).unwrap();
         put(connection, &[1], found).unwrap();

@@ -26,7 +26,7 @@ fn found(of: u64, number: u64, hints: Hints, mark: &str) -> Findings {
         version: 1,
         marks: vec![(mark.to_owned(), 1000)],
         text: Some(format!("text of {number}")),
-        failed: None,
+        ..Finding::default()
     };
     Findings {
         ino: ino(of),

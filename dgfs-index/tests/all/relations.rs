@@ -2,7 +2,7 @@
 
 use dgfs_index::likeness::{Print, PrintKind, TEXT_CERTAIN};
 use dgfs_index::pointer::Pointer;
-use dgfs_index::store::{Finding, Findings};
+use dgfs_index::store::{Finding, Findings, Hints};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
@@ -39,7 +39,14 @@ fn hash(number: u64) -> [u8; 32] {
 /// What is said of a content; each inode has its own unless two are given the same.
 fn of(number: u64, content: u64, found: Finding) -> Findings {
     let found = Finding { tagger: "test".to_owned(), version: 1, ..found };
-    Findings { ino: ino(number), data_version: 0, content: hash(content), found: vec![found], edges: Vec::new() }
+    Findings {
+        ino: ino(number),
+        data_version: 0,
+        content: hash(content),
+        hints: Hints::default(),
+        found: vec![found],
+        edges: Vec::new(),
+    }
 }
 
 fn prints(prints: impl IntoIterator<Item = Print>) -> Finding {
