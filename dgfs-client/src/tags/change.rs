@@ -112,9 +112,7 @@ impl View<'_> {
         let Node::Directory(at) = parent else { return Err(Status::NotDirectory) };
         match (self.lookup(parent, name).await?, kind) {
             (Node::Entry { ino, .. }, RemoveKind::Unlink) => self.remove_entry(at, ino).await,
-            (Node::Saved { name, .. }, RemoveKind::Unlink) => {
-                self.core.change_graph(Mutation::SaveQuery { name, expression: None }, &[]).await
-            }
+            (Node::Saved { name, .. }, RemoveKind::Unlink) => self.forget_saved(at, name).await,
             (
                 Node::File { special: Special::Counts | Special::Explain, .. } | Node::Refinement { .. },
                 RemoveKind::Unlink,
@@ -126,6 +124,15 @@ impl View<'_> {
         }
     }
 
+    /// Saved queries are the volume's: in the `.tags` of a directory below they are shown, and `rm -r` of that directory leaves
+    /// them.
+    async fn forget_saved(&self, at: &Spot, name: String) -> Result<(), Status> {
+        if at.scope != Ino::ROOT {
+            return Ok(());
+        }
+        self.core.change_graph(Mutation::SaveQuery { name, expression: None }, &[]).await
+    }
+
     async fn remove_directory(&self, at: &Spot, spot: &Spot) -> Result<(), Status> {
         if spot.meaning == Meaning::Refine {
             return Ok(());
@@ -133,8 +140,7 @@ impl View<'_> {
         if at.meaning == Meaning::Saved
             && let Some(name) = saved_name(spot)
         {
-            let forget = Mutation::SaveQuery { name: name.to_owned(), expression: None };
-            return self.core.change_graph(forget, &[]).await;
+            return self.forget_saved(at, name.to_owned()).await;
         }
         match spot.last_tag().filter(|_| at.meaning == Meaning::Top) {
             Some(tag) => self.delete_tag(at.scope, &tag).await,

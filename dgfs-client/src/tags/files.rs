@@ -1,8 +1,9 @@
 //! Files of answers: `@counts`, `@explain`, `@ask`.
 //!
 //! Never holds an answer longer than its handle lives. Always: `@counts` and `@explain` are what the graph said when they were
-//! opened; what is written to `@ask` is carried out once, by the rights of who wrote it, at the first read (or, where the handle
-//! cannot read, at its close), and the whole answer is read before the next request is taken.
+//! opened; what is written to `@ask` is carried out once, by the rights of who opened it, at the first read (or, where the handle
+//! cannot read, at its close), and the whole answer is read before the next request is taken. Nobody else may write to the handle:
+//! a program with more rights that was given it as its output would lend them to what is in it.
 
 use std::fmt::Write as _;
 
@@ -33,6 +34,7 @@ pub(crate) enum OpenAnswer {
 /// An open `@ask`.
 pub(crate) struct AskHandle {
     scope: Ino,
+    opener: Viewer,
     readable: bool,
     /// Held while a request is carried out: reads of one handle come one after the other.
     state: Mutex<State>,
@@ -40,9 +42,8 @@ pub(crate) struct AskHandle {
 
 #[derive(Default)]
 struct State {
-    /// What was written, and by whom.
+    /// What was written.
     request: Vec<u8>,
-    writer: Option<Viewer>,
     /// What was answered, and how much of it was read.
     answer: Option<(Bytes, usize)>,
 }
@@ -57,7 +58,8 @@ impl View<'_> {
     ) -> Result<OpenAnswer, Status> {
         if special == Special::Ask {
             let state = Mutex::default();
-            return Ok(OpenAnswer::Ask(AskHandle { scope: at.scope, readable: flags.read, state }));
+            let opener = self.viewer.clone();
+            return Ok(OpenAnswer::Ask(AskHandle { scope: at.scope, opener, readable: flags.read, state }));
         }
         if flags.write {
             return Err(Status::NotPermitted);
@@ -108,7 +110,7 @@ impl View<'_> {
             OpenAnswer::Whole(bytes) => Ok(part(bytes, usize::try_from(offset).unwrap_or(usize::MAX))),
             OpenAnswer::Ask(ask) => {
                 let mut state = ask.state.lock().await;
-                self.carry_out(ask.scope, &mut state).await;
+                self.carry_out(ask, &mut state).await;
                 let Some((bytes, read)) = &mut state.answer else { return Ok(Bytes::new()) };
                 let part = part(bytes, *read);
                 *read += part.len();
@@ -120,6 +122,9 @@ impl View<'_> {
     /// Takes (more of) a request.
     pub(crate) async fn write_request(&self, open: &OpenAnswer, bytes: &[u8]) -> Result<u32, Status> {
         let OpenAnswer::Ask(ask) = open else { return Err(Status::BadHandle) };
+        if self.viewer.uid != ask.opener.uid {
+            return Err(Status::NotPermitted);
+        }
         let mut state = ask.state.lock().await;
         if state.answer.is_some() {
             *state = State::default();
@@ -128,8 +133,6 @@ impl View<'_> {
             *state = State::default();
             return Err(Status::FileTooBig);
         }
-        // A request of several hands is carried out by the rights of the last one.
-        state.writer = Some(self.viewer.clone());
         state.request.extend_from_slice(bytes);
         u32::try_from(bytes.len()).map_err(|_| Status::FileTooBig)
     }
@@ -144,16 +147,15 @@ impl View<'_> {
         if state.answer.is_some() {
             return Ok(());
         }
-        self.carry_out(ask.scope, &mut state).await.map_or(Ok(()), Err)
+        self.carry_out(ask, &mut state).await.map_or(Ok(()), Err)
     }
 
     /// Carries a request out, once; why it was refused.
-    async fn carry_out(&self, scope: Ino, state: &mut State) -> Option<Status> {
-        if state.answer.is_some() {
+    async fn carry_out(&self, ask: &AskHandle, state: &mut State) -> Option<Status> {
+        if state.answer.is_some() || state.request.is_empty() {
             return None;
         }
-        let viewer = state.writer.clone()?;
-        let asking = Asking { view: View { viewer: &viewer, ..*self }, scope };
+        let asking = Asking { view: View { viewer: &ask.opener, ..*self }, scope: ask.scope };
         let (text, refused) = asking.answer(&state.request).await;
         state.request = Vec::new();
         state.answer = Some((Bytes::from(text), 0));

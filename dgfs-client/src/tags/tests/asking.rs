@@ -161,6 +161,20 @@ async fn the_rights_are_those_of_who_wrote() {
     }
 }
 
+/// A user gives the handle to `su` as its output, which writes a line break behind his request with the rights of root.
+#[tokio::test]
+async fn nobody_lends_his_rights_to_what_another_has_written() {
+    let world = world().await;
+    let ino = world.at(".tags/@ask", USER).await.unwrap().ino;
+    let (handle, _) = world.tags().open(ino, READ_WRITE, USER).await.unwrap();
+    let request = br#"{"tags-command": {"delete": {"tag": "beach", "unused": false}}}"#;
+    world.tags().write(handle, request, USER).await.unwrap();
+    assert_eq!(world.tags().write(handle, b"\n", ROOT).await, Err(Status::NotPermitted));
+    let answer = world.tags().read(handle, 0, 1000, ROOT).await.unwrap();
+    assert!(std::str::from_utf8(&answer).unwrap().contains("only root"), "{answer:?}");
+    assert!(world.truth.volume.lock().changes.is_empty());
+}
+
 #[tokio::test]
 async fn a_handle_that_cannot_read_is_carried_out_at_its_close() {
     let world = world().await;

@@ -159,6 +159,8 @@ async fn queries_are_saved_renamed_and_forgotten() {
     assert_eq!(world.truth.volume.lock().saved.get("n").unwrap(), "a (b or c) -d");
     assert_eq!(world.readlink(".tags/@saved/n").await.unwrap(), "../a/b,c/-d");
     world.symlink("../a/b,c/-d", ".tags/@saved/same").await.unwrap();
+    world.rm("dir/.tags/@saved/same", ROOT).await.unwrap();
+    assert!(world.truth.volume.lock().saved.contains_key("same"), "they are not the directory's");
     assert_eq!(world.symlink("a", ".tags/@saved/n").await.map(|_| ()), Err(Status::Exists));
     assert_eq!(world.symlink("a,,b", ".tags/@saved/m").await.map(|_| ()), Err(Status::Invalid));
     assert_eq!(world.symlink("a/@refine", ".tags/@saved/m").await.map(|_| ()), Err(Status::Invalid));
