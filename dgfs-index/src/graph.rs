@@ -299,26 +299,29 @@ impl Graph {
         may(&owner, self.acls.get(&directory), viewer, wanted)
     }
 
-    /// All that carry one of these names, or what lies below: people's tags and taggers' words; with those that are not
-    /// live any more. Names must be folded.
-    pub(crate) fn carriers(&self, names: impl IntoIterator<Item = String>) -> RoaringBitmap {
+    /// All that carry one of these names, or what lies below: people's tags with words that everybody may know ([`is_open`]),
+    /// and the other words; with those that are not live any more. Names must be folded.
+    pub(crate) fn carriers_apart(&self, names: impl IntoIterator<Item = String>) -> (RoaringBitmap, RoaringBitmap) {
         let closure = self.tags.closure(names);
-        let mut docs = RoaringBitmap::new();
+        let (mut open, mut others) = (RoaringBitmap::new(), RoaringBitmap::new());
         for tag in &closure.tags {
             if let Some(entry) = self.tags.get(*tag) {
-                docs |= &entry.docs;
+                open |= &entry.docs;
             }
         }
         for name in &closure.names {
             let exact = self.words.find(name);
             let below = self.words.with_prefix(&tags::below(name)).map(|(_, word)| word);
             for word in exact.into_iter().chain(below) {
-                if let Some(said) = self.words.docs(word) {
-                    docs |= said;
+                let Some(said) = self.words.docs(word) else { continue };
+                if is_open(self.words.shown(word)) {
+                    open |= said;
+                } else {
+                    others |= said;
                 }
             }
         }
-        docs
+        (open, others)
     }
 
     /// Does any tagger or attribute say this word, or one below it?
@@ -346,6 +349,14 @@ impl Graph {
             + rest) as u64
     }
 }
+
+/// Does a word come from a name, or from what an inode is? All others come from contents and attributes.
+pub(crate) fn is_open(word: &str) -> bool {
+    word.starts_with("ext=") || KIND_WORDS.contains(&word)
+}
+
+const KIND_WORDS: [&str; 6] =
+    ["type=file", "type=directory", "type=symlink", "type=fifo", "type=socket", "type=device"];
 
 /// The word for what an inode is.
 pub(crate) const fn kind_word(kind: FileKind) -> &'static str {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -71,6 +71,8 @@ pub struct Index {
     /// Up to where somebody waits, so that the follower hurries.
     wanted: AtomicU64,
     pub(crate) hurry: Notify,
+    /// A change waits for questions that are worked on.
+    pub(crate) change_waits: AtomicBool,
     head: AtomicU64,
     building: AtomicU64,
     /// Somebody wants it built anew.
@@ -112,6 +114,7 @@ impl Index {
             applied: watch::Sender::new(applied),
             wanted: AtomicU64::new(0),
             hurry: Notify::new(),
+            change_waits: AtomicBool::new(false),
             head: AtomicU64::new(applied.seq.0),
             building: AtomicU64::new(NOT_BUILDING),
             rebuild: Notify::new(),
@@ -170,7 +173,9 @@ impl Index {
     }
 
     fn publish(&self, writer: &mut Writer, steps: &[Step], events: Vec<&Event>) -> Result<(), StoreError> {
+        self.change_waits.store(true, Ordering::Release);
         let mut shared = self.shared.write();
+        self.change_waits.store(false, Ordering::Release);
         let applied = writer.store.commit()?;
         for step in steps {
             shared.graph.apply(step);

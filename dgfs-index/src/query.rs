@@ -10,12 +10,15 @@ pub(crate) mod evaluate;
 pub(crate) mod facets;
 pub(crate) mod keys;
 pub(crate) mod naming;
+mod reading;
 pub(crate) mod related;
 pub(crate) mod results;
 pub(crate) mod view;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dgfs_proto::graph::Viewer;
 use dgfs_proto::status::Status;
 use dgfs_runtime::clock::Clock;
 
@@ -54,6 +57,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) graph: &'a Graph,
     /// Its tables.
     pub(crate) readers: &'a Readers,
+    /// Who asks.
+    pub(crate) viewer: &'a Viewer,
     /// When it has to be done.
     pub(crate) deadline: Deadline<'a>,
     /// Wall clock: nanoseconds since 1970.
@@ -65,11 +70,15 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Deadline<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) at: Duration,
+    /// From then on it has to be done as soon as a change waits: while a question is worked on, nothing is applied.
+    pub(crate) gives_way: Option<(&'a AtomicBool, Duration)>,
 }
 
 impl Deadline<'_> {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        if self.clock.monotonic() > self.at { Err(Status::Unavailable.into()) } else { Ok(()) }
+        let now = self.clock.monotonic();
+        let must_go = self.gives_way.is_some_and(|(waits, from)| now > from && waits.load(Ordering::Acquire));
+        if now > self.at || must_go { Err(Status::Unavailable.into()) } else { Ok(()) }
     }
 
     /// Looks at the clock now and then; `steps` counts.

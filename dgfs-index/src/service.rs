@@ -5,13 +5,15 @@
 
 mod watching;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::Sleep;
 
 use dgfs_proto::graph::answer::IndexStatus;
@@ -31,6 +33,12 @@ use crate::rebuild::check;
 
 /// Questions worked on at a time: each takes a thread.
 const QUERIES_MAX: usize = 16;
+/// Questions of one user worked on at a time: the others are left room.
+const QUERIES_OF_USER_MAX: usize = 4;
+/// Users whose questions are counted apart; beyond, those with none under way are forgotten.
+const USERS_MAX: usize = 1024;
+/// So long a user's question is worked on in any case; then it gives way to changes, which all other questions wait for.
+const UNDISTURBED: Duration = Duration::from_secs(1);
 /// Questions that wait for changes, for their turn, or for something to happen.
 const WAITING_MAX: usize = 4096;
 /// A comparison with the metadata reads everything: it may take longer than a question.
@@ -71,6 +79,7 @@ pub struct IndexService {
     parts: ServiceParts,
     runtime: Handle,
     working: Semaphore,
+    users: Mutex<HashMap<u32, Arc<Semaphore>>>,
     waiting: Semaphore,
     checking: Semaphore,
 }
@@ -86,6 +95,7 @@ impl IndexService {
             parts,
             runtime: Handle::current(),
             working: Semaphore::new(QUERIES_MAX),
+            users: Mutex::default(),
             waiting: Semaphore::new(WAITING_MAX),
             checking: Semaphore::new(1),
         })
@@ -155,8 +165,13 @@ impl IndexService {
             return self.watch(call, patience).await;
         }
         let left = deadline.saturating_sub(clock.monotonic());
-        let _turn = tokio::select! {
-            turn = self.working.acquire() => turn.map_err(|_| Status::Unavailable)?,
+        let of_user = self.of_user(call.viewer.uid);
+        let turns = async {
+            let own = of_user.acquire().await?;
+            Ok::<_, AcquireError>((own, self.working.acquire().await?))
+        };
+        let _turns = tokio::select! {
+            turns = turns => turns.map_err(|_| Status::Unavailable)?,
             () = self.sleep(left) => return Err(Status::Busy.into()),
         };
         self.parts.numbers.wait_seconds.observe(clock.monotonic().saturating_sub(began).as_secs_f64());
@@ -164,6 +179,16 @@ impl IndexService {
         let worked = self.runtime.spawn_blocking(move || service.work(&call.viewer, &call.request, deadline)).await;
         // A panic is a bug; the runtime has printed it.
         worked.unwrap_or(Err(Status::Io.into()))
+    }
+
+    /// The turns of one user.
+    fn of_user(&self, uid: u32) -> Arc<Semaphore> {
+        let mut users = self.users.lock();
+        if users.len() >= USERS_MAX {
+            users.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let most = if uid == 0 { QUERIES_MAX } else { QUERIES_OF_USER_MAX };
+        Arc::clone(users.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(most))))
     }
 
     /// Waits until everything is applied that a question has to see.
@@ -179,10 +204,14 @@ impl IndexService {
     fn work(&self, viewer: &Viewer, request: &GraphRequest, deadline: Duration) -> Result<(Seq, GraphAnswer), Refusal> {
         let began = self.parts.clock.monotonic();
         let answered = self.parts.index.read(|shared| {
+            // Root asks for what nobody else may (the whole of a large volume), and is not who would stop others.
+            let change =
+                (viewer.uid != 0).then_some((&self.parts.index.change_waits, began.saturating_add(UNDISTURBED)));
             let ask = Ask {
                 graph: &shared.graph,
                 readers: &shared.readers,
-                deadline: Deadline { clock: &self.parts.clock, at: deadline },
+                viewer,
+                deadline: Deadline { clock: &self.parts.clock, at: deadline, gives_way: change },
                 now_ns: i64::try_from(self.parts.clock.wall_ms().saturating_mul(NS_PER_MS)).unwrap_or(i64::MAX),
             };
             let question =

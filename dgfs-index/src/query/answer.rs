@@ -149,7 +149,7 @@ impl<'a> Question<'a> {
         if !tags.exactly(name).is_empty() || tags.named(&below(name)).next().is_some() {
             return Ok(true);
         }
-        let said = self.ask.graph.carriers([name.to_owned()]);
+        let said = self.ask.carriers([name.to_owned()])?;
         Ok(!self.cache.everything(&self.ask, Ino::ROOT, self.viewer)?.docs.is_disjoint(&said))
     }
 
@@ -160,9 +160,12 @@ impl<'a> Question<'a> {
             return Ok(true);
         }
         let everything = self.cache.everything(&self.ask, Ino::ROOT, self.viewer)?;
-        let mut words =
-            self.ask.graph.words.with_prefix(&prefix).filter_map(|(_, word)| self.ask.graph.words.docs(word));
-        Ok(words.any(|docs| !everything.docs.is_disjoint(docs)))
+        for (_, word) in self.ask.graph.words.with_prefix(&prefix) {
+            if self.ask.said(word)?.is_some_and(|docs| !everything.docs.is_disjoint(&docs)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn explain(&self, sought: &Sought) -> Result<String, Refusal> {
@@ -171,24 +174,27 @@ impl<'a> Question<'a> {
         let results = self.cache.results(&self.ask, sought, self.viewer)?;
         let took = clock.monotonic().saturating_sub(began);
         let mut text = format!("query: {}\n", dgfs_proto::query::show::show_expr(&sought.query));
-        for (step, line) in (1..).zip(&results.plan) {
-            text.push_str(&format!("{step}. {line}\n"));
+        // Steps are taken before it is looked at what is within reach: their counts, and with them their order, tell of
+        // everybody's files.
+        let sees_all = self.viewer.uid == 0;
+        if sees_all {
+            let steps = (1..).zip(&results.plan);
+            text.extend(steps.map(|(number, step)| format!("{number}. {}{}\n", step.text, step.counts)));
         }
-        let applied = self.ask.graph.applied;
-        text.push_str(&format!(
-            "below directory {} and within reach: {}\nindex at seq {}, {} inodes, {} tags\ntook {} us\n",
-            sought.scope,
-            results.docs.len(),
-            applied.seq,
-            self.ask.graph.columns.live().len(),
-            self.ask.graph.tags.len(),
-            took.as_micros()
-        ));
+        text.push_str(&format!("below directory {} and within reach: {}\n", sought.scope, results.docs.len()));
+        let graph = self.ask.graph;
+        if sees_all {
+            text.push_str(&format!("{} inodes, {} tags\n", graph.columns.live().len(), graph.tags.len()));
+        }
+        text.push_str(&format!("index at seq {}\ntook {} us\n", graph.applied.seq, took.as_micros()));
         Ok(text)
     }
 
     fn marks(&self, ino: Ino) -> Result<GraphAnswer, Refusal> {
         let doc = self.ask.entry(&Entry::Ino(ino), self.asker(Ino::ROOT))?;
+        if !self.ask.may_read(doc) {
+            return Err(Status::AccessDenied.into());
+        }
         let examination = self.ask.readers.examination(ino)?;
         let facts = self.ask.graph.columns.facts(doc);
         let mut marks = Vec::new();
@@ -236,11 +242,12 @@ impl<'a> Question<'a> {
         for doc in &everything.docs {
             self.ask.deadline.check_sometimes(&mut steps)?;
             let facts = columns.facts(doc);
-            if facts.content != NO_CONTENT
+            let content = self.ask.content(doc);
+            if content != NO_CONTENT
                 && facts.kind == FileKind::File
                 && let Some(ino) = columns.ino(doc)
             {
-                by_content.entry(facts.content).or_default().push(ino);
+                by_content.entry(content).or_default().push(ino);
             }
         }
         let size_of = |inos: &[Ino]| {
@@ -269,8 +276,12 @@ impl<'a> Question<'a> {
         let mut catalogue = Vec::with_capacity(list.len());
         for (_, entry) in list {
             self.ask.deadline.check()?;
-            let carriers = graph.carriers([entry.fold.clone()]);
-            catalogue.push((entry.id, entry.facts.clone(), everything.docs.intersection_len(&carriers)));
+            let carriers = self.ask.carriers([entry.fold.clone()])?;
+            let count = everything.docs.intersection_len(&carriers);
+            // A tag whose carriers are all out of reach is as unknown as they are.
+            if count > 0 || entry.docs.is_empty() {
+                catalogue.push((entry.id, entry.facts.clone(), count));
+            }
         }
         Ok(GraphAnswer::Catalogue(catalogue))
     }

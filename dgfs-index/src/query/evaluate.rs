@@ -34,8 +34,24 @@ pub(crate) struct Found {
     pub(crate) docs: RoaringBitmap,
     /// From relations; empty where the query asks for none.
     pub(crate) scores: Scores,
-    /// How it was found, a line for each clause in the order taken.
-    pub(crate) plan: Vec<String>,
+    /// How it was found: clauses in the order taken.
+    pub(crate) plan: Vec<PlanStep>,
+}
+
+/// One clause of a plan.
+pub(crate) struct PlanStep {
+    /// The clause as people write it.
+    pub(crate) text: String,
+    /// What was expected and what was left, of everybody's files.
+    pub(crate) counts: String,
+}
+
+/// What is found out on the way.
+#[derive(Default)]
+struct Findings {
+    scores: Scores,
+    /// Saved queries that were evaluated: each once, however often the others name it.
+    saved: HashMap<String, RoaringBitmap>,
 }
 
 /// A test, ready to be put to inodes.
@@ -73,10 +89,10 @@ impl<'a> Ask<'a> {
         if query.check().is_err() {
             return Err(Status::Malformed.into());
         }
-        let mut scores = Scores::new();
+        let mut findings = Findings::default();
         let mut plan = Vec::new();
-        let docs = self.find_within(query, asker, 0, &mut scores, &mut plan)?;
-        Ok(Found { docs, scores, plan })
+        let docs = self.find_within(query, asker, 0, &mut findings, &mut plan)?;
+        Ok(Found { docs, scores: findings.scores, plan })
     }
 
     fn find_within(
@@ -84,31 +100,27 @@ impl<'a> Ask<'a> {
         query: &Query,
         asker: Asker<'a>,
         depth: usize,
-        scores: &mut Scores,
-        plan: &mut Vec<String>,
+        findings: &mut Findings,
+        plan: &mut Vec<PlanStep>,
     ) -> Result<RoaringBitmap, Refusal> {
         let mut clauses = Vec::with_capacity(query.clauses.len());
         for clause in &query.clauses {
-            clauses.push(self.prepare_clause(clause, asker, depth, scores)?);
+            clauses.push(self.prepare_clause(clause, asker, depth, findings)?);
         }
         clauses.sort_by_key(|clause| (clause.scans, clause.estimate));
         let only_negated = query.clauses.iter().flat_map(|clause| &clause.atoms).all(|atom| atom.negated);
         let mut docs = if only_negated {
             // What a question says nothing positive about is meant of files.
-            plan.push(format!("files: {}", self.files().len()));
+            plan.push(PlanStep { text: "files".to_owned(), counts: format!(": {}", self.files().len()) });
             Cow::Owned(self.files())
         } else {
             Cow::Borrowed(self.graph.columns.live())
         };
         for clause in &clauses {
             let left = self.take_clause(clause, &docs)?;
-            plan.push(format!(
-                "{}: expected {}{}, left {}",
-                clause.text,
-                clause.estimate,
-                if clause.scans { " (each is looked at)" } else { "" },
-                left.len()
-            ));
+            let scanned = if clause.scans { " (each is looked at)" } else { "" };
+            let counts = format!(": expected {}{scanned}, left {}", clause.estimate, left.len());
+            plan.push(PlanStep { text: clause.text.clone(), counts });
             docs = Cow::Owned(left);
             if docs.is_empty() {
                 break;
@@ -127,13 +139,13 @@ impl<'a> Ask<'a> {
         clause: &Clause,
         asker: Asker<'a>,
         depth: usize,
-        scores: &mut Scores,
+        findings: &mut Findings,
     ) -> Result<ReadyClause<'a>, Refusal> {
         let live = self.graph.columns.live().len();
         let mut ready = ReadyClause { atoms: Vec::new(), text: clause_text(clause), estimate: 0, scans: false };
         for Atom { negated, test } in &clause.atoms {
             self.deadline.check()?;
-            let test = self.prepare_test(test, asker, depth, scores)?;
+            let test = self.prepare_test(test, asker, depth, findings)?;
             let estimate = match &test {
                 Ready::Docs(docs) if *negated => live.saturating_sub(docs.len()),
                 Ready::Docs(docs) => docs.len(),
@@ -182,20 +194,20 @@ impl<'a> Ask<'a> {
         test: &Test,
         asker: Asker<'a>,
         depth: usize,
-        scores: &mut Scores,
+        findings: &mut Findings,
     ) -> Result<Ready<'a>, Refusal> {
         Ok(match test {
-            Test::Tag(tag) => self.prepare_names(tag.fold()),
-            Test::Has(key) => self.prepare_has(key),
-            Test::Compare { key, op, value } => self.prepare_comparison(key, *op, value),
-            Test::Range { key, low, high } => self.prepare_range(key, low.as_ref(), high.as_ref()),
+            Test::Tag(tag) => self.prepare_names(tag.fold())?,
+            Test::Has(key) => self.prepare_has(key)?,
+            Test::Compare { key, op, value } => self.prepare_comparison(key, *op, value)?,
+            Test::Range { key, low, high } => self.prepare_range(key, low.as_ref(), high.as_ref())?,
             Test::Text(words) => self.prepare_text(words)?,
             Test::Name(glob) => self.prepare_name(glob),
             Test::Related { of, relation } => {
                 let related = self.related_to(of, *relation, asker)?;
                 let docs = related.keys().copied().collect();
                 for (doc, permille) in related {
-                    let known = scores.entry(doc).or_default();
+                    let known = findings.scores.entry(doc).or_default();
                     *known = permille.max(*known);
                 }
                 Ready::Docs(Cow::Owned(docs))
@@ -211,7 +223,7 @@ impl<'a> Ask<'a> {
                 let since = self.now_ns.saturating_sub(RECENT_NS);
                 self.scan_facts(move |facts| facts.kind != FileKind::Directory && facts.mtime_ns >= since)
             }
-            Test::Saved(name) => Ready::Docs(Cow::Owned(self.saved(name, asker, depth, scores)?)),
+            Test::Saved(name) => Ready::Docs(Cow::Owned(self.saved(name, asker, depth, findings)?)),
             Test::Date(date) => self.prepare_date(*date),
             Test::File(ino) => Ready::Docs(Cow::Owned(self.graph.columns.doc(*ino).into_iter().collect())),
         })
@@ -224,16 +236,16 @@ impl<'a> Ask<'a> {
     }
 
     /// A tag or word, and what lies below it.
-    fn prepare_names(&self, name: String) -> Ready<'a> {
+    fn prepare_names(&self, name: String) -> Result<Ready<'a>, Refusal> {
         let tags = self.graph.tags.exactly(&name);
         if let [tag] = *tags
             && self.graph.tags.is_plain(tag)
             && !self.graph.is_said(&name)
             && let Some(entry) = self.graph.tags.get(tag)
         {
-            return Ready::Docs(Cow::Borrowed(&entry.docs));
+            return Ok(Ready::Docs(Cow::Borrowed(&entry.docs)));
         }
-        Ready::Docs(Cow::Owned(self.graph.carriers([name])))
+        Ok(Ready::Docs(Cow::Owned(self.carriers([name])?)))
     }
 
     fn prepare_text(&self, words: &[String]) -> Result<Ready<'a>, Refusal> {
@@ -247,7 +259,7 @@ impl<'a> Ask<'a> {
             late.is_ok()
         })?;
         late?;
-        Ok(Ready::Docs(Cow::Owned(docs)))
+        Ok(Ready::Docs(self.readable(Cow::Owned(docs))?))
     }
 
     fn prepare_name(&self, glob: &Glob) -> Ready<'a> {
@@ -255,7 +267,16 @@ impl<'a> Ask<'a> {
         Ready::Scan(Box::new(move |doc| graph.columns.links(doc).any(|link| glob.matches(graph.name(link.name)))))
     }
 
-    fn saved(&self, name: &str, asker: Asker<'a>, depth: usize, scores: &mut Scores) -> Result<RoaringBitmap, Refusal> {
+    fn saved(
+        &self,
+        name: &str,
+        asker: Asker<'a>,
+        depth: usize,
+        findings: &mut Findings,
+    ) -> Result<RoaringBitmap, Refusal> {
+        if let Some(known) = findings.saved.get(name) {
+            return Ok(known.clone());
+        }
         if depth >= SAVED_DEPTH_MAX {
             return Err(Refusal::Sentence(format!(
                 "saved query \"{name}\" lies {SAVED_DEPTH_MAX} saved queries deep: does it name itself?"
@@ -264,7 +285,9 @@ impl<'a> Ask<'a> {
         let expression = self.graph.saved.get(name).ok_or(Status::NotFound)?;
         let query = parse_expr(expression, &Context::default())
             .map_err(|error| Refusal::Sentence(format!("saved query \"{name}\": {error}")))?;
-        self.find_within(&query, asker, depth + 1, scores, &mut Vec::new())
+        let found = self.find_within(&query, asker, depth + 1, findings, &mut Vec::new())?;
+        findings.saved.insert(name.to_owned(), found.clone());
+        Ok(found)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Never asks inode by inode for each name. The count of a name is what a question for it would find, with what lies below it,
 //! its aliases and implications.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringBitmap;
@@ -12,10 +13,10 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::query::Key;
 use dgfs_proto::tag::fold;
 
-use crate::graph::columns::{Doc, NEVER};
-use crate::graph::kind_word;
+use crate::graph::columns::Doc;
 use crate::graph::tags::{TagIx, below};
 use crate::graph::words::WordIx;
+use crate::graph::{is_open, kind_word};
 use crate::query::keys::sort_number;
 use crate::query::{Ask, Refusal};
 
@@ -24,6 +25,20 @@ const GATHERED_MAX: u64 = 4096;
 /// Upper ends of the ranges that sizes are shown in, as the language writes them.
 const SIZES: [(u64, &str); 6] =
     [(1 << 10, "1K"), (1 << 20, "1M"), (10 << 20, "10M"), (100 << 20, "100M"), (1 << 30, "1G"), (10 << 30, "10G")];
+
+/// What is counted in.
+struct Among<'b> {
+    docs: &'b RoaringBitmap,
+    /// Those of them that the asker may read.
+    readable: Cow<'b, RoaringBitmap>,
+}
+
+impl Among<'_> {
+    /// Where a word counts.
+    fn sayable(&self, word: &str) -> &RoaringBitmap {
+        if is_open(word) { self.docs } else { &self.readable }
+    }
+}
 
 impl Ask<'_> {
     /// Names that occur among `docs`, the most frequent first; `asked` are left out.
@@ -35,13 +50,14 @@ impl Ask<'_> {
         limit: usize,
     ) -> Result<Vec<Facet>, Refusal> {
         let names = if docs.len() <= GATHERED_MAX { self.names_of(docs)? } else { self.all_names(prefix) };
+        let among = Among { docs, readable: self.readable(Cow::Borrowed(docs))? };
         let mut facets = Vec::new();
         for name in names {
             self.deadline.check()?;
             if !name.starts_with(prefix) || asked.contains(&name) {
                 continue;
             }
-            let count = self.count_of(&name, docs);
+            let count = self.count_of(&name, &among);
             if count > 0 {
                 facets.push(Facet { name: self.shown(&name), count });
             }
@@ -70,7 +86,7 @@ impl Ask<'_> {
         for doc in docs {
             self.deadline.check_sometimes(&mut steps)?;
             tags.extend(self.graph.tags_of(doc));
-            words.extend(self.graph.words_of(doc));
+            words.extend(self.words_of(doc));
             words.extend(self.graph.columns.links(doc).filter_map(|link| self.graph.names.ext(link.name)));
             words.extend(self.graph.words.find(kind_word(self.graph.columns.facts(doc).kind)));
         }
@@ -118,16 +134,21 @@ impl Ask<'_> {
         );
     }
 
-    /// How many of `docs` a question for a name would find.
-    fn count_of(&self, name: &str, docs: &RoaringBitmap) -> u64 {
+    /// How many of `among` a question for a name would find.
+    fn count_of(&self, name: &str, among: &Among<'_>) -> u64 {
         let said = self.graph.words.find(name).and_then(|word| self.graph.words.docs(word));
         match (self.graph.tags.exactly(name), said) {
-            ([], Some(said)) if name.contains('=') || self.is_leaf(name) => docs.intersection_len(said),
+            ([], Some(said)) if name.contains('=') || self.is_leaf(name) => among.sayable(name).intersection_len(said),
             ([tag], None) if self.graph.tags.is_plain(*tag) && self.is_leaf(name) => {
-                self.graph.tags.get(*tag).map_or(0, |entry| docs.intersection_len(&entry.docs))
+                self.graph.tags.get(*tag).map_or(0, |entry| among.docs.intersection_len(&entry.docs))
             }
-            _ => docs.intersection_len(&self.graph.carriers([name.to_owned()])),
+            _ => self.count_carriers([name.to_owned()], among),
         }
+    }
+
+    fn count_carriers(&self, names: impl IntoIterator<Item = String>, among: &Among<'_>) -> u64 {
+        let (open, said) = self.graph.carriers_apart(names);
+        ((open & among.docs) | (said & among.readable.as_ref())).len()
     }
 
     /// Is there no name below it?
@@ -160,12 +181,14 @@ impl Ask<'_> {
             tops.entry(top_of(name)).or_insert_with(|| (top_of(self.graph.words.shown(word)), false));
         }
         let mut facets = Vec::new();
+        let among = Among { docs, readable: self.readable(Cow::Borrowed(docs))? };
         for (folded, (shown, made)) in tops {
             self.deadline.check()?;
-            let carriers =
-                if folded.ends_with('=') { self.valued_docs(&folded) } else { self.graph.carriers([folded]) };
-            let count = docs.intersection_len(&carriers);
-            if count > 0 || (all && made) {
+            let is_key = folded.ends_with('=');
+            let count =
+                if is_key { self.count_valued(&folded, &among) } else { self.count_carriers([folded.clone()], &among) };
+            // A tag whose carriers are all out of reach is as unknown as they are.
+            if count > 0 || (all && made && !self.is_carried(&folded)) {
                 facets.push(Facet { name: shown, count });
             }
         }
@@ -173,16 +196,22 @@ impl Ask<'_> {
         Ok(facets)
     }
 
-    /// All that have a value of a key, which ends in `=`.
-    fn valued_docs(&self, key: &str) -> RoaringBitmap {
+    /// How many of `among` have a value of a key, which ends in `=`.
+    fn count_valued(&self, key: &str, among: &Among<'_>) -> u64 {
         let mut docs = RoaringBitmap::new();
-        for (_, word) in self.graph.words.with_prefix(key) {
+        for (name, word) in self.graph.words.with_prefix(key) {
             if let Some(said) = self.graph.words.docs(word) {
-                docs |= said;
+                docs |= said & among.sayable(name);
             }
         }
-        let tags: Vec<String> = self.graph.tags.named(key).map(|(name, _)| name.to_owned()).collect();
-        if tags.is_empty() { docs } else { docs | self.graph.carriers(tags) }
+        let (open, said) = self.graph.carriers_apart(self.graph.tags.named(key).map(|(name, _)| name.to_owned()));
+        (docs | (open & among.docs) | (said & among.readable.as_ref())).len()
+    }
+
+    /// Does anybody's file carry a tag of this first segment or key?
+    fn is_carried(&self, top: &str) -> bool {
+        let names = self.graph.tags.named(top).filter(|(name, _)| top_of(name) == top);
+        names.flat_map(|(_, tags)| tags).filter_map(|tag| self.graph.tags.get(*tag)).any(|entry| !entry.docs.is_empty())
     }
 
     /// Values of a key among `docs`, by value; of sizes and times ranges.
@@ -194,14 +223,12 @@ impl Ask<'_> {
             Key::Mtime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).mtime_ns))),
             Key::Ctime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).ctime_ns))),
             Key::Btime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).btime_ns))),
-            Key::Taken => {
-                self.tally(docs, key, limit, |doc| Some(facts(doc).taken_ns).filter(|at| *at != NEVER).map(year))
-            }
+            Key::Taken => self.tally(docs, key, limit, |doc| self.taken(doc, facts(doc)).map(year)),
             Key::Owner => self.tally(docs, key, limit, |doc| Some(number(facts(doc).uid))),
             Key::Group => self.tally(docs, key, limit, |doc| Some(number(facts(doc).gid))),
             Key::Nlink => self.tally(docs, key, limit, |doc| Some(number(facts(doc).nlink))),
             Key::Hash => self.tally(docs, key, limit, |doc| {
-                let hash = self.graph.content_hash(facts(doc).content)?;
+                let hash = self.graph.content_hash(self.content(doc))?;
                 let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
                 Some((0, text))
             }),
@@ -233,9 +260,10 @@ impl Ask<'_> {
     fn named_values(&self, key: &Key, docs: &RoaringBitmap, limit: usize) -> Result<Vec<Facet>, Refusal> {
         let prefix = format!("{}=", key.as_str());
         let mut facets = Vec::new();
+        let among = Among { docs, readable: self.readable(Cow::Borrowed(docs))? };
         for name in self.all_names(&prefix) {
             self.deadline.check()?;
-            let count = self.count_of(&name, docs);
+            let count = self.count_of(&name, &among);
             if count > 0 {
                 facets.push((sort_number(name.get(prefix.len()..).unwrap_or_default()), name, count));
             }

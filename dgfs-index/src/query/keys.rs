@@ -12,9 +12,10 @@ use dgfs_proto::query::{Compare, DatePrefix, Key, Number, Value};
 use dgfs_proto::tag::fold;
 
 use crate::graph::columns::{Facts, NEVER, NO_CONTENT};
-use crate::query::Ask;
+use crate::graph::is_open;
 use crate::query::compare::{Moments, count_holds, holds, word_holds};
 use crate::query::evaluate::Ready;
+use crate::query::{Ask, Refusal};
 
 /// Where the value of a key comes from.
 enum Source {
@@ -47,20 +48,34 @@ const fn source(key: &Key) -> Source {
 
 impl<'a> Ask<'a> {
     /// Has any value of the key.
-    pub(crate) fn prepare_has(&self, key: &Key) -> Ready<'a> {
-        match source(key) {
+    pub(crate) fn prepare_has(&self, key: &Key) -> Result<Ready<'a>, Refusal> {
+        Ok(match source(key) {
             Source::Size => Ready::Docs(Cow::Owned(self.files())),
-            Source::Time(value) => self.scan_facts(move |facts| value(facts).is_some()),
+            Source::Time(value) => self.scan_times(key, value, |_| true),
             Source::Count(_) => Ready::Docs(Cow::Borrowed(self.graph.columns.live())),
-            Source::Content => self.scan_facts(|facts| facts.content != NO_CONTENT),
-            Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |_| true))),
-        }
+            Source::Content => self.scan_contents(|content| content != NO_CONTENT),
+            Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |_| true)?)),
+        })
+    }
+
+    /// A test of a time. When a picture was taken is said by its content.
+    fn scan_times(&self, key: &Key, of: fn(&Facts) -> Option<i64>, fits: impl Fn(i64) -> bool + 'a) -> Ready<'a> {
+        let (ask, guarded) = (*self, *key == Key::Taken);
+        Ready::Scan(Box::new(move |doc| {
+            of(ask.graph.columns.facts(doc)).is_some_and(&fits) && (!guarded || ask.may_read(doc))
+        }))
+    }
+
+    /// A test of the number of a content.
+    fn scan_contents(&self, fits: impl Fn(u32) -> bool + 'a) -> Ready<'a> {
+        let ask = *self;
+        Ready::Scan(Box::new(move |doc| fits(ask.content(doc))))
     }
 
     /// Its value compares so.
-    pub(crate) fn prepare_comparison(&self, key: &Key, op: Compare, value: &Value) -> Ready<'a> {
+    pub(crate) fn prepare_comparison(&self, key: &Key, op: Compare, value: &Value) -> Result<Ready<'a>, Refusal> {
         let owned = value.clone();
-        match source(key) {
+        Ok(match source(key) {
             Source::Size => match value {
                 Value::Size(size) => {
                     let size = *size;
@@ -69,7 +84,7 @@ impl<'a> Ask<'a> {
                 _ => Ready::none(),
             },
             Source::Time(of) => match Moments::of_comparison(op, value, self.now_ns) {
-                Some(moments) => self.scan_facts(move |facts| of(facts).is_some_and(|at| moments.contain(at))),
+                Some(moments) => self.scan_times(key, of, move |at| moments.contain(at)),
                 None => Ready::none(),
             },
             Source::Count(of) => self.scan_facts(move |facts| count_holds(of(facts), op, &owned)),
@@ -78,26 +93,31 @@ impl<'a> Ask<'a> {
                 // A class of contents stands for all of them.
                 (Key::Mime, Compare::Equal, Value::Text(class)) if !class.contains('/') => {
                     let class = format!("{}/", fold(class));
-                    Ready::Docs(Cow::Owned(self.valued(key, |stored| stored.starts_with(&class))))
+                    Ready::Docs(Cow::Owned(self.valued(key, |stored| stored.starts_with(&class))?))
                 }
                 (_, Compare::Equal, Value::Text(text)) => {
                     let name = format!("{}={}", key.as_str(), fold(text));
-                    Ready::Docs(Cow::Owned(self.graph.carriers([name])))
+                    Ready::Docs(Cow::Owned(self.carriers([name])?))
                 }
-                _ => Ready::Docs(Cow::Owned(self.valued(key, |stored| word_holds(stored, op, value)))),
+                _ => Ready::Docs(Cow::Owned(self.valued(key, |stored| word_holds(stored, op, value))?)),
             },
-        }
+        })
     }
 
     /// Its value lies between.
-    pub(crate) fn prepare_range(&self, key: &Key, low: Option<&Value>, high: Option<&Value>) -> Ready<'a> {
+    pub(crate) fn prepare_range(
+        &self,
+        key: &Key,
+        low: Option<&Value>,
+        high: Option<&Value>,
+    ) -> Result<Ready<'a>, Refusal> {
         let (owned_low, owned_high) = (low.cloned(), high.cloned());
-        match source(key) {
+        Ok(match source(key) {
             Source::Size => {
                 self.scan_facts(move |facts| is_sized(facts) && in_sizes(facts.size, &owned_low, &owned_high))
             }
             Source::Time(of) => match Moments::of_range(low, high, self.now_ns) {
-                Some(moments) => self.scan_facts(move |facts| of(facts).is_some_and(|at| moments.contain(at))),
+                Some(moments) => self.scan_times(key, of, move |at| moments.contain(at)),
                 None => Ready::none(),
             },
             Source::Count(of) => self.scan_facts(move |facts| {
@@ -105,17 +125,19 @@ impl<'a> Ask<'a> {
                 at_least && owned_high.as_ref().is_none_or(|high| count_holds(of(facts), Compare::AtMost, high))
             }),
             Source::Content => Ready::none(),
-            Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |stored| in_words(stored, low, high)))),
-        }
+            Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |stored| in_words(stored, low, high))?)),
+        })
     }
 
     /// Taken, or where that is not known changed, on that date (of UTC).
     pub(crate) fn prepare_date(&self, date: DatePrefix) -> Ready<'a> {
         let (from, until) = date.span(0);
         let moments = Moments::span(crate::step::nanoseconds(from), crate::step::nanoseconds(until));
-        self.scan_facts(move |facts| {
-            facts.kind != FileKind::Directory && moments.contain(taken(facts).unwrap_or(facts.mtime_ns))
-        })
+        let ask = *self;
+        Ready::Scan(Box::new(move |doc| {
+            let facts = ask.graph.columns.facts(doc);
+            facts.kind != FileKind::Directory && moments.contain(ask.taken(doc, facts).unwrap_or(facts.mtime_ns))
+        }))
     }
 
     fn prepare_hash(&self, op: Compare, value: &Value) -> Ready<'a> {
@@ -125,32 +147,34 @@ impl<'a> Ask<'a> {
         };
         let content = hash.and_then(|hash| self.graph.content_of_hash(&hash));
         match (op, content) {
-            (Compare::Equal, Some(content)) => self.scan_facts(move |facts| facts.content == content),
-            (Compare::Differs, content) => {
-                self.scan_facts(move |facts| facts.content != NO_CONTENT && Some(facts.content) != content)
+            (Compare::Equal, Some(wanted)) => self.scan_contents(move |content| content == wanted),
+            (Compare::Differs, wanted) => {
+                self.scan_contents(move |content| content != NO_CONTENT && Some(content) != wanted)
             }
             _ => Ready::none(),
         }
     }
 
     /// All that carry a value of the key that fits; values come folded.
-    fn valued(&self, key: &Key, fits: impl Fn(&str) -> bool) -> RoaringBitmap {
+    fn valued(&self, key: &Key, fits: impl Fn(&str) -> bool) -> Result<RoaringBitmap, Refusal> {
         let prefix = format!("{}=", key.as_str());
         let value = |name: &str| fits(name.get(prefix.len()..).unwrap_or_default());
-        let mut docs = RoaringBitmap::new();
+        let (mut docs, mut guarded) = (RoaringBitmap::new(), RoaringBitmap::new());
         for (name, word) in self.graph.words.with_prefix(&prefix) {
-            if value(name)
-                && let Some(said) = self.graph.words.docs(word)
-            {
+            let Some(said) = self.graph.words.docs(word).filter(|_| value(name)) else { continue };
+            if is_open(name) {
                 docs |= said;
+            } else {
+                guarded |= said;
             }
         }
+        docs |= self.readable(Cow::Owned(guarded))?.as_ref();
         let tags: Vec<String> =
             self.graph.tags.named(&prefix).filter(|(name, _)| value(name)).map(|(name, _)| name.to_owned()).collect();
         if !tags.is_empty() {
-            docs |= self.graph.carriers(tags);
+            docs |= self.carriers(tags)?;
         }
-        docs
+        Ok(docs)
     }
 }
 

@@ -55,10 +55,10 @@ impl<'a> Ask<'a> {
     /// All that stand in this relation to it, with how strongly.
     pub(crate) fn related_to(&self, of: &Entry, relation: Relation, asker: Asker<'_>) -> Result<Scores, Refusal> {
         let doc = self.entry(of, asker)?;
-        let view = View::new(self.graph, Ino::ROOT, asker.viewer);
+        let view = View::of_readable(self.graph, asker.viewer);
         let mut scores = match relation {
             Relation::Tags => self.sharing_tags(doc),
-            Relation::Authors => self.sharing_authors(doc),
+            Relation::Authors => self.sharing_authors(doc)?,
             Relation::Related => together(&self.ties(doc, &view, asker)?),
             Relation::Similar
             | Relation::SameContent
@@ -79,6 +79,9 @@ impl<'a> Ask<'a> {
 
     /// Ties of one relation that nobody made.
     fn computed(&self, doc: Doc, relation: Relation, view: &View<'_>, asker: Asker<'_>) -> Result<Vec<Tie>, Refusal> {
+        if !self.may_read(doc) {
+            return Ok(Vec::new());
+        }
         match relation {
             Relation::SameContent => self.same_content(doc, view),
             Relation::Similar => {
@@ -98,6 +101,10 @@ impl<'a> Ask<'a> {
     /// Every reason why another inode has to do with this one.
     fn ties(&self, doc: Doc, view: &View<'_>, asker: Asker<'_>) -> Result<Vec<Tie>, Refusal> {
         let mut ties = self.edges(doc)?;
+        if !self.may_read(doc) {
+            ties.extend(self.sharing_rare_tags(doc)?);
+            return Ok(ties);
+        }
         // Nothing in common is no common content.
         if self.graph.columns.facts(doc).size > 0 {
             ties.extend(self.same_content(doc, view)?);
@@ -126,12 +133,12 @@ impl<'a> Ask<'a> {
         docs.into_iter().map(|doc| (doc, CERTAIN)).collect()
     }
 
-    fn sharing_authors(&self, doc: Doc) -> Scores {
-        let said = self.graph.words_of(doc).iter().map(|word| fold(self.graph.words.shown(*word)));
+    fn sharing_authors(&self, doc: Doc) -> Result<Scores, Refusal> {
+        let said = self.words_of(doc).iter().map(|word| fold(self.graph.words.shown(*word)));
         let carried = self.graph.tags_of(doc).iter().filter_map(|tag| self.graph.tags.get(*tag));
         let names = said.chain(carried.map(|entry| entry.fold.clone()));
         let authors: Vec<String> = names.filter(|name| AUTHOR_KEYS.iter().any(|key| name.starts_with(key))).collect();
-        self.graph.carriers(authors).into_iter().map(|doc| (doc, CERTAIN)).collect()
+        Ok(self.carriers(authors)?.into_iter().map(|doc| (doc, CERTAIN)).collect())
     }
 
     /// Tags of people and keywords of taggers that few carry. Values that taggers measured (a width, a number of pages) are
@@ -139,12 +146,12 @@ impl<'a> Ask<'a> {
     fn sharing_rare_tags(&self, doc: Doc) -> Result<Vec<Tie>, Refusal> {
         let graph = self.graph;
         let mut shared: HashMap<Doc, u16> = HashMap::new();
-        let tags = graph.tags_of(doc).iter().filter_map(|tag| graph.tags.get(*tag)).map(|entry| &entry.docs);
-        let plain = graph.words_of(doc).iter().filter(|word| !graph.words.shown(**word).contains('='));
-        let words = plain.filter_map(|word| graph.words.docs(*word));
-        for docs in tags.chain(words).filter(|docs| docs.len() <= RARE_MAX) {
+        let tags = graph.tags_of(doc).iter().filter_map(|tag| graph.tags.get(*tag)).map(|entry| (&entry.docs, false));
+        let plain = self.words_of(doc).iter().filter(|word| !graph.words.shown(**word).contains('='));
+        let words = plain.filter_map(|word| graph.words.docs(*word)).map(|docs| (docs, true));
+        for (docs, guarded) in tags.chain(words).filter(|(docs, _)| docs.len() <= RARE_MAX) {
             self.deadline.check()?;
-            for other in docs {
+            for other in docs.iter().filter(|other| !guarded || self.may_read(*other)) {
                 *shared.entry(other).or_default() += 1;
             }
         }
@@ -172,7 +179,7 @@ impl<'a> Ask<'a> {
     pub(crate) fn relations(&self, ino: Ino, asker: Asker<'_>, limit: usize) -> Result<Vec<RelatedTo>, Refusal> {
         let doc = self.entry(&Entry::Ino(ino), asker)?;
         let view = View::new(self.graph, Ino::ROOT, asker.viewer);
-        let mut ties = self.ties(doc, &view, asker)?;
+        let mut ties = self.ties(doc, &View::of_readable(self.graph, asker.viewer), asker)?;
         ties.retain(|tie| self.graph.columns.live().contains(tie.doc) && view.admits(tie.doc));
         let order =
             |tie: &Tie| (std::cmp::Reverse(tie.worth()), self.graph.columns.ino(tie.doc), tie.relation.as_str());

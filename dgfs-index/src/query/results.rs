@@ -23,7 +23,7 @@ use dgfs_proto::status::Status;
 
 use crate::graph::columns::{Doc, NumberHasher};
 use crate::graph::names::NameIx;
-use crate::query::evaluate::{Asker, Scores};
+use crate::query::evaluate::{Asker, PlanStep, Scores};
 use crate::query::naming::{ids_in, is_taken, with_id};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
@@ -51,7 +51,7 @@ type Owners = HashMap<NameIx, Ino, BuildHasherDefault<NumberHasher>>;
 /// What fits and can be reached.
 pub(crate) struct Results {
     pub(crate) docs: RoaringBitmap,
-    pub(crate) plan: Vec<String>,
+    pub(crate) plan: Vec<PlanStep>,
     scores: Scores,
     listing: OnceLock<Listing>,
     looks: AtomicU32,
@@ -69,7 +69,7 @@ pub(crate) fn may_be_shown(ask: &Ask<'_>, name: &Name) -> bool {
 }
 
 impl Results {
-    fn new(docs: RoaringBitmap, plan: Vec<String>, scores: Scores) -> Self {
+    fn new(docs: RoaringBitmap, plan: Vec<PlanStep>, scores: Scores) -> Self {
         Self { docs, plan, scores, listing: OnceLock::new(), looks: AtomicU32::new(0) }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct View<'a> {
     viewer: &'a Viewer,
     /// Everything is admitted.
     whole: bool,
+    /// Only what the viewer may read.
+    reading: bool,
     directories: RefCell<Vec<u8>>,
 }
 
@@ -39,7 +41,12 @@ impl<'a> View<'a> {
     pub(crate) fn new(graph: &'a Graph, scope: Ino, viewer: &'a Viewer) -> Self {
         let whole = scope == Ino::ROOT && viewer.uid == 0;
         let directories = RefCell::new(if whole { Vec::new() } else { vec![0; graph.columns.len()] });
-        Self { graph, scope, viewer, whole, directories }
+        Self { graph, scope, viewer, whole, reading: false, directories }
+    }
+
+    /// Of everything that the viewer can reach, what he may also read: what follows from contents is told of no other.
+    pub(crate) fn of_readable(graph: &'a Graph, viewer: &'a Viewer) -> Self {
+        Self { reading: true, ..Self::new(graph, Ino::ROOT, viewer) }
     }
 
     /// Is an inode admitted, and by which link? The first one by directory and name.
@@ -65,7 +72,8 @@ impl<'a> View<'a> {
         if self.whole {
             return self.graph.columns.live().contains(doc);
         }
-        self.graph.columns.links(doc).any(|link| self.admits_directory(link.parent))
+        (!self.reading || self.graph.may(doc, self.viewer, READ))
+            && self.graph.columns.links(doc).any(|link| self.admits_directory(link.parent))
     }
 
     /// Can the viewer search every directory on the way to one, its name perhaps not listed?

@@ -76,7 +76,8 @@ impl IndexService {
             let ask = Ask {
                 graph: &shared.graph,
                 readers: &shared.readers,
-                deadline: Deadline { clock, at: clock.monotonic().saturating_add(patience) },
+                viewer,
+                deadline: Deadline { clock, at: clock.monotonic().saturating_add(patience), gives_way: None },
                 now_ns: i64::try_from(clock.wall_ns()).unwrap_or(i64::MAX),
             };
             let cache = &self.parts.index.cache;

@@ -204,7 +204,7 @@ async fn compare(rig: &Rig, chance: &mut Chance, seed: u64, round: usize) {
             let wanted = truth.find(scope, &viewer, &query);
             let differ: Vec<Ino> = found.iter().chain(&wanted).map(|number| ino(*number)).collect();
             let known: Vec<_> =
-                differ.iter().map(|ino| (ino.get(), truth.carried(*ino), truth.tagged.get(ino))).collect();
+                differ.iter().map(|ino| (ino.get(), truth.carried(*ino, &viewer), truth.tagged.get(ino))).collect();
             assert_eq!(
                 found, wanted,
                 "seed {seed}, round {round}: {text} below {scope} for {viewer:?}; {known:?}; {:?}",
@@ -215,7 +215,7 @@ async fn compare(rig: &Rig, chance: &mut Chance, seed: u64, round: usize) {
     let scope = *chance.pick(&scopes);
     let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
     for number in truth.find(scope, &Viewer::root(), &Query::default()) {
-        for name in truth.carried(ino(number)) {
+        for name in truth.carried(ino(number), &Viewer::root()) {
             *wanted.entry(name).or_default() += 1;
         }
     }

@@ -12,12 +12,12 @@ use dgfs_proto::query::{Atom, Compare, Key, Query, Test, Value};
 use crate::truth::Truth;
 
 impl Truth {
-    /// Every name that a question could find an inode by, folded.
-    pub(crate) fn carried(&self, ino: Ino) -> BTreeSet<String> {
+    /// Every name that a viewer's question could find an inode by, folded.
+    pub(crate) fn carried(&self, ino: Ino, viewer: &Viewer) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut tags: Vec<TagId> = self.tagged.get(&ino).into_iter().flatten().copied().collect();
         let mut seen = BTreeSet::new();
-        let mut words: Vec<String> = self.words(ino);
+        let mut words: Vec<String> = self.words(ino, viewer);
         loop {
             while let Some(word) = words.pop() {
                 let ends = word.match_indices(':').map(|(at, _)| at).chain([word.len()]);
@@ -42,8 +42,8 @@ impl Truth {
         }
     }
 
-    /// Values of attributes and of names.
-    fn words(&self, ino: Ino) -> Vec<String> {
+    /// Values of attributes, as far as a viewer may read them, and of names.
+    fn words(&self, ino: Ino, viewer: &Viewer) -> Vec<String> {
         let mut words = Vec::new();
         for ((of, key), value) in &self.xattrs {
             let value = String::from_utf8_lossy(value).to_lowercase();
@@ -58,7 +58,7 @@ impl Truth {
             words.push(format!("{key}={value}"));
         }
         let vetoes = self.vetoes.get(&ino).cloned().unwrap_or_default();
-        words.retain(|word| !vetoes.iter().any(|veto| veto.fold() == *word));
+        words.retain(|word| !vetoes.iter().any(|veto| veto.fold() == *word) && self.grants(ino, viewer, 4));
         let names = self.names.iter().filter(|(_, to)| **to == ino).map(|((_, name), _)| name.to_string());
         words.extend(
             names.filter_map(|name| name.rsplit_once('.').map(|(_, ext)| format!("ext={}", ext.to_lowercase()))),
@@ -71,19 +71,21 @@ impl Truth {
         self.nodes[&ino].kind == FileKind::Directory
     }
 
+    fn grants(&self, ino: Ino, viewer: &Viewer, wanted: u16) -> bool {
+        let node = &self.nodes[&ino];
+        let shift = if viewer.uid == node.uid {
+            6
+        } else if viewer.gids.contains(&node.gid) {
+            3
+        } else {
+            0
+        };
+        viewer.uid == 0 || (node.mode >> shift) & wanted == wanted
+    }
+
     /// May a viewer reach what lies in this directory by a name, and is that below the scope?
     fn admits(&self, scope: Ino, viewer: &Viewer, directory: Ino) -> bool {
-        let granted = |ino: Ino, wanted: u16| {
-            let node = &self.nodes[&ino];
-            let shift = if viewer.uid == node.uid {
-                6
-            } else if viewer.gids.contains(&node.gid) {
-                3
-            } else {
-                0
-            };
-            viewer.uid == 0 || (node.mode >> shift) & wanted == wanted
-        };
+        let granted = |ino: Ino, wanted: u16| self.grants(ino, viewer, wanted);
         let (mut at, mut below) = (directory, directory == scope);
         let mut reached = granted(directory, 4) && granted(directory, 1);
         while at != Ino::ROOT {
@@ -104,20 +106,19 @@ impl Truth {
             .map(|(_, ino)| *ino)
             .collect();
         let fits = |ino: &Ino| {
-            let all = query
-                .clauses
-                .iter()
-                .all(|clause| clause.atoms.iter().any(|Atom { negated, test }| self.passes(*ino, test) != *negated));
+            let all = query.clauses.iter().all(|clause| {
+                clause.atoms.iter().any(|Atom { negated, test }| self.passes(*ino, test, viewer) != *negated)
+            });
             all && !(only_negated && self.is_dir(*ino))
         };
         reached.into_iter().filter(fits).map(Ino::get).collect()
     }
 
-    fn passes(&self, ino: Ino, test: &Test) -> bool {
+    fn passes(&self, ino: Ino, test: &Test, viewer: &Viewer) -> bool {
         let node = &self.nodes[&ino];
         match test {
-            Test::Tag(tag) => self.carried(ino).contains(&tag.fold()),
-            Test::Has(key) => self.values(ino, key).next().is_some(),
+            Test::Tag(tag) => self.carried(ino, viewer).contains(&tag.fold()),
+            Test::Has(key) => self.values(ino, key, viewer).next().is_some(),
             Test::Compare { key: Key::Size, op: Compare::AtLeast, value: Value::Size(size) } => {
                 !self.is_dir(ino) && node.size >= *size
             }
@@ -128,16 +129,19 @@ impl Truth {
             },
             Test::Compare { key, op: Compare::Equal, value } => {
                 let wanted = match value {
-                    Value::Number(number) => return self.values(ino, key).any(|is| is.parse() == Ok(number.get())),
+                    Value::Number(number) => {
+                        return self.values(ino, key, viewer).any(|is| is.parse() == Ok(number.get()));
+                    }
                     Value::Text(text) => text.to_lowercase(),
                     other => panic!("{other:?} is not part of the model"),
                 };
-                self.values(ino, key).any(|is| is == wanted)
+                self.values(ino, key, viewer).any(|is| is == wanted)
             }
             Test::Range { key, low: Some(Value::Number(low)), high: None } => {
-                self.values(ino, key).filter_map(|is| is.parse::<f64>().ok()).any(|is| is >= low.get())
+                self.values(ino, key, viewer).filter_map(|is| is.parse::<f64>().ok()).any(|is| is >= low.get())
             }
             Test::Name(glob) => self.names.iter().any(|((_, name), to)| *to == ino && glob.matches(name.as_bytes())),
+            Test::Text(_) if !self.grants(ino, viewer, 4) => false,
             Test::Text(words) => {
                 let comment = self.xattrs.get(&(ino, b"user.xdg.comment".to_vec())).cloned().unwrap_or_default();
                 let creator = self.xattrs.get(&(ino, b"user.dublincore.creator".to_vec())).cloned().unwrap_or_default();
@@ -151,8 +155,8 @@ impl Truth {
         }
     }
 
-    fn values(&self, ino: Ino, key: &Key) -> impl Iterator<Item = String> {
+    fn values(&self, ino: Ino, key: &Key, viewer: &Viewer) -> impl Iterator<Item = String> {
         let prefix = format!("{}=", key.as_str());
-        self.carried(ino).into_iter().filter_map(move |name| name.strip_prefix(&prefix).map(str::to_owned))
+        self.carried(ino, viewer).into_iter().filter_map(move |name| name.strip_prefix(&prefix).map(str::to_owned))
     }
 }
