@@ -16,6 +16,7 @@ use dgfs_proto::tag::fold;
 
 use crate::graph::columns::NO_CONTENT;
 use crate::graph::tags::below;
+use crate::query::classes::Class;
 use crate::query::evaluate::{Asker, asked_tags};
 use crate::query::facets::shows_all;
 use crate::query::results::ResultCache;
@@ -133,6 +134,9 @@ impl<'a> Question<'a> {
 
     fn is_key(&self, key: &Key) -> Result<bool, Refusal> {
         let Key::Other(other) = key else { return Ok(true) };
+        if Class::of_key(key).is_some() {
+            return Ok(true);
+        }
         let prefix = format!("{}=", other.as_str());
         if self.ask.graph.tags.named(&prefix).next().is_some() {
             return Ok(true);

@@ -1,6 +1,6 @@
 //! How often what occurs: tags and values beside a query, the top of the tags, values of a key.
 //!
-//! Never asks inode by inode for each name. The count of a name is what a question for it would find, with what lies below it,
+//! Never asks inode by inode for each name, and shows no class of sizes or dates beside a query: every file has one of each. The count of a name is what a question for it would find, with what lies below it,
 //! its aliases and implications.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ use crate::graph::columns::{Doc, NEVER};
 use crate::graph::kind_word;
 use crate::graph::tags::{TagIx, below};
 use crate::graph::words::WordIx;
+use crate::query::classes::{Class, year_and_month};
 use crate::query::keys::sort_number;
 use crate::query::{Ask, Refusal};
 
@@ -205,7 +206,14 @@ impl Ask<'_> {
                 let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
                 Some((0, text))
             }),
-            Key::Type | Key::Ext | Key::Mime | Key::Lang | Key::Other(_) => self.named_values(key, docs, limit),
+            Key::Other(_) => match Class::of_key(key) {
+                Some(class) => self.tally(docs, key, limit, |doc| {
+                    let order = class.order(facts(doc))?;
+                    Some((order, class.text(order)))
+                }),
+                None => self.named_values(key, docs, limit),
+            },
+            Key::Type | Key::Ext | Key::Mime | Key::Lang => self.named_values(key, docs, limit),
         }
     }
 
@@ -286,13 +294,7 @@ fn size_range(size: u64) -> (i64, String) {
 }
 
 fn year(at_ns: i64) -> (i64, String) {
-    let days = at_ns.div_euclid(86_400 * 1_000_000_000);
-    // Howard Hinnant's civil-from-days, for the year alone: eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let year = era * 400 + year_of_era + i64::from(day_of_year >= 306);
+    let (year, _) = year_and_month(at_ns);
     (year, format!("{year:04}"))
 }
 

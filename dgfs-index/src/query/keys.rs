@@ -13,6 +13,7 @@ use dgfs_proto::tag::fold;
 
 use crate::graph::columns::{Facts, NEVER, NO_CONTENT};
 use crate::query::Ask;
+use crate::query::classes::Class;
 use crate::query::compare::{Moments, count_holds, holds, word_holds};
 use crate::query::evaluate::Ready;
 
@@ -22,6 +23,7 @@ enum Source {
     Time(fn(&Facts) -> Option<i64>),
     Count(fn(&Facts) -> u32),
     Content,
+    Class(Class),
     /// Names that begin with `key=`.
     Names,
 }
@@ -30,7 +32,7 @@ fn taken(facts: &Facts) -> Option<i64> {
     Some(facts.taken_ns).filter(|taken| *taken != NEVER)
 }
 
-const fn source(key: &Key) -> Source {
+fn source(key: &Key) -> Source {
     match key {
         Key::Size => Source::Size,
         Key::Mtime => Source::Time(|facts| Some(facts.mtime_ns)),
@@ -41,7 +43,8 @@ const fn source(key: &Key) -> Source {
         Key::Group => Source::Count(|facts| facts.gid),
         Key::Nlink => Source::Count(|facts| facts.nlink),
         Key::Hash => Source::Content,
-        Key::Type | Key::Ext | Key::Mime | Key::Lang | Key::Other(_) => Source::Names,
+        Key::Other(_) => Class::of_key(key).map_or(Source::Names, Source::Class),
+        Key::Type | Key::Ext | Key::Mime | Key::Lang => Source::Names,
     }
 }
 
@@ -53,6 +56,7 @@ impl<'a> Ask<'a> {
             Source::Time(value) => self.scan_facts(move |facts| value(facts).is_some()),
             Source::Count(_) => Ready::Docs(Cow::Borrowed(self.graph.columns.live())),
             Source::Content => self.scan_facts(|facts| facts.content != NO_CONTENT),
+            Source::Class(_) => Ready::Docs(Cow::Owned(self.files())),
             Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |_| true))),
         }
     }
@@ -74,6 +78,7 @@ impl<'a> Ask<'a> {
             },
             Source::Count(of) => self.scan_facts(move |facts| count_holds(of(facts), op, &owned)),
             Source::Content => self.prepare_hash(op, value),
+            Source::Class(class) => self.scan_facts(class.fits(move |text| word_holds(text, op, &owned))),
             Source::Names => match (key, op, value) {
                 // A class of contents stands for all of them.
                 (Key::Mime, Compare::Equal, Value::Text(class)) if !class.contains('/') => {
@@ -105,6 +110,9 @@ impl<'a> Ask<'a> {
                 at_least && owned_high.as_ref().is_none_or(|high| count_holds(of(facts), Compare::AtMost, high))
             }),
             Source::Content => Ready::none(),
+            Source::Class(class) => {
+                self.scan_facts(class.fits(move |text| in_words(text, owned_low.as_ref(), owned_high.as_ref())))
+            }
             Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |stored| in_words(stored, low, high)))),
         }
     }
