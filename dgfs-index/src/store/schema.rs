@@ -17,6 +17,7 @@ CREATE TABLE node(ino INTEGER PRIMARY KEY, kind INTEGER NOT NULL, mode INTEGER N
   mtime_nanos INTEGER NOT NULL, ctime_secs INTEGER NOT NULL, ctime_nanos INTEGER NOT NULL, btime_secs INTEGER NOT NULL,
   btime_nanos INTEGER NOT NULL, data_version INTEGER NOT NULL, stamp INTEGER NOT NULL);
 CREATE INDEX node_stamp ON node(stamp);
+CREATE INDEX node_large ON node(size) WHERE size > 67108864;
 CREATE TABLE gone(ino INTEGER PRIMARY KEY, stamp INTEGER NOT NULL);
 CREATE INDEX gone_stamp ON gone(stamp);
 CREATE TABLE name(parent INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY(parent, name)) WITHOUT ROWID;
