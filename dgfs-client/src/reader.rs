@@ -3,6 +3,7 @@
 //! Never changes anything, never leases anything and recalls nothing: what a mount keeps back is not seen before it is sent.
 //! Always: the bytes are of one data version of the file, verified as every read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +126,22 @@ impl Reader {
         Ok(Some(Snapshot { attr, bytes: bytes.freeze() }))
     }
 
+    /// A whole file, piece by piece; each call of [`Pieces::next`] has a patience of its own.
+    ///
+    /// # Errors
+    /// `Stale` when it is gone, `Invalid` for what is no file; what storage answers.
+    pub async fn pieces(&self, ino: Ino, patience: Duration) -> Result<Pieces<'_>, Status> {
+        let (attr, content) = self.content(&Op::within(patience, false), ino, 0).await?;
+        if attr.kind != FileKind::File {
+            return Err(Status::Invalid);
+        }
+        let (inline, slots) = match content {
+            Content::Inline(bytes) => (Some(bytes.into()), VecDeque::new()),
+            Content::Slots { slots, .. } => (None, slots.into()),
+        };
+        Ok(Pieces { reader: self, attr, inline, slots, asked: 0, at: 0 })
+    }
+
     /// `size` bytes of a slot; what it does not hold is zeros.
     async fn append(&self, op: &Op, slot: Option<ChunkRef>, size: usize, bytes: &mut BytesMut) -> Result<(), Status> {
         let end = bytes.len() + size;
@@ -140,6 +157,65 @@ impl Reader {
         match self.core.link.query(op, Query::Content { ino, first, count: CHUNK_PAGE_MAX }).await? {
             MetaReply::Opened { attr, content } => Ok((attr, content)),
             _ => Err(Status::Malformed),
+        }
+    }
+}
+
+/// A file's bytes of one data version, in order. Holds one chunk and a page of what chunks there are.
+pub struct Pieces<'a> {
+    reader: &'a Reader,
+    attr: Attr,
+    inline: Option<Bytes>,
+    /// Chunks from `at` on, as far as they were asked for.
+    slots: VecDeque<Option<ChunkRef>>,
+    /// Chunks that were taken so far.
+    asked: u64,
+    at: u64,
+}
+
+impl Pieces<'_> {
+    /// The file's attributes when it was begun.
+    #[must_use]
+    pub fn attr(&self) -> &Attr {
+        &self.attr
+    }
+
+    /// The next bytes, at most a chunk; none behind the last.
+    ///
+    /// # Errors
+    /// `Busy` when the file changed since it was begun (also `NoVersion`: its chunks were collected), `Stale` when it is gone;
+    /// what storage answers.
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<Bytes>, Status> {
+        let left = self.attr.size.saturating_sub(self.at);
+        if left == 0 {
+            return Ok(None);
+        }
+        if let Some(bytes) = self.inline.take() {
+            self.at = self.attr.size;
+            return Ok(Some(bytes));
+        }
+        let op = Op::within(patience, false);
+        if self.slots.is_empty() {
+            self.ask(&op).await?;
+        }
+        let chunk_bytes = u64::from(self.reader.core.volume.chunk_bytes);
+        let size = usize::try_from(left.min(chunk_bytes)).map_err(|_| Status::Malformed)?;
+        // Behind the last chunk there is a hole.
+        let slot = self.slots.pop_front().flatten();
+        let mut bytes = BytesMut::with_capacity(size);
+        self.reader.append(&op, slot, size, &mut bytes).await?;
+        self.asked += 1;
+        self.at += size as u64;
+        Ok(Some(bytes.freeze()))
+    }
+
+    async fn ask(&mut self, op: &Op) -> Result<(), Status> {
+        match self.reader.content(op, self.attr.ino, self.asked).await? {
+            (now, Content::Slots { slots, .. }) if now.data_version == self.attr.data_version => {
+                self.slots = slots.into();
+                Ok(())
+            }
+            (_, Content::Slots { .. } | Content::Inline(_)) => Err(Status::Busy),
         }
     }
 }

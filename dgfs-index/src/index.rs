@@ -15,13 +15,13 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use dgfs_proto::graph::answer::IndexStatus;
-use dgfs_proto::ids::Seq;
+use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::log::Event;
 use dgfs_runtime::disk::{self, DirectoryLock, LockError};
 
 use crate::graph::{Applied, Graph};
 use crate::query::results::ResultCache;
-use crate::step::{Step, steps_of_event};
+use crate::step::{ContentHash, Step, steps_of_event};
 use crate::store::{Findings, Mark, Readers, Store, StoreError, digest};
 
 /// Events kept for those who watch; who is further behind asks for everything anew.
@@ -169,6 +169,16 @@ impl Index {
     pub fn put_findings(&self, findings: &[Findings]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         let steps = writer.store.prepare_findings(findings)?;
+        self.publish(&mut writer, &steps, Vec::new())
+    }
+
+    /// Takes over the hash of a content that taggers did not read to its end; of data that have changed since, nothing happens.
+    ///
+    /// # Errors
+    /// Those of the engine; nothing was taken over then.
+    pub fn put_whole_hash(&self, ino: Ino, data_version: u64, hash: ContentHash) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock();
+        let steps = writer.store.prepare_whole_hash(ino, data_version, hash)?;
         self.publish(&mut writer, &steps, Vec::new())
     }
 

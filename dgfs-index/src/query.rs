@@ -2,9 +2,10 @@
 //!
 //! Never changes the graph and never waits. A request enters at [`answer`], is planned and evaluated to a set of inodes
 //! ([`evaluate`], [`compare`], [`related`]), cut to what the viewer can reach ([`view`]), and shown ([`results`],
-//! [`facets`], [`keys`]).
+//! [`facets`], [`keys`], [`classes`]).
 
 pub(crate) mod answer;
+pub(crate) mod classes;
 pub(crate) mod compare;
 pub(crate) mod evaluate;
 pub(crate) mod facets;

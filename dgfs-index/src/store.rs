@@ -29,6 +29,7 @@ use crate::likeness::Print;
 use crate::pointer::Pointer;
 use crate::step::{ContentHash, Step};
 
+pub(crate) use read::LARGE_BYTES;
 pub use read::{Changed, EdgeRow, Examination, Read, Vertex};
 
 /// Statements kept prepared: more than there are.
@@ -228,6 +229,21 @@ impl Store {
     /// As [`Self::prepare`].
     pub fn prepare_findings(&mut self, findings: &[Findings]) -> Result<Vec<Step>, StoreError> {
         self.within(None, |connection, stamp| write::Batch::new(connection, stamp).run_findings(findings))
+    }
+
+    /// Likewise for the hash of a whole content that taggers did not read to its end.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_whole_hash(
+        &mut self,
+        ino: Ino,
+        data_version: u64,
+        hash: ContentHash,
+    ) -> Result<Vec<Step>, StoreError> {
+        self.within(None, |connection, stamp| {
+            write::Batch::new(connection, stamp).run_whole_hash(ino, data_version, &hash)
+        })
     }
 
     /// Takes over what taggers found in all contents from another generation, and what follows for every inode.

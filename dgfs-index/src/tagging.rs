@@ -4,9 +4,10 @@
 //! processes with limits. Always: what is found belongs to a version of the data, and is looked for again after a kill.
 //!
 //! Reading order: [`queue`] (who is due) → [`look`] (what is known of a file and whether to look) → [`found`] (what the index
-//! keeps of what workers say).
+//! keeps of what workers say); [`large`] (files that taggers do not read to their end).
 
 mod found;
+mod large;
 mod look;
 mod queue;
 
@@ -39,6 +40,7 @@ use dgfs_taggers::sandbox::Limits;
 use crate::index::Index;
 use crate::service::Extension;
 use crate::store::{Findings, StoreError};
+use crate::tagging::large::Large;
 use crate::tagging::look::{Look, Stage};
 use crate::tagging::queue::{Due, Queue};
 
@@ -90,6 +92,7 @@ pub struct Tagging {
     wanted: Vec<(String, u32)>,
     workers: usize,
     queue: Mutex<Queue>,
+    large: Large,
     paused: AtomicBool,
     poked: Notify,
     /// Changes of the index up to here are in the queue.
@@ -134,6 +137,7 @@ impl Tagging {
             wanted,
             workers: workers.max(1),
             queue: Mutex::new(Queue::default()),
+            large: Large::default(),
             paused: AtomicBool::new(false),
             poked: Notify::new(),
             seen: AtomicU64::new(0),
@@ -157,6 +161,14 @@ impl Tagging {
             () = self.connect() => {}
             () = shutdown.asked() => return,
         }
+        tokio::select! {
+            () = self.look_on(shutdown) => {}
+            // What it has not kept is looked for again after the next start.
+            () = self.hash_large() => {}
+        }
+    }
+
+    async fn look_on(&self, shutdown: Shutdown) {
         let mut applied = self.index.subscribe();
         let mut generation = self.index.generation();
         loop {
@@ -260,13 +272,15 @@ impl Tagging {
                 .await;
             self.keep(told).await?;
         }
+        let inos = then.iter().map(|(ino, _)| *ino).collect();
         let looks = self.looks(then, Stage::Content).await?;
         let told: Vec<Findings> = stream::iter(looks.into_iter().map(|look| self.content(look)))
             .buffer_unordered(self.workers)
             .filter_map(std::future::ready)
             .collect()
             .await;
-        self.keep(told).await
+        self.keep(told).await?;
+        self.queue_large(inos).await
     }
 
     /// What is known of those that are worth a look.
@@ -366,6 +380,7 @@ impl Tagging {
         lines.push(serde_json::json!({
             "paused": self.paused.load(Ordering::Acquire),
             "waiting": queue.len(),
+            "waiting-for-hash": self.large.len(),
             "examined": self.examined.load(Ordering::Relaxed),
             "failed": self.failed.load(Ordering::Relaxed),
             "workers-started": self.pool.workers_started(),
@@ -398,7 +413,7 @@ impl Extension for Tagging {
 
     fn jobs(&self) -> u64 {
         let unlearned = u64::from(self.index.applied().stamp > self.seen.load(Ordering::Acquire));
-        self.queue.lock().len() as u64 + self.busy.load(Ordering::Acquire) + unlearned
+        self.queue.lock().len() as u64 + self.large.len() as u64 + self.busy.load(Ordering::Acquire) + unlearned
     }
 }
 

@@ -17,6 +17,7 @@ use dgfs_proto::tag::fold;
 
 use crate::graph::columns::NO_CONTENT;
 use crate::graph::tags::below;
+use crate::query::classes::Class;
 use crate::query::evaluate::{Asker, asked_tags};
 use crate::query::facets::shows_all;
 use crate::query::results::{ResultCache, may_be_shown};
@@ -155,6 +156,9 @@ impl<'a> Question<'a> {
 
     fn is_key(&self, key: &Key) -> Result<bool, Refusal> {
         let Key::Other(other) = key else { return Ok(true) };
+        if Class::of_key(key).is_some() {
+            return Ok(true);
+        }
         let prefix = format!("{}=", other.as_str());
         if self.ask.graph.tags.named(&prefix).next().is_some() {
             return Ok(true);
@@ -241,13 +245,12 @@ impl<'a> Question<'a> {
         let mut steps = 0;
         for doc in &everything.docs {
             self.ask.deadline.check_sometimes(&mut steps)?;
-            let facts = columns.facts(doc);
-            let content = self.ask.content(doc);
-            if content != NO_CONTENT
+            let facts = self.ask.facts(doc);
+            if facts.content != NO_CONTENT
                 && facts.kind == FileKind::File
                 && let Some(ino) = columns.ino(doc)
             {
-                by_content.entry(content).or_default().push(ino);
+                by_content.entry(facts.content).or_default().push(ino);
             }
         }
         let size_of = |inos: &[Ino]| {

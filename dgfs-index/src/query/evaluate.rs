@@ -231,8 +231,8 @@ impl<'a> Ask<'a> {
 
     /// A test of what is kept of each inode.
     pub(crate) fn scan_facts(&self, fits: impl Fn(&Facts) -> bool + 'a) -> Ready<'a> {
-        let graph = self.graph;
-        Ready::Scan(Box::new(move |doc| fits(graph.columns.facts(doc))))
+        let ask = *self;
+        Ready::Scan(Box::new(move |doc| fits(&ask.facts(doc))))
     }
 
     /// A tag or word, and what lies below it.

@@ -1,7 +1,7 @@
 //! How often what occurs: tags and values beside a query, the top of the tags, values of a key.
 //!
-//! Never asks inode by inode for each name. The count of a name is what a question for it would find, with what lies below it,
-//! its aliases and implications.
+//! Never asks inode by inode for each name, and shows no class of sizes or dates beside a query: every file has one of each.
+//! The count of a name is what a question for it would find, with what lies below it, its aliases and implications.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,11 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::query::Key;
 use dgfs_proto::tag::fold;
 
-use crate::graph::columns::Doc;
+use crate::graph::columns::{Doc, NEVER};
 use crate::graph::tags::{TagIx, below};
 use crate::graph::words::WordIx;
 use crate::graph::{is_open, kind_word};
+use crate::query::classes::{Class, year_and_month};
 use crate::query::keys::sort_number;
 use crate::query::{Ask, Refusal};
 
@@ -217,22 +218,31 @@ impl Ask<'_> {
     /// Values of a key among `docs`, by value; of sizes and times ranges.
     pub(crate) fn values(&self, key: &Key, docs: &RoaringBitmap, limit: usize) -> Result<Vec<Facet>, Refusal> {
         let files = || docs - self.graph.columns.directories();
-        let facts = |doc: Doc| self.graph.columns.facts(doc);
+        let facts = |doc: Doc| self.facts(doc);
         match key {
             Key::Size => self.tally(&files(), key, limit, |doc| Some(size_range(facts(doc).size))),
             Key::Mtime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).mtime_ns))),
             Key::Ctime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).ctime_ns))),
             Key::Btime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).btime_ns))),
-            Key::Taken => self.tally(docs, key, limit, |doc| self.taken(doc, facts(doc)).map(year)),
+            Key::Taken => {
+                self.tally(docs, key, limit, |doc| Some(facts(doc).taken_ns).filter(|at| *at != NEVER).map(year))
+            }
             Key::Owner => self.tally(docs, key, limit, |doc| Some(number(facts(doc).uid))),
             Key::Group => self.tally(docs, key, limit, |doc| Some(number(facts(doc).gid))),
             Key::Nlink => self.tally(docs, key, limit, |doc| Some(number(facts(doc).nlink))),
             Key::Hash => self.tally(docs, key, limit, |doc| {
-                let hash = self.graph.content_hash(self.content(doc))?;
+                let hash = self.graph.content_hash(facts(doc).content)?;
                 let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
                 Some((0, text))
             }),
-            Key::Type | Key::Ext | Key::Mime | Key::Lang | Key::Other(_) => self.named_values(key, docs, limit),
+            Key::Other(_) => match Class::of_key(key) {
+                Some(class) => self.tally(docs, key, limit, |doc| {
+                    let order = class.order(&facts(doc))?;
+                    Some((order, class.text(order)))
+                }),
+                None => self.named_values(key, docs, limit),
+            },
+            Key::Type | Key::Ext | Key::Mime | Key::Lang => self.named_values(key, docs, limit),
         }
     }
 
@@ -314,13 +324,7 @@ fn size_range(size: u64) -> (i64, String) {
 }
 
 fn year(at_ns: i64) -> (i64, String) {
-    let days = at_ns.div_euclid(86_400 * 1_000_000_000);
-    // Howard Hinnant's civil-from-days, for the year alone: eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let year = era * 400 + year_of_era + i64::from(day_of_year >= 306);
+    let (year, _) = year_and_month(at_ns);
     (year, format!("{year:04}"))
 }
 

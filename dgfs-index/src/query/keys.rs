@@ -13,6 +13,7 @@ use dgfs_proto::tag::fold;
 
 use crate::graph::columns::{Facts, NEVER, NO_CONTENT};
 use crate::graph::is_open;
+use crate::query::classes::Class;
 use crate::query::compare::{Moments, count_holds, holds, word_holds};
 use crate::query::evaluate::Ready;
 use crate::query::{Ask, Refusal};
@@ -23,6 +24,7 @@ enum Source {
     Time(fn(&Facts) -> Option<i64>),
     Count(fn(&Facts) -> u32),
     Content,
+    Class(Class),
     /// Names that begin with `key=`.
     Names,
 }
@@ -31,7 +33,7 @@ fn taken(facts: &Facts) -> Option<i64> {
     Some(facts.taken_ns).filter(|taken| *taken != NEVER)
 }
 
-const fn source(key: &Key) -> Source {
+fn source(key: &Key) -> Source {
     match key {
         Key::Size => Source::Size,
         Key::Mtime => Source::Time(|facts| Some(facts.mtime_ns)),
@@ -42,7 +44,8 @@ const fn source(key: &Key) -> Source {
         Key::Group => Source::Count(|facts| facts.gid),
         Key::Nlink => Source::Count(|facts| facts.nlink),
         Key::Hash => Source::Content,
-        Key::Type | Key::Ext | Key::Mime | Key::Lang | Key::Other(_) => Source::Names,
+        Key::Other(_) => Class::of_key(key).map_or(Source::Names, Source::Class),
+        Key::Type | Key::Ext | Key::Mime | Key::Lang => Source::Names,
     }
 }
 
@@ -51,25 +54,12 @@ impl<'a> Ask<'a> {
     pub(crate) fn prepare_has(&self, key: &Key) -> Result<Ready<'a>, Refusal> {
         Ok(match source(key) {
             Source::Size => Ready::Docs(Cow::Owned(self.files())),
-            Source::Time(value) => self.scan_times(key, value, |_| true),
+            Source::Time(value) => self.scan_facts(move |facts| value(facts).is_some()),
             Source::Count(_) => Ready::Docs(Cow::Borrowed(self.graph.columns.live())),
-            Source::Content => self.scan_contents(|content| content != NO_CONTENT),
+            Source::Content => self.scan_facts(|facts| facts.content != NO_CONTENT),
+            Source::Class(_) => Ready::Docs(Cow::Owned(self.files())),
             Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |_| true)?)),
         })
-    }
-
-    /// A test of a time. When a picture was taken is said by its content.
-    fn scan_times(&self, key: &Key, of: fn(&Facts) -> Option<i64>, fits: impl Fn(i64) -> bool + 'a) -> Ready<'a> {
-        let (ask, guarded) = (*self, *key == Key::Taken);
-        Ready::Scan(Box::new(move |doc| {
-            of(ask.graph.columns.facts(doc)).is_some_and(&fits) && (!guarded || ask.may_read(doc))
-        }))
-    }
-
-    /// A test of the number of a content.
-    fn scan_contents(&self, fits: impl Fn(u32) -> bool + 'a) -> Ready<'a> {
-        let ask = *self;
-        Ready::Scan(Box::new(move |doc| fits(ask.content(doc))))
     }
 
     /// Its value compares so.
@@ -84,11 +74,12 @@ impl<'a> Ask<'a> {
                 _ => Ready::none(),
             },
             Source::Time(of) => match Moments::of_comparison(op, value, self.now_ns) {
-                Some(moments) => self.scan_times(key, of, move |at| moments.contain(at)),
+                Some(moments) => self.scan_facts(move |facts| of(facts).is_some_and(|at| moments.contain(at))),
                 None => Ready::none(),
             },
             Source::Count(of) => self.scan_facts(move |facts| count_holds(of(facts), op, &owned)),
             Source::Content => self.prepare_hash(op, value),
+            Source::Class(class) => self.scan_facts(class.fits(move |text| word_holds(text, op, &owned))),
             Source::Names => match (key, op, value) {
                 // A class of contents stands for all of them.
                 (Key::Mime, Compare::Equal, Value::Text(class)) if !class.contains('/') => {
@@ -117,7 +108,7 @@ impl<'a> Ask<'a> {
                 self.scan_facts(move |facts| is_sized(facts) && in_sizes(facts.size, &owned_low, &owned_high))
             }
             Source::Time(of) => match Moments::of_range(low, high, self.now_ns) {
-                Some(moments) => self.scan_times(key, of, move |at| moments.contain(at)),
+                Some(moments) => self.scan_facts(move |facts| of(facts).is_some_and(|at| moments.contain(at))),
                 None => Ready::none(),
             },
             Source::Count(of) => self.scan_facts(move |facts| {
@@ -125,6 +116,9 @@ impl<'a> Ask<'a> {
                 at_least && owned_high.as_ref().is_none_or(|high| count_holds(of(facts), Compare::AtMost, high))
             }),
             Source::Content => Ready::none(),
+            Source::Class(class) => {
+                self.scan_facts(class.fits(move |text| in_words(text, owned_low.as_ref(), owned_high.as_ref())))
+            }
             Source::Names => Ready::Docs(Cow::Owned(self.valued(key, |stored| in_words(stored, low, high))?)),
         })
     }
@@ -133,11 +127,9 @@ impl<'a> Ask<'a> {
     pub(crate) fn prepare_date(&self, date: DatePrefix) -> Ready<'a> {
         let (from, until) = date.span(0);
         let moments = Moments::span(crate::step::nanoseconds(from), crate::step::nanoseconds(until));
-        let ask = *self;
-        Ready::Scan(Box::new(move |doc| {
-            let facts = ask.graph.columns.facts(doc);
-            facts.kind != FileKind::Directory && moments.contain(ask.taken(doc, facts).unwrap_or(facts.mtime_ns))
-        }))
+        self.scan_facts(move |facts| {
+            facts.kind != FileKind::Directory && moments.contain(taken(facts).unwrap_or(facts.mtime_ns))
+        })
     }
 
     fn prepare_hash(&self, op: Compare, value: &Value) -> Ready<'a> {
@@ -147,9 +139,9 @@ impl<'a> Ask<'a> {
         };
         let content = hash.and_then(|hash| self.graph.content_of_hash(&hash));
         match (op, content) {
-            (Compare::Equal, Some(wanted)) => self.scan_contents(move |content| content == wanted),
-            (Compare::Differs, wanted) => {
-                self.scan_contents(move |content| content != NO_CONTENT && Some(content) != wanted)
+            (Compare::Equal, Some(content)) => self.scan_facts(move |facts| facts.content == content),
+            (Compare::Differs, content) => {
+                self.scan_facts(move |facts| facts.content != NO_CONTENT && Some(facts.content) != content)
             }
             _ => Ready::none(),
         }

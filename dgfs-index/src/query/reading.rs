@@ -57,13 +57,10 @@ impl<'a> Ask<'a> {
         Ok(open | self.readable(Cow::Owned(said))?.as_ref())
     }
 
-    /// The number of its content; [`NO_CONTENT`] where the asker may not know it.
-    pub(crate) fn content(&self, doc: Doc) -> u32 {
-        if self.may_read(doc) { self.graph.columns.facts(doc).content } else { NO_CONTENT }
-    }
-
-    /// When a picture was taken, if that is known and the asker may know it.
-    pub(crate) fn taken(&self, doc: Doc, facts: &Facts) -> Option<i64> {
-        Some(facts.taken_ns).filter(|taken| *taken != NEVER && self.may_read(doc))
+    /// What is kept of an inode, without what only its content tells where the asker may not read that.
+    pub(crate) fn facts(&self, doc: Doc) -> Facts {
+        let facts = *self.graph.columns.facts(doc);
+        let tells = facts.content != NO_CONTENT || facts.taken_ns != NEVER;
+        if tells && !self.may_read(doc) { Facts { content: NO_CONTENT, taken_ns: NEVER, ..facts } } else { facts }
     }
 }

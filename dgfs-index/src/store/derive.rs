@@ -18,7 +18,20 @@ const WORD_BYTES_MAX: usize = 200;
 /// Words of one inode from attributes and taggers.
 const WORDS_MAX: usize = 1000;
 /// Keys that are the file system's own: nobody else says them.
-const OWN_KEYS: [&str; 9] = ["size", "mtime", "ctime", "btime", "owner", "group", "nlink", "hash", "ext"];
+const OWN_KEYS: [&str; 12] = [
+    "size",
+    "mtime",
+    "ctime",
+    "btime",
+    "owner",
+    "group",
+    "nlink",
+    "hash",
+    "ext",
+    "size-class",
+    "date-year",
+    "date-month",
+];
 /// Values of `type` that say what an inode is.
 const KINDS: [&str; 6] = ["file", "directory", "symlink", "fifo", "socket", "device"];
 

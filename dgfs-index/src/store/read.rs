@@ -4,6 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use dgfs_proto::attr::FileKind;
 use dgfs_proto::graph::{GraphNode, HandRelation, NodeFacts, TagFacts};
 use dgfs_proto::ids::{Ino, TagId};
 use dgfs_proto::name::Name;
@@ -15,6 +16,10 @@ use crate::store::load::{NODE_COLUMNS, ino, name, node, tag};
 use crate::store::write::{id, relation_word};
 use crate::store::{Finding, Hints, Readers, StoreError};
 
+/// Files longer than this are in the index `node_large`, and taggers do not read them to their end.
+pub(crate) const LARGE_BYTES: u64 = 64 << 20;
+/// Files of one size that are looked at: each of more asks for itself.
+const ALIKE_MAX: usize = 1024;
 /// Relations of one inode that are looked at.
 const EDGES_MAX: usize = 100_000;
 
@@ -64,6 +69,15 @@ pub struct Read {
     pub content: ContentHash,
     /// [`crate::store::Hints::digest`] then.
     pub hints_seen: [u8; 8],
+}
+
+/// A file of a size that others have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alike {
+    pub(crate) ino: Ino,
+    pub(crate) data_version: u64,
+    /// The hash that it is known by.
+    pub(crate) content: ContentHash,
 }
 
 /// What the taggers said of one inode.
@@ -191,6 +205,30 @@ impl Readers {
     /// The version of a file's data now.
     pub(crate) fn data_version(&self, of: Ino) -> Result<Option<u64>, StoreError> {
         self.with(|connection| Ok(facts(connection, of)?.map(|facts| facts.data_version)))
+    }
+
+    /// Of a file longer than [`LARGE_BYTES`] whose size others have: it and those others, as far as their data as they are now were
+    /// looked at; at most [`ALIKE_MAX`] of them, itself among them.
+    pub(crate) fn large_alike(&self, of: Ino) -> Result<Vec<Alike>, StoreError> {
+        self.with(|connection| {
+            let large = facts(connection, of)?.filter(|facts| facts.kind == FileKind::File && facts.size > LARGE_BYTES);
+            let Some(size) = large.map(|facts| facts.size.cast_signed()) else { return Ok(Vec::new()) };
+            let mut statement = connection.prepare_cached(
+                "SELECT node.ino, node.data_version, content.hash FROM node LEFT JOIN content
+                 ON content.ino = node.ino AND content.data_version = node.data_version
+                 WHERE node.size = ?1 AND node.size > 67108864 AND node.kind = 0
+                 ORDER BY node.ino = ?2 DESC, node.ino LIMIT ?3",
+            )?;
+            let mut rows = statement.query((size, id(of), ALIKE_MAX as i64))?;
+            let (mut alike, mut files) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                files += 1;
+                let hash: Option<ContentHash> = row.get::<_, Option<Vec<u8>>>(2)?.and_then(|hash| hash.try_into().ok());
+                let (ino, data_version) = (ino(row.get(0)?)?, row.get::<_, i64>(1)?.cast_unsigned());
+                alike.extend(hash.map(|content| Alike { ino, data_version, content }));
+            }
+            Ok(if files > 1 { alike } else { Vec::new() })
+        })
     }
 
     /// Has this tagger, in this version or a later one, looked at this content with these hints (with or without success)?

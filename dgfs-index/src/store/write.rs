@@ -308,6 +308,24 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// What was found by the hash that stood for the content is found by its own from now on.
+    pub(super) fn run_whole_hash(mut self, ino: Ino, data_version: u64, hash: &[u8]) -> Result<Vec<Step>, StoreError> {
+        let is_current = self
+            .sql("SELECT 1 FROM content WHERE ino = ?1 AND data_version = ?2")?
+            .exists((id(ino), data_version.cast_signed()))?;
+        if let Some(had) = forsaken::key_of(self.connection, id(ino))?.filter(|_| is_current) {
+            self.run_sql(
+                "INSERT OR IGNORE INTO finding(hash, hints, tagger, version, marks, text, failed)
+                   SELECT ?3, hints, tagger, version, marks, text, failed FROM finding WHERE hash = ?1 AND hints = ?2",
+                (&had.0, &had.1, hash),
+            )?;
+            self.run_sql("UPDATE content SET hash = ?2 WHERE ino = ?1", (id(ino), hash))?;
+            self.lost(Some(had))?;
+            self.found_in(ino);
+        }
+        self.finish()
+    }
+
     /// A file does not have this content any more, or still has it.
     fn lost(&self, had: Option<forsaken::Key>) -> Result<(), StoreError> {
         had.map_or(Ok(()), |had| forsaken::forsake(self.connection, &had))

@@ -96,6 +96,34 @@ async fn files_of_one_content_and_different_names_have_kinds_of_their_own() {
     assert_eq!(rig.find(Ino::ROOT, "type=text").await, [5]);
 }
 
+/// Of a large file, taggers read the beginning only: its findings stand under a hash of its own until it was hashed as a whole.
+#[tokio::test]
+async fn the_hash_of_a_whole_content_takes_the_place_of_the_one_that_stood_for_it() {
+    let rig = Rig::new(four_files());
+    assert_eq!(rig.find(Ino::ROOT, "@all").await.len(), 4);
+    rig.index
+        .put_findings(&[
+            found(2, 1, Hints::default(), "same"),
+            found(3, 2, Hints::default(), "same"),
+            found(4, 3, hints(1), "other"),
+        ])
+        .unwrap();
+    assert_eq!(same_content(&rig).await, Vec::<Vec<u64>>::new());
+    for (of, data_version) in [(2, 1), (3, 2), (4, 3), (5, 0)] {
+        rig.index.put_whole_hash(ino(of), data_version, content(77)).unwrap();
+    }
+    assert_eq!(same_content(&rig).await, [[2, 3, 4]], "of 5 nothing was read");
+    assert_eq!(rig.find(Ino::ROOT, "same and text:text").await, [2, 3]);
+    assert_eq!(rig.find(Ino::ROOT, "other").await, [4]);
+    // Its data changed meanwhile: the hash is that of others.
+    rig.index.put_findings(&[found(3, 9, Hints::default(), "new")]).unwrap();
+    rig.index.put_whole_hash(ino(3), 2, content(77)).unwrap();
+    assert_eq!(same_content(&rig).await, [[2, 4]]);
+    assert_eq!(rig.find(Ino::ROOT, "new").await, [3]);
+    let rig = rig.restart().await;
+    assert_eq!(same_content(&rig).await, [[2, 4]]);
+}
+
 /// Contents of which findings are kept.
 fn kept(rig: &Rig) -> u64 {
     rig.number("SELECT count(*) FROM (SELECT DISTINCT hash, hints FROM finding)")

@@ -82,6 +82,41 @@ async fn each_kind_of_question_finds_what_it_asks_for() {
     }
 }
 
+/// Sizes 3 MiB (3) and 1 (4, 5, 7); changed in March 2024 (3) and September 2020.
+#[tokio::test]
+async fn classes_of_sizes_and_dates_follow_from_attributes_at_once() {
+    let rig = Rig::new(small_tree());
+    for (text, found) in [
+        ("size-class=", vec![3, 4, 5, 7]),
+        ("size-class=tiny", vec![4, 5, 7]),
+        ("SIZE-CLASS=Medium", vec![3]),
+        ("size-class!=tiny", vec![3]),
+        ("size-class=huge", vec![]),
+        ("date-year=2024", vec![3]),
+        ("date-year=2019..2023", vec![4, 5, 7]),
+        ("date-year>=2021", vec![3]),
+        ("date-month=2020-09", vec![4, 5, 7]),
+        ("date-month=2024-03 and not size-class=tiny", vec![3]),
+    ] {
+        assert_eq!(rig.find(Ino::ROOT, text).await, found, "{text}");
+    }
+    let values = |key| rig.ask(GraphRequest::Values { scope: Ino::ROOT, key: Key::parse(key).unwrap(), limit: 100 });
+    let sizes = [("size-class=tiny".to_owned(), 3), ("size-class=medium".to_owned(), 1)];
+    assert_eq!(facets(values("size-class").await), sizes, "by size, not by name");
+    let months = [("date-month=2020-09".to_owned(), 3), ("date-month=2024-03".to_owned(), 1)];
+    assert_eq!(facets(values("date-month").await), months);
+    let clause = expr("date-year=1999").clauses[0].clone();
+    assert_eq!(rig.ask(GraphRequest::Known { scope: Ino::ROOT, clause }).await, GraphAnswer::Done);
+    rig.meta.change(|truth| truth.change(ino(4), |node| node.size = 1 << 30));
+    assert_eq!(rig.find(Ino::ROOT, "size-class=huge").await, [4], "no tagger has to look");
+    let taken = findings(3, 1, &[("taken=2019-12-31", 1000), ("size-class=tiny", 1000)], None);
+    rig.index.put_findings(&[taken]).unwrap();
+    assert_eq!(rig.find(Ino::ROOT, "date-month=2019-12").await, [3], "taken rather than changed");
+    assert_eq!(rig.find(Ino::ROOT, "size-class=tiny").await, [5, 7], "nobody else says it");
+    let beside = rig.facets(Viewer::root(), Ino::ROOT, Query::default(), "").await;
+    assert!(!beside.iter().any(|(name, _)| name.contains("-class=") || name.starts_with("date-")), "{beside:?}");
+}
+
 #[tokio::test]
 async fn a_scope_is_what_lies_below_it_and_not_itself() {
     let rig = Rig::new(small_tree());

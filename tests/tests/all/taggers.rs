@@ -4,6 +4,7 @@
 //! `dgfs index wait --taggers`.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,57 @@ fn files_are_found_by_what_they_are_and_say() {
     assert_eq!(names(&tags.join("@of/notes.md/same-content")), ["copy.md"]);
     assert_eq!(attribute(&mount.join("notes.md"), "user.dgfs.index"), "done");
     assert!(attribute(&mount.join("notes.md"), "user.dgfs.tags.auto").contains("\"tagger\":\"text\""));
+}
+
+/// The first of them decided for all.
+#[test]
+fn equal_files_of_different_names_have_kinds_of_their_own() {
+    let mount = Mount::embedded();
+    for name in ["a.txt", "a.md", "a.py"] {
+        fs::write(mount.join(name), NOTES).unwrap();
+        examined(&mount);
+    }
+    let tags = mount.join(".tags");
+    let of_kind = |mime: &str| names(&tags.join(format!("mime={}", mime.replace('/', "%2F"))));
+    assert_eq!(of_kind("text/markdown"), ["a.md"]);
+    assert_eq!(of_kind("text/x-python"), ["a.py"]);
+    assert_eq!(of_kind("text/plain"), ["a.txt"]);
+    assert_eq!(names(&tags.join("@of/a.md/same-content")), ["a.py", "a.txt"]);
+    assert_eq!(names(&tags.join("text:erasure coding")), ["a.md", "a.py", "a.txt"]);
+    fs::rename(mount.join("a.txt"), mount.join("b.md")).unwrap();
+    examined(&mount);
+    assert_eq!(of_kind("text/markdown"), ["a.md", "b.md"], "a name that says something else is a reason to look");
+    assert_eq!(names(&tags.join("@of/a.md/same-content")), ["a.py", "b.md"]);
+}
+
+const LARGE_BYTES: u64 = 70 << 20;
+
+/// A file of 70 MiB with holes, which ends in `last`.
+fn large(path: &Path, last: &[u8]) {
+    let file = fs::File::create(path).unwrap();
+    file.write_all_at(b"begins alike", 0).unwrap();
+    file.write_all_at(&NOTES.repeat(1000).into_bytes(), 40 << 20).unwrap();
+    file.write_all_at(last, LARGE_BYTES - last.len() as u64).unwrap();
+}
+
+/// Taggers read 64 MiB of a file: what is longer was equal to nothing.
+#[test]
+fn large_files_are_compared_as_a_whole() {
+    let mount = Mount::embedded();
+    large(&mount.join("a.bin"), b"end");
+    examined(&mount);
+    let same = |name: &str| names(&mount.join(format!(".tags/@of/{name}/same-content")));
+    assert_eq!(same("a.bin"), Vec::<String>::new(), "alone of its size, it is not read to its end");
+    large(&mount.join("b.bin"), b"end");
+    large(&mount.join("c.bin"), b"enD");
+    examined(&mount);
+    assert_eq!((same("a.bin"), same("b.bin")), (vec!["b.bin".to_owned()], vec!["a.bin".to_owned()]));
+    assert_eq!(same("c.bin"), Vec::<String>::new(), "its last byte differs");
+    fs::File::options().write(true).open(mount.join("c.bin")).unwrap().write_all_at(b"d", LARGE_BYTES - 1).unwrap();
+    fs::File::options().write(true).open(mount.join("a.bin")).unwrap().write_all_at(b"B", 0).unwrap();
+    examined(&mount);
+    assert_eq!((same("b.bin"), same("a.bin")), (vec!["c.bin".to_owned()], Vec::new()), "a later change begins anew");
+    assert_eq!(attribute(&mount.join("b.bin"), "user.dgfs.index"), "done");
 }
 
 #[test]
