@@ -3,6 +3,7 @@
 //! Never mocks: every mount is the kernel's, every daemon a process, every Redis a real one. What a test needs and does not
 //! find on the machine is a failure with a sentence, never a silent pass.
 
+mod agreement;
 mod coherence;
 mod command;
 mod crash;
