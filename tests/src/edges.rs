@@ -23,9 +23,9 @@ pub struct Edges {
     pub said: BTreeSet<String>,
     /// What taggers said, relations, and how far the taggers are, of each path.
     pub facts: BTreeSet<String>,
-    /// Paths that a search for everything finds.
+    /// Files that a search for everything finds.
     pub found: BTreeSet<String>,
-    /// Paths that are there.
+    /// Files that are there.
     pub there: BTreeSet<String>,
 }
 
@@ -45,7 +45,10 @@ impl Edges {
         for path in &paths {
             let shown = path.display().to_string();
             let file = mount.join(path);
-            edges.there.insert(shown.clone());
+            // A search for everything is one for files.
+            if !file.symlink_metadata().expect("stat").is_dir() {
+                edges.there.insert(shown.clone());
+            }
             let mut carried: Vec<String> = attribute(&file, "user.xdg.tags").split(',').map(str::to_owned).collect();
             carried.retain(|tag| !tag.is_empty());
             let marks: Vec<Value> = serde_json::from_str(&attribute(&file, "user.dgfs.tags.auto")).unwrap_or_default();
@@ -177,9 +180,18 @@ fn listed_tags(mount: &Path) -> Vec<String> {
 /// When it cannot be asked.
 #[must_use]
 pub fn ask(mount: &Path, request: &Value) -> Vec<Value> {
+    ask_text(mount, request.to_string().as_bytes())
+}
+
+/// As [`ask`], of a request that may be none.
+///
+/// # Panics
+/// When it cannot be asked.
+#[must_use]
+pub fn ask_text(mount: &Path, request: &[u8]) -> Vec<Value> {
     let place = mount.join(".tags/@ask");
     let mut file = OpenOptions::new().read(true).write(true).open(place).expect("open .tags/@ask");
-    file.write_all(request.to_string().as_bytes()).expect("ask");
+    file.write_all(request).expect("ask");
     let mut answer = String::new();
     file.read_to_string(&mut answer).expect("read the answer");
     answer.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()

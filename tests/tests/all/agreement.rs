@@ -3,15 +3,13 @@
 //! Never waits for a quiet moment before a kill. `DGFS_FIRE_SEED` repeats the choices (not the moments), `DGFS_FIRE_OPS` says
 //! after how many operations it may end.
 
-use std::fs;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::Duration;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::edges::Edges;
 use dgfs_tests::fire::Fire;
-use dgfs_tests::process::{kill9, run, wait_until};
+use dgfs_tests::process::{children, kill9, run, wait_until};
 use dgfs_tests::program::{dgfs, is_long};
 use dgfs_tests::rng::Rng;
 
@@ -19,6 +17,10 @@ use dgfs_tests::rng::Rng;
 const WORKERS: u64 = 4;
 /// Operations of the short form, and of the long one.
 const OPERATIONS: (u64, u64) = (2_400, 60_000);
+/// Operations from one kill to the next: at least so many, and a number below this more.
+const GAP: (u64, u64) = (30, 120);
+/// How long the workers may take for them: a call that is not answered takes 5 s to say so, and may need some.
+const GOES_ON: Duration = Duration::from_secs(120);
 /// What is killed; each of them in every run.
 const VICTIMS: &[&str] = &["index", "workers", "meta", "meta-1", "stored", "index and meta"];
 /// How long the index may take to catch up with everything, and to be built anew.
@@ -32,15 +34,20 @@ fn the_graph_is_what_the_metadata_say_whoever_is_killed() {
     let mut cluster = Cluster::start(ClusterPlan { servers: 2, ..ClusterPlan::default() });
     let (one, other) = (cluster.mount(), cluster.mount());
     let mut fire = Fire::start(&[one.path(), other.path()], WORKERS, &mut rng);
-    let mut kills = 0;
+    let (mut kills, mut next) = (0, 0);
     while kills < VICTIMS.len() || fire.look().done < operations {
         let victim = if kills < VICTIMS.len() { VICTIMS[kills] } else { *rng.pick(VICTIMS) };
-        sleep(Duration::from_millis(100 + rng.below(1500)));
+        next += GAP.0 + rng.below(GAP.1);
+        wait_until("the workers go on", GOES_ON, || {
+            let progress = fire.look();
+            progress.done >= next || !progress.failures.is_empty()
+        });
         let killed = kill(&mut cluster, victim);
         kills += 1;
         let progress = fire.look();
         println!("kill {kills}: {victim} ({killed} processes) after {} operations", progress.done);
         assert_eq!(progress.failures, [""; 0], "after the kill of {victim}");
+        next = next.max(progress.done);
     }
     let progress = fire.end();
     println!("{kills} kills, {} operations, {} calls made again: {}", progress.done, progress.again, progress.kinds);
@@ -84,12 +91,6 @@ fn kill_workers(cluster: &Cluster) -> usize {
     workers.len()
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
 fn ask(words: &[&str], mount: &Path) -> dgfs_tests::process::Outcome {
     let words: Vec<&str> = words.iter().copied().chain([mount.to_str().expect("UTF-8")]).collect();
     run(dgfs(), &words, CATCHES_UP)
@@ -104,8 +105,9 @@ fn caught_up(mount: &Path) {
     let _ = ask(&["index", "wait", "--taggers", "--timeout", "200"], mount).expect_success("dgfs index wait");
 }
 
-/// The graph that answers queries, and here any further one that follows it.
+/// The graph that answers queries; and the one in Neo4j, where the cluster has one that follows it.
 #[track_caller]
 fn every_graph_is_right(mount: &Path) {
     let _ = ask(&["index", "check"], mount).expect_success("dgfs index check");
+    let _ = ask(&["graph", "check", "--in"], mount).expect_success("dgfs graph check");
 }

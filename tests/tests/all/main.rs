@@ -4,6 +4,8 @@
 //! find on the machine is a failure with a sentence, never a silent pass.
 
 mod agreement;
+mod ancestors;
+mod bad_input;
 mod coherence;
 mod command;
 mod crash;
@@ -20,5 +22,6 @@ mod round_trips;
 mod storage;
 mod taggers;
 mod tags;
+mod tags_table;
 mod tidy;
 mod two_mounts;

@@ -157,6 +157,8 @@ impl Worker {
         match program(&self.program, &words) {
             Ok(()) => Ok(Some("dgfs link")),
             Err(Failed::Unanswered) => Ok(None),
+            // By an earlier step.
+            Err(Failed::Refused(error)) if error.to_string().contains("exists already") => Ok(None),
             Err(Failed::Refused(error)) => Err(format!("{words:?}: {error}")),
         }
     }
