@@ -6,9 +6,12 @@
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
 //! cuts ([`power`]), [`network`]s whose links are cut, system calls ([`sys`]), randomness ([`rng`]), mounts whose numbers are read ([`watched`]), files of [`known`]
-//! content, the [`ledger`] of what was acknowledged, and the [`load`] that reads while it writes.
+//! content, the [`ledger`] of what was acknowledged, the [`load`] that reads while it writes, the [`fire`] under which tags are
+//! changed, and the [`edges`] of the graph that comes of it.
 
 pub mod cluster;
+pub mod edges;
+pub mod fire;
 pub mod known;
 pub mod ledger;
 pub mod load;

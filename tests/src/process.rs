@@ -128,6 +128,14 @@ pub fn lives(pid: u32) -> bool {
     })
 }
 
+/// Processes that any thread of a process started.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
 /// The last lines of a log, for the report of a failure.
 #[must_use]
 pub fn tail(log: &Path, lines: usize) -> String {

@@ -64,7 +64,8 @@ fn suspects(index: &Index, after: Option<Ino>, last: Option<Ino>, page: &[GraphN
             continue;
         };
         let own = readers.vertex(ino)?.map(|vertex| vertex.node);
-        if own.is_none_or(|own| difference(own, node.clone()).is_some()) {
+        let node = without_ends_that_are_gone(index, node.clone())?;
+        if own.is_none_or(|own| difference(own, node).is_some()) {
             suspects.push(ino);
         }
     }
@@ -86,13 +87,28 @@ async fn examine(index: &Arc<Index>, meta: &MetaLink, ino: Ino) -> Result<Option
             (None, None) => None,
             (None, Some(_)) => Some(format!("inode {ino}: the index does not have it")),
             (Some(_), None) => Some(format!("inode {ino}: the index has it, the metadata do not")),
-            (Some(own), Some(theirs)) => difference(own, theirs).map(|what| format!("inode {ino}: {what}")),
+            (Some(own), Some(theirs)) => {
+                let theirs = without_ends_that_are_gone(index, theirs).map_err(|error| error.to_string())?;
+                difference(own, theirs).map(|what| format!("inode {ino}: {what}"))
+            }
         };
         if found.is_none() {
             break;
         }
     }
     Ok(found)
+}
+
+/// The metadata keep relations to inodes that are freed; an inode that the index lacks wrongly is a difference of its own.
+fn without_ends_that_are_gone(index: &Index, mut node: GraphNode) -> Result<GraphNode, StoreError> {
+    let mut related = Vec::new();
+    for (relation, to) in node.related {
+        if index.readers().knows(to)? {
+            related.push((relation, to));
+        }
+    }
+    node.related = related;
+    Ok(node)
 }
 
 fn tidy(node: &mut GraphNode) {

@@ -110,8 +110,12 @@ fn edge_rows(connection: &Connection, sql: &str, of: Ino) -> Result<Vec<EdgeRow>
     Ok(edges)
 }
 
+/// The metadata keep a relation when the inode that it leads to is freed, and so does a graph that was built from them: such a
+/// one is no edge.
 fn edges_from(connection: &Connection, of: Ino) -> Result<Vec<EdgeRow>, StoreError> {
-    edge_rows(connection, "SELECT src, kind, dst, source, permille FROM edge WHERE src = ?1", of)
+    const SQL: &str =
+        "SELECT src, kind, dst, source, permille FROM edge WHERE src = ?1 AND dst IN (SELECT ino FROM node)";
+    edge_rows(connection, SQL, of)
 }
 
 fn facts(connection: &Connection, of: Ino) -> Result<Option<NodeFacts>, StoreError> {
@@ -155,6 +159,11 @@ impl Readers {
             let to = edge_rows(connection, "SELECT src, kind, dst, source, permille FROM edge WHERE dst = ?1", of)?;
             Ok((edges_from(connection, of)?, to))
         })
+    }
+
+    /// Is there such an inode?
+    pub(crate) fn knows(&self, of: Ino) -> Result<bool, StoreError> {
+        self.with(|connection| Ok(facts(connection, of)?.is_some()))
     }
 
     /// What taggers said of an inode.

@@ -21,7 +21,15 @@ const CONTENT_AFTER: Duration = Duration::from_millis(400);
 struct Waits {
     kind: Option<Instant>,
     content: Option<Instant>,
-    forced: bool,
+    /// Whose look is due whatever is known, each until it was taken: what is kept of a kind is a change of the file, which must not
+    /// make the kind due for ever.
+    forced: Forced,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Forced {
+    kind: bool,
+    content: bool,
 }
 
 /// See the module.
@@ -46,7 +54,7 @@ impl Queue {
 
     /// A file changed, perhaps.
     pub(super) fn changed(&mut self, ino: Ino, now: Instant) {
-        let forced = self.files.get(&ino).is_some_and(|waits| waits.forced);
+        let forced = self.files.get(&ino).map(|waits| waits.forced).unwrap_or_default();
         self.forget(ino);
         let waits = Waits { kind: Some(now + KIND_AFTER), content: Some(now + CONTENT_AFTER), forced };
         self.kinds.extend(waits.kind.map(|at| (at, ino)));
@@ -58,7 +66,7 @@ impl Queue {
     pub(super) fn force(&mut self, ino: Ino, now: Instant) {
         self.changed(ino, now);
         if let Some(waits) = self.files.get_mut(&ino) {
-            waits.forced = true;
+            waits.forced = Forced { kind: true, content: true };
         }
     }
 
@@ -74,12 +82,13 @@ impl Queue {
     pub(super) fn take_due(&mut self, now: Instant, (kinds_max, contents_max): (usize, usize)) -> (Due, Due) {
         let kinds = take(&mut self.kinds, now, kinds_max);
         let contents = take(&mut self.contents, now, contents_max);
-        let forced = |files: &BTreeMap<Ino, Waits>, ino: Ino| files.get(&ino).is_some_and(|waits| waits.forced);
-        let first = kinds.into_iter().map(|ino| (ino, forced(&self.files, ino))).collect::<Due>();
-        let then = contents.into_iter().map(|ino| (ino, forced(&self.files, ino))).collect::<Due>();
+        let forced = |ino: Ino| self.files.get(&ino).map(|waits| waits.forced).unwrap_or_default();
+        let first = kinds.into_iter().map(|ino| (ino, forced(ino).kind)).collect::<Due>();
+        let then = contents.into_iter().map(|ino| (ino, forced(ino).content)).collect::<Due>();
         for (ino, _) in &first {
             if let Some(waits) = self.files.get_mut(ino) {
                 waits.kind = None;
+                waits.forced.kind = false;
             }
         }
         for (ino, _) in &then {
@@ -136,5 +145,23 @@ mod tests {
         queue.changed(forced, start);
         queue.forget(gone);
         assert_eq!(queue.take_due(start + CONTENT_AFTER, (9, 9)), (vec![(forced, true)], vec![(forced, true)]));
+    }
+
+    /// It was looked at for ever: each answer was a change, which was due again by force before its content was.
+    #[test]
+    fn what_is_forced_is_forced_once() {
+        let (mut queue, start, ino) = (Queue::default(), Instant::now(), Ino::new(7).unwrap());
+        queue.force(ino, start);
+        let mut now = start + KIND_AFTER;
+        assert_eq!(queue.take_due(now, (9, 9)), (vec![(ino, true)], vec![]));
+        queue.changed(ino, now);
+        now += KIND_AFTER;
+        assert_eq!(queue.take_due(now, (9, 9)), (vec![(ino, false)], vec![]), "its kind was told");
+        now += CONTENT_AFTER;
+        assert_eq!(queue.take_due(now, (9, 9)), (vec![], vec![(ino, true)]));
+        queue.changed(ino, now);
+        now += CONTENT_AFTER;
+        assert_eq!(queue.take_due(now, (9, 9)), (vec![(ino, false)], vec![(ino, false)]), "so was its content");
+        assert_eq!((queue.len(), queue.next_due()), (0, None));
     }
 }

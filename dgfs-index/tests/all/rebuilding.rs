@@ -1,6 +1,6 @@
 //! Following, building anew, comparing, watching; and what happens when the metadata service is not what it was.
 
-use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
+use dgfs_proto::graph::{GraphAnswer, GraphRequest, HandRelation, Viewer};
 use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::status::Status;
 
@@ -74,6 +74,29 @@ async fn a_check_tells_what_differs() {
             assert!(text.ends_with("7 inodes compared at seq 8, 2 differ\n"), "{text}");
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// The metadata keep the relation and the index dropped the edge, which a check took for a difference; and a graph that was built
+/// anew had an edge to nowhere.
+#[tokio::test]
+async fn a_relation_to_a_file_that_is_gone_is_no_edge_and_no_difference() {
+    let mut truth = volume(5);
+    truth.relate(ino(3), vec![(HandRelation::LinksTo, ino(4)), (HandRelation::LinksTo, ino(5))]);
+    let rig = Rig::new(truth);
+    rig.meta.change(|truth| truth.unlink(ino(2), &name("f1.txt"), false));
+    for generation in [rig.index.generation(), rig.index.generation() + 1] {
+        built(&rig, generation).await;
+        match rig.ask(GraphRequest::Check).await {
+            GraphAnswer::Text(text) => assert!(text.ends_with(" 0 differ\n"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        match rig.ask(GraphRequest::Related { ino: ino(3), limit: 10 }).await {
+            GraphAnswer::Related(list) => assert_eq!(list.len(), 1, "{list:?}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(rig.index.readers().vertex(ino(3)).unwrap().unwrap().edges.len(), 1);
+        let _: GraphAnswer = rig.ask(GraphRequest::Rebuild).await;
     }
 }
 

@@ -138,10 +138,8 @@ impl Truth {
         self.xattrs.retain(|(of, _), _| *of != ino);
         self.tagged.remove(&ino);
         self.vetoes.remove(&ino);
+        // Relations that lead to it stay, as in the metadata.
         self.related.remove(&ino);
-        for to in self.related.values_mut() {
-            to.retain(|(_, to)| *to != ino);
-        }
     }
 
     pub(crate) fn rename(&mut self, from: (Ino, Name), to: (Ino, Name), exchange: bool) {

@@ -3,6 +3,9 @@
 //! Never mocks: every mount is the kernel's, every daemon a process, every Redis a real one. What a test needs and does not
 //! find on the machine is a failure with a sentence, never a silent pass.
 
+mod agreement;
+mod ancestors;
+mod bad_input;
 mod coherence;
 mod command;
 mod crash;
@@ -20,5 +23,6 @@ mod round_trips;
 mod storage;
 mod taggers;
 mod tags;
+mod tags_table;
 mod tidy;
 mod two_mounts;
