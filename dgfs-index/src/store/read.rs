@@ -179,11 +179,11 @@ impl Readers {
         self.with(|connection| Ok(facts(connection, of)?.map(|facts| facts.data_version)))
     }
 
-    /// Has this tagger, in this version or a later one, looked at this content (with or without success)?
+    /// Has this tagger, in this very version, looked at this content (with or without success)?
     pub fn is_examined(&self, content: &ContentHash, tagger: &str, version: u32) -> Result<bool, StoreError> {
         self.with(|connection| {
             let mut statement =
-                connection.prepare_cached("SELECT 1 FROM finding WHERE hash = ?1 AND tagger = ?2 AND version >= ?3")?;
+                connection.prepare_cached("SELECT 1 FROM finding WHERE hash = ?1 AND tagger = ?2 AND version = ?3")?;
             Ok(statement.exists((content.as_slice(), tagger, version))?)
         })
     }

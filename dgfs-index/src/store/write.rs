@@ -286,7 +286,7 @@ impl<'a> Batch<'a> {
         self.run_sql(
             "INSERT INTO finding(hash, tagger, version, marks, text, failed) VALUES(?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT(hash, tagger) DO UPDATE SET version = excluded.version, marks = excluded.marks,
-             text = excluded.text, failed = excluded.failed WHERE excluded.version >= finding.version",
+             text = excluded.text, failed = excluded.failed",
             (hash, &found.tagger, found.version, marks, &found.text, &found.failed),
         )?;
         Ok(())

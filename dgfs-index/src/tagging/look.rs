@@ -53,7 +53,7 @@ impl Look {
         let examination = readers.examination(ino)?;
         let is_current = examination.read.is_some_and(|(version, _)| version == facts.data_version);
         let has = |(tagger, version): &(String, u32)| {
-            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version >= *version)
+            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version == *version)
         };
         if is_current && wanted.iter().all(has) && !forced {
             return Ok(None);
