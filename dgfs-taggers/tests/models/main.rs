@@ -3,7 +3,7 @@
 //! Never downloads anything in the short form; `DGFS_LONG=1` fetches a package with real networks and reads a picture by them.
 
 #![cfg(feature = "models")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod networks;
 mod onnx;
