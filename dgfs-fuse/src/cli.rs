@@ -68,7 +68,7 @@ impl Failure {
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == WORKER) {
-        return match dgfs_taggers::worker::run(&dgfs_taggers::builtin()) {
+        return match dgfs_taggers::worker::start(arguments.get(2..).unwrap_or_default()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => report(&Failure::new(error)),
         };

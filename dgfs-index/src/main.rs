@@ -10,7 +10,7 @@ use dgfs_runtime::{config, telemetry};
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == WORKER) {
-        let ended = dgfs_taggers::worker::run(&dgfs_taggers::builtin());
+        let ended = dgfs_taggers::worker::start(&std::env::args_os().skip(2).collect::<Vec<_>>());
         return if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut words = std::env::args_os().skip(1);

@@ -74,7 +74,7 @@ impl StoreError {
 pub struct Finding {
     /// Who.
     pub tagger: String,
-    /// Its version; an older one never replaces a newer one.
+    /// Its version: a number without an order, as that of a model follows from its file. The last word of a tagger counts.
     pub version: u32,
     /// Tags and `key=value`, each with how sure it is (0 to 1,000).
     pub marks: Vec<(String, u16)>,

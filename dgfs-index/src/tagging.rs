@@ -69,7 +69,7 @@ pub struct TaggingParts {
     pub index: Arc<Index>,
     /// Where contents come from.
     pub contents: (VfsConfig, VfsDeps),
-    /// The program that runs [`dgfs_taggers::worker::run`], and its arguments.
+    /// The program that runs [`dgfs_taggers::worker::start`], and the words before those that it is given.
     pub worker: Vec<OsString>,
     /// Workers at the same time.
     pub workers: usize,
@@ -120,7 +120,7 @@ impl Tagging {
     #[must_use]
     pub fn new(parts: TaggingParts) -> Arc<Self> {
         let TaggingParts { index, contents, worker, workers, registrations, spool } = parts;
-        let externals = registered(&registrations);
+        let externals = registered(&registrations, &worker);
         let mut wanted = vec![(CONTENT.to_owned(), content_version())];
         wanted.extend(externals.iter().map(|tagger| (tagger.name().to_owned(), tagger.version())));
         if let Err(error) = emptied(&spool) {
@@ -375,7 +375,11 @@ impl Tagging {
             lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": true }));
         }
         for tagger in &self.externals {
-            lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": false }));
+            let (name, version) = (tagger.name(), tagger.version());
+            lines.push(match tagger.off() {
+                None => serde_json::json!({ "tagger": name, "version": version, "built-in": false }),
+                Some(off) => serde_json::json!({ "tagger": name, "version": version, "built-in": false, "off": off }),
+            });
         }
         lines.push(serde_json::json!({
             "paused": self.paused.load(Ordering::Acquire),
@@ -418,8 +422,8 @@ impl Extension for Tagging {
 }
 
 /// Taggers that users registered; what is wrong with one costs it alone.
-fn registered(directory: &Path) -> Vec<External> {
-    let (found, refused) = load_all(directory);
+fn registered(directory: &Path, worker: &[OsString]) -> Vec<External> {
+    let (found, refused) = load_all(directory, worker);
     for error in refused {
         tracing::warn!(%error, "a tagger is not registered");
     }

@@ -40,6 +40,12 @@ pub enum JobError {
         /// The system's reason.
         source: io::Error,
     },
+    /// It started and said that it cannot work, or ended instead of saying that it can. Another start would end alike.
+    #[error("{reason}")]
+    Useless {
+        /// A sentence.
+        reason: String,
+    },
     /// It gave no answer in time and was killed.
     #[error("no answer within {ms} ms; the tagger process was killed")]
     TimedOut {

@@ -20,6 +20,8 @@ pub const STRING_BYTES_MAX: usize = 1024;
 pub const TEXT_BYTES_MAX: usize = 256 << 10;
 /// Notes at most.
 pub const NOTES_MAX: usize = 16;
+/// Numbers of an embedding at most: what the larger of the usual models of texts give.
+pub const EMBEDDING_LEN_MAX: usize = 1024;
 
 /// All that one tagger has to say about one file.
 #[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq)]
@@ -95,13 +97,18 @@ pub enum LinkKind {
 }
 
 /// Short values of which similar files have similar ones.
-#[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq)]
 #[serde(default)]
 pub struct Fingerprints {
     /// MinHash of the text's word shingles: the share of equal places estimates the share of common shingles.
     pub text: Option<Vec<u32>>,
     /// Perceptual hash of the picture: few differing bits are a similar picture.
     pub image: Option<u64>,
+    /// What a model makes of the text: 1 to [`EMBEDDING_LEN_MAX`] finite numbers, the sum of whose squares is 1. The sum of
+    /// products of two of them (the cosine of their angle) is near 1 where the texts mean the same; vectors of different
+    /// taggers or versions have nothing to do with each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f32>>,
 }
 
 impl Findings {
@@ -190,6 +197,7 @@ impl Findings {
         if out.fingerprints.text.as_ref().is_some_and(|print| print.len() > STRING_BYTES_MAX) {
             out.fingerprints.text = None;
         }
+        out.fingerprints.embedding = out.fingerprints.embedding.and_then(unit_vector);
         for note in self.notes.iter().take(NOTES_MAX) {
             out.note(note);
         }
@@ -236,6 +244,24 @@ impl Findings {
             FactValue::Text(_) | FactValue::Number(_) => None,
         })
     }
+}
+
+/// `vector` made one long; `None` where it is no direction: empty, longer than [`EMBEDDING_LEN_MAX`], not finite or zero.
+pub fn unit_vector(mut vector: Vec<f32>) -> Option<Vec<f32>> {
+    if !(1..=EMBEDDING_LEN_MAX).contains(&vector.len()) {
+        return None;
+    }
+    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    if !length.is_finite() || length <= f64::from(f32::MIN_POSITIVE) {
+        return None;
+    }
+    // One that has the length already stays as it is, so that a second pass changes no digit.
+    if (length - 1.0).abs() > 1e-6 {
+        for value in &mut vector {
+            *value = (f64::from(*value) / length) as f32;
+        }
+    }
+    Some(vector)
 }
 
 /// `text` without control characters, single gaps, at most [`STRING_BYTES_MAX`] bytes.
@@ -302,12 +328,26 @@ mod tests {
         let hostile = Findings {
             marks: vec![super::Mark { tag: "-a/b".to_owned(), confidence: f32::NAN }],
             text: "字".repeat(TEXT_BYTES_MAX),
-            fingerprints: super::Fingerprints { text: Some(vec![1; 1 << 20]), image: None },
+            fingerprints: super::Fingerprints {
+                text: Some(vec![1; 1 << 20]),
+                image: None,
+                embedding: Some(vec![1.0; super::EMBEDDING_LEN_MAX + 1]),
+            },
             ..Findings::default()
         };
         let finished = hostile.finish();
         assert_eq!(finished.marks, [super::Mark { tag: "a b".to_owned(), confidence: 0.0 }]);
-        assert!(finished.text.len() <= TEXT_BYTES_MAX && finished.fingerprints.text.is_none());
+        assert!(finished.text.len() <= TEXT_BYTES_MAX && finished.fingerprints == super::Fingerprints::default());
+    }
+
+    #[test]
+    fn an_embedding_is_one_long_or_none() {
+        assert_eq!(super::unit_vector(vec![3.0, 0.0, -4.0]), Some(vec![0.6, 0.0, -0.8]));
+        let once = super::unit_vector(vec![1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(super::unit_vector(once.clone()), Some(once));
+        for wrong in [vec![], vec![0.0; 3], vec![f32::NAN, 1.0], vec![f32::INFINITY], vec![1.0; 1025]] {
+            assert_eq!(super::unit_vector(wrong.clone()), None, "{wrong:?}");
+        }
     }
 
     #[test]

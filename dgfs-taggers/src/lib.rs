@@ -6,7 +6,8 @@
 //!
 //! A [`Job`] enters at [`kind_of`], which is cheap enough to run anywhere. The rest happens in a worker: [`pool`]
 //! starts it behind the limits of [`sandbox`] and sends it frames of [`protocol`], [`worker`] runs each [`Tagger`]
-//! that wants the kind and answers. [`external`] does the same with programs that users wrote.
+//! that wants the kind and answers. [`external`] does the same with programs that users wrote
+//! and, in workers of this crate, with models that they have.
 
 pub mod external;
 pub mod findings;
@@ -27,6 +28,8 @@ mod documents;
 mod fuzz_tests;
 mod keywords;
 mod media;
+#[cfg(feature = "models")]
+mod model;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::child::JobError;
 use crate::child::{Program, Running};
+use crate::findings::one_line;
 use crate::job::{BYTES_MAX, Job};
 use crate::protocol::{ANSWER_BYTES_MAX, Answer, Greeting, Header, PROTOCOL};
 use crate::sandbox::{InForce, Limits};
@@ -126,9 +127,17 @@ impl Pool {
 }
 
 async fn greet(worker: &mut Running) -> Result<InForce, JobError> {
-    let line = worker.hear(GREETING_BYTES_MAX).await?;
+    let line = match worker.hear(GREETING_BYTES_MAX).await {
+        Err(JobError::Died { how }) => {
+            return Err(JobError::Useless { reason: format!("the tagger process ended before it was ready ({how})") });
+        }
+        heard => heard?,
+    };
     let greeting: Greeting = serde_json::from_slice(&line)
         .map_err(|error| JobError::Rubbish { reason: format!("its first line is no worker's greeting: {error}") })?;
+    if let Some(refused) = greeting.refused {
+        return Err(JobError::Useless { reason: one_line(&refused) });
+    }
     if greeting.dgfs_tagger_worker == PROTOCOL {
         return Ok(greeting.in_force);
     }

@@ -27,6 +27,9 @@ pub struct Greeting {
     pub dgfs_tagger_worker: u32,
     /// Which limits the worker sees on itself.
     pub in_force: InForce,
+    /// Why it will answer no job: a model that cannot be used. `None`: it waits for jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The line before a file's bytes.

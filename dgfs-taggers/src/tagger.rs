@@ -21,7 +21,7 @@ use crate::text::tagger::TextTagger;
 /// Finds something out about files of some kinds.
 pub trait Tagger: Send + Sync {
     /// Lower case, `-` between words; never changes.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// Counts up when the same bytes would give other findings.
     fn version(&self) -> u32;
     /// Whether files of this kind are worth a look.
@@ -60,6 +60,12 @@ impl TaggerError {
     pub(crate) fn malformed(format: &'static str, reason: impl ToString) -> Self {
         Self::Malformed { format, reason: crate::findings::one_line(&reason.to_string()) }
     }
+}
+
+/// The taggers that read texts out of files.
+#[cfg(feature = "models")]
+pub(crate) fn readers_of_text() -> [Box<dyn Tagger>; 4] {
+    [Box::new(TextTagger), Box::new(PdfTagger), Box::new(OfficeTagger), Box::new(MailTagger)]
 }
 
 /// All taggers of this crate, in the order in which they run. They keep nothing between jobs.

@@ -27,7 +27,7 @@ impl Folder {
         fs::write(self.0.join("t.py"), program).unwrap();
         let toml = format!("name = 't'\nversion = 3\ncommand = ['python3', 't.py']\nclasses = ['text']\n{more}");
         fs::write(self.0.join("t.toml"), toml).unwrap();
-        External::load(&self.0.join("t.toml")).unwrap()
+        External::load(&self.0.join("t.toml"), &[]).unwrap()
     }
 
     async fn examine(&self, tagger: &External, text: &str) -> Result<Found, Failed> {
@@ -50,7 +50,7 @@ impl Drop for Folder {
 async fn the_documented_example_works_as_documented() {
     let folder = Folder::new("example");
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
-    let (taggers, refused) = load_all(&examples);
+    let (taggers, refused) = load_all(&examples, &[]);
     assert!(refused.is_empty(), "{refused:?}");
     let tagger = taggers.iter().find(|tagger| tagger.name() == "word-count").unwrap();
     for (text, count) in [("three words here", 3.0), ("", 0.0), ("one", 1.0)] {
@@ -127,12 +127,12 @@ fn a_bad_registration_does_not_stop_the_others() {
     {
         fs::write(folder.0.join(file), text).unwrap();
     }
-    let (taggers, refused) = load_all(&folder.0);
+    let (taggers, refused) = load_all(&folder.0, &[]);
     assert_eq!(taggers.iter().map(External::name).collect::<Vec<_>>(), ["a", "d"]);
     assert_eq!(refused.len(), 2);
     assert!(
         refused[1].to_string().ends_with("c.toml: name = \"a\": another registration has this name"),
         "{refused:?}"
     );
-    assert!(load_all(&folder.0.join("missing")).0.is_empty());
+    assert!(load_all(&folder.0.join("missing"), &[]).0.is_empty());
 }

@@ -212,7 +212,7 @@ impl<'a> Question<'a> {
             }));
         }
         let has = |(tagger, version): &(String, u32)| {
-            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version >= *version)
+            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version == *version)
         };
         let failed: Vec<String> = examination
             .findings

@@ -1,8 +1,8 @@
 //! What contents are alike and point at, in the tables: kept by content, so that names and moves change nothing of it.
 //!
 //! Never asks who looks and never names an inode that is not in the tables. Always: the same rows whatever the order in
-//! which findings arrive (of two of one tagger the newer version counts, of one version all that was said), and the same
-//! after a rebuild, which takes them over.
+//! which findings of one version of a tagger arrive (all that was said counts; another version's word takes its place), and the
+//! same after a rebuild, which takes them over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,17 +32,11 @@ const INOS_MAX: i64 = 100_000;
 /// Pointers that one name may be meant by that are followed, to see whether it is.
 const POINTING_MAX: i64 = 10_000;
 
-/// Keeps what a tagger said, unless a newer version of it has spoken.
+/// Keeps what a tagger said, in place of what another version of it did.
 pub(super) fn put(connection: &Connection, hash: &[u8], found: &Finding) -> Result<(), StoreError> {
-    let newest: Option<u32> = connection
-        .prepare_cached("SELECT max(version) FROM finding WHERE hash = ?1 AND tagger = ?2")?
-        .query_row((hash, &found.tagger), |row| row.get(0))?;
-    if newest.is_some_and(|newest| newest > found.version) {
-        return Ok(());
-    }
     for table in ["print", "pointer"] {
         connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE hash = ?1 AND tagger = ?2 AND version < ?3"))?
+            .prepare_cached(&format!("DELETE FROM {table} WHERE hash = ?1 AND tagger = ?2 AND version <> ?3"))?
             .execute((hash, &found.tagger, found.version))?;
     }
     for print in &found.prints {
@@ -274,7 +268,7 @@ mod tests {
 
     fn arrive(connection: &Connection, found: &Finding) {
         let row = "INSERT INTO finding(hash, hints, tagger, version, marks) VALUES(x'01', x'', 't', ?1, x'')
-                   ON CONFLICT DO UPDATE SET version = max(version, excluded.version)";
+                   ON CONFLICT DO UPDATE SET version = excluded.version";
         connection.execute(row, [found.version]).unwrap();
         put(connection, &[1], found).unwrap();
     }
@@ -289,20 +283,21 @@ mod tests {
 
     #[test]
     fn the_order_of_arrival_does_not_show_and_what_a_finding_brought_goes_with_it() {
-        let said =
-            [said(1, u64::MAX >> 2, "old"), said(2, u64::MAX >> 4, "a"), said(2, u64::MAX >> 3, "b"), said(1, 1, "c")];
+        let all = [said(2, u64::MAX >> 4, "a"), said(2, u64::MAX >> 3, "b"), said(2, u64::MAX >> 2, "c")];
         let mut states = Vec::new();
-        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
             let connection = Connection::open_in_memory().unwrap();
             schema::prepare(&connection).unwrap();
+            // A version is a number without an order: that of a model follows from its file.
+            arrive(&connection, &said(9, 1, "of another version"));
             for at in order {
-                arrive(&connection, &said[at]);
+                arrive(&connection, &all[at]);
             }
             states.push(rows(&connection));
             connection.execute("DELETE FROM finding", []).unwrap();
             assert_eq!(rows(&connection), Vec::<String>::new());
         }
-        assert_eq!(states[0].len(), 7, "four keys, one fingerprint, two pointers: {:?}", states[0]);
+        assert_eq!(states[0].len(), 8, "four keys, one fingerprint, three pointers: {:?}", states[0]);
         assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
     }
 }

@@ -240,7 +240,7 @@ impl Readers {
         })
     }
 
-    /// Has this tagger, in this version or a later one, looked at this content with these hints (with or without success)?
+    /// Has this tagger, in this very version, looked at this content with these hints (with or without success)?
     pub fn is_examined(
         &self,
         (content, hints): (&ContentHash, &Hints),
@@ -249,7 +249,7 @@ impl Readers {
     ) -> Result<bool, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT 1 FROM finding WHERE hash = ?1 AND hints = ?2 AND tagger = ?3 AND version >= ?4",
+                "SELECT 1 FROM finding WHERE hash = ?1 AND hints = ?2 AND tagger = ?3 AND version = ?4",
             )?;
             Ok(statement.exists((content.as_slice(), hints.key(), tagger, version))?)
         })

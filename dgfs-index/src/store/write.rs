@@ -343,9 +343,8 @@ impl<'a> Batch<'a> {
         let changed = self.run_sql(
             "INSERT INTO finding(hash, hints, tagger, version, marks, text, failed) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT(hash, hints, tagger) DO UPDATE SET version = excluded.version, marks = excluded.marks,
-             text = excluded.text, failed = excluded.failed WHERE excluded.version > finding.version
-             OR (excluded.version = finding.version AND (excluded.marks <> finding.marks
-               OR excluded.text IS NOT finding.text OR excluded.failed IS NOT finding.failed))",
+             text = excluded.text, failed = excluded.failed WHERE excluded.version <> finding.version
+             OR excluded.marks <> finding.marks OR excluded.text IS NOT finding.text OR excluded.failed IS NOT finding.failed",
             (hash, hints, &found.tagger, found.version, marks, &found.text, &found.failed),
         )?;
         likeness::put(self.connection, hash, found)?;

@@ -116,7 +116,8 @@ fn finding(tagger: String, version: u32, said: &Said) -> Finding {
 fn prints(said: &Fingerprints) -> Vec<Print> {
     let text = said.text.as_deref().and_then(Print::text);
     let picture = said.image.and_then(Print::picture);
-    text.into_iter().chain(picture).collect()
+    let vector = said.embedding.as_deref().and_then(Print::vector);
+    text.into_iter().chain(picture).chain(vector).collect()
 }
 
 /// Authors are words, and members of archives are no files of the volume.

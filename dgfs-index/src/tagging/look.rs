@@ -65,7 +65,7 @@ impl Look {
         let read = examination.read.filter(|read| read.data_version == facts.data_version);
         let is_current = read.is_some_and(|read| read.hints_seen == hints);
         let has = |(tagger, version): &(String, u32)| {
-            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version >= *version)
+            examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version == *version)
         };
         if is_current && wanted.iter().all(has) && !forced {
             return Ok(None);

@@ -248,6 +248,23 @@ async fn what_taggers_find_is_asked_for_like_tags_and_vetoes_hide_it() {
     assert_eq!(rig.find(Ino::ROOT, "@of/~4/similar or @of/~4/same-content").await, [3, 7]);
 }
 
+/// A model's version is a hash of its file, which may be smaller than the one before.
+#[tokio::test]
+async fn another_version_of_a_tagger_replaces_what_was_said_whatever_its_number() {
+    let rig = Rig::new(small_tree());
+    assert_eq!(rig.find(Ino::ROOT, "@all").await.len(), 4);
+    for (version, mark) in [(9, "sunset"), (3, "sunrise")] {
+        let mut found = findings(7, 1, &[(mark, 900)], None);
+        found.found[0].version = version;
+        rig.index.put_findings(&[found]).unwrap();
+        let readers = rig.index.readers();
+        let is_examined = [9, 3, 1].map(|asked| readers.is_examined((&[1; 32], &Hints::default()), "test", asked).unwrap());
+        assert_eq!(is_examined, [version == 9, version == 3, false]);
+        assert_eq!(rig.find(Ino::ROOT, mark).await, [7]);
+    }
+    assert_eq!(rig.find(Ino::ROOT, "sunset").await, Vec::<u64>::new());
+}
+
 #[tokio::test]
 async fn relations_are_seen_from_both_ends() {
     let rig = Rig::new(small_tree());

@@ -86,7 +86,7 @@ async fn a_relation_to_a_file_that_is_gone_is_no_edge_and_no_difference() {
     let rig = Rig::new(truth);
     rig.meta.change(|truth| truth.unlink(ino(2), &name("f1.txt"), false));
     for generation in [rig.index.generation(), rig.index.generation() + 1] {
-        built(&rig, generation).await;
+        rig.built(generation).await;
         match rig.ask(GraphRequest::Check).await {
             GraphAnswer::Text(text) => assert!(text.ends_with(" 0 differ\n"), "{text}"),
             other => panic!("{other:?}"),

@@ -2,6 +2,7 @@
 //!
 //! Never guesses: an unknown key, a missing one or a value out of its range is refused with the file's name.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,16 @@ pub enum ConfigError {
 }
 
 /// A checked registration.
-pub(super) struct Config {
+pub(crate) enum Registration {
+    /// Of a program.
+    Program(Config),
+    /// Of a model, which a worker of this crate runs.
+    #[cfg(feature = "models")]
+    Model(super::model::ModelConfig),
+}
+
+/// A checked registration of a program.
+pub(crate) struct Config {
     pub(super) name: String,
     pub(super) version: u32,
     pub(super) command: Vec<String>,
@@ -57,13 +67,13 @@ pub(super) struct Config {
 
 /// The kinds of files that a tagger is for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     classes: Vec<Class>,
     mimes: Vec<String>,
 }
 
 impl Wanted {
-    pub(super) fn has(&self, kind: &Kind) -> bool {
+    pub(crate) fn has(&self, kind: &Kind) -> bool {
         self.classes.contains(&kind.class) || self.mimes.iter().any(|pattern| matches(pattern, &kind.mime))
     }
 }
@@ -77,10 +87,18 @@ fn matches(pattern: &str, mime: &str) -> bool {
     }
 }
 
+/// What decides how the other keys are read.
+#[derive(Deserialize)]
+struct Which {
+    kind: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     name: String,
+    #[serde(rename = "kind")]
+    _kind: Option<String>,
     version: u32,
     command: Vec<String>,
     #[serde(default)]
@@ -93,45 +111,83 @@ struct Raw {
     network: bool,
 }
 
-impl Config {
-    pub(super) fn load(path: &Path) -> Result<Self, ConfigError> {
+impl Registration {
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
         fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)).map_err(read)?;
         let wrong = |reason: String| ConfigError::Wrong { path: path.to_owned(), reason };
-        let raw: Raw = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        raw.checked().map_err(wrong)
+        Self::of(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)
     }
+
+    fn of(text: &str, directory: &Path) -> Result<Self, String> {
+        let which: Which = toml::from_str(text).map_err(|error| error.to_string())?;
+        match which.kind.as_deref() {
+            None | Some("program") => {
+                let raw: Raw = toml::from_str(text).map_err(|error| error.to_string())?;
+                Ok(Self::Program(raw.checked()?))
+            }
+            Some("model") => model(text, directory),
+            Some(other) => Err(format!("kind = {other:?}: expected \"program\" or \"model\"")),
+        }
+    }
+}
+
+#[cfg(feature = "models")]
+fn model(text: &str, directory: &Path) -> Result<Registration, String> {
+    super::model::ModelConfig::of(text, directory).map(Registration::Model)
+}
+
+#[cfg(not(feature = "models"))]
+fn model(_text: &str, _directory: &Path) -> Result<Registration, String> {
+    Err("kind = \"model\": this program was built without models".to_owned())
 }
 
 impl Raw {
     fn checked(self) -> Result<Config, String> {
-        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.bytes().all(is_letter) {
-            return Err(format!("name = {:?}: expected 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -", self.name));
-        }
+        checked_name(&self.name)?;
         if self.command.first().is_none_or(String::is_empty) {
             return Err(
                 "command: expected a program and its arguments, such as [\"python3\", \"tagger.py\"]".to_owned()
             );
         }
-        if self.classes.is_empty() && self.mimes.is_empty() {
-            return Err(
-                "expected classes = [\"text\", …] or mimes = [\"image/*\", …], or the tagger gets no file".to_owned()
-            );
-        }
-        if let Some(pattern) = self.mimes.iter().find(|pattern| !pattern.contains('/')) {
-            return Err(format!("mimes: {pattern:?} is no media type; expected such as \"text/plain\" or \"image/*\""));
-        }
-        let defaults = Limits::default();
-        let default_ms = u64::try_from(defaults.job_time.as_millis()).unwrap_or(u64::MAX);
-        let timeout_ms = within("timeout_ms", self.timeout_ms.unwrap_or(default_ms), &TIMEOUT_MS)?;
-        let memory_bytes = within("memory_bytes", self.memory_bytes.unwrap_or(defaults.memory_bytes), &MEMORY_BYTES)?;
-        let network = if self.network { Network::Allowed } else { Network::Refused };
-        let limits = Limits { job_time: Duration::from_millis(timeout_ms), memory_bytes, network, ..defaults };
-        let wanted = Wanted { classes: self.classes, mimes: self.mimes };
+        let limits = limits_of(self.timeout_ms, self.memory_bytes, self.network)?;
+        let wanted = wanted_of(self.classes, self.mimes)?;
         Ok(Config { name: self.name, version: self.version, command: self.command, wanted, limits })
     }
+}
+
+pub(super) fn checked_name(name: &str) -> Result<(), String> {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_letter) {
+        return Err(format!("name = {name:?}: expected 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -"));
+    }
+    Ok(())
+}
+
+pub(super) fn wanted_of(classes: Vec<Class>, mimes: Vec<String>) -> Result<Wanted, String> {
+    if classes.is_empty() && mimes.is_empty() {
+        return Err(
+            "expected classes = [\"text\", …] or mimes = [\"image/*\", …], or the tagger gets no file".to_owned()
+        );
+    }
+    if let Some(pattern) = mimes.iter().find(|pattern| !pattern.contains('/')) {
+        return Err(format!("mimes: {pattern:?} is no media type; expected such as \"text/plain\" or \"image/*\""));
+    }
+    Ok(Wanted { classes, mimes })
+}
+
+pub(super) fn limits_of(
+    timeout_ms: Option<u64>,
+    memory_bytes: Option<u64>,
+    is_networked: bool,
+) -> Result<Limits, String> {
+    let defaults = Limits::default();
+    let default_ms = u64::try_from(defaults.job_time.as_millis()).unwrap_or(u64::MAX);
+    let timeout_ms = within("timeout_ms", timeout_ms.unwrap_or(default_ms), &TIMEOUT_MS)?;
+    let memory_bytes = within("memory_bytes", memory_bytes.unwrap_or(defaults.memory_bytes), &MEMORY_BYTES)?;
+    let network = if is_networked { Network::Allowed } else { Network::Refused };
+    Ok(Limits { job_time: Duration::from_millis(timeout_ms), memory_bytes, network, ..defaults })
 }
 
 fn within(key: &str, value: u64, range: &std::ops::RangeInclusive<u64>) -> Result<u64, String> {
@@ -142,8 +198,9 @@ fn within(key: &str, value: u64, range: &std::ops::RangeInclusive<u64>) -> Resul
 }
 
 /// Every registration `*.toml` of a directory, by name of file. The refused ones are returned beside the good ones, so
-/// that one mistake does not stop the others. A missing directory has none.
-pub fn load_all(directory: &Path) -> (Vec<External>, Vec<ConfigError>) {
+/// that one mistake does not stop the others. A missing directory has none. `worker` is the program that calls
+/// [`crate::worker::start`] with the words behind its own: it runs models.
+pub fn load_all(directory: &Path, worker: &[OsString]) -> (Vec<External>, Vec<ConfigError>) {
     let read = |source| ConfigError::Read { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -160,7 +217,7 @@ pub fn load_all(directory: &Path) -> (Vec<External>, Vec<ConfigError>) {
     }
     let mut taggers: Vec<External> = Vec::new();
     for path in paths.into_iter().take(FILES_MAX) {
-        match External::load(&path) {
+        match External::load(&path, worker) {
             Ok(tagger) if taggers.iter().any(|known| known.name() == tagger.name()) => {
                 let reason = format!("name = {:?}: another registration has this name", tagger.name());
                 refused.push(ConfigError::Wrong { path, reason });
@@ -174,10 +231,16 @@ pub fn load_all(directory: &Path) -> (Vec<External>, Vec<ConfigError>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Raw, matches};
+    use std::path::Path;
+
+    use super::{Config, Registration, matches};
 
     fn check(text: &str) -> Result<Config, String> {
-        toml::from_str::<Raw>(text).map_err(|error| error.to_string()).and_then(Raw::checked)
+        match Registration::of(text, Path::new(""))? {
+            Registration::Program(config) => Ok(config),
+            #[cfg(feature = "models")]
+            Registration::Model(model) => Err(format!("{model:?} is no program")),
+        }
     }
 
     #[test]
@@ -193,6 +256,8 @@ mod tests {
             (format!("{good}memory_bytes = 1"), "expected 33554432 to"),
             (format!("{good}mimes = ['png']"), "\"png\" is no media type"),
             (format!("{good}colour = 1"), "unknown field `colour`"),
+            (format!("{good}kind = 'oracle'"), "kind = \"oracle\": expected \"program\" or \"model\""),
+            (format!("{good}kind = 'program'\ntask = 'ocr'"), "unknown field `task`"),
             (good.replace("version = 1", ""), "missing field `version`"),
         ];
         for (text, words) in cases {

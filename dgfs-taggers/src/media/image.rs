@@ -39,11 +39,7 @@ impl Tagger for ImageTagger {
     fn examine(&self, job: &Job<'_>, kind: &Kind, out: &mut Findings) -> Result<(), TaggerError> {
         let broken = |error: image::ImageError| TaggerError::malformed("picture", error);
         let format = format(kind).ok_or_else(|| TaggerError::malformed("picture", "no decoder for this kind"))?;
-        let mut reader = ImageReader::with_format(Cursor::new(job.bytes), format);
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(DECODER_BYTES_MAX);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(broken)?;
+        let mut decoder = decoder(job.bytes, format).map_err(broken)?;
         let (width, height) = decoder.dimensions();
         let orientation = decoder.orientation().map_err(broken)?;
         let is_turned = orientation.to_exif() >= 5;
@@ -66,6 +62,38 @@ impl Tagger for ImageTagger {
         describe_colours(&picture, out);
         Ok(())
     }
+}
+
+/// A whole picture as it is meant to be seen, for taggers that look at what it shows.
+///
+/// # Errors
+///
+/// It has no decoder here, is broken, cut off, or of more than [`PIXELS_MAX`] pixels.
+#[cfg(feature = "models")]
+pub(crate) fn upright(job: &Job<'_>, kind: &Kind) -> Result<image::RgbImage, TaggerError> {
+    let broken = |error: image::ImageError| TaggerError::malformed("picture", error);
+    let format = format(kind).ok_or_else(|| TaggerError::malformed("picture", "no decoder for this kind"))?;
+    let mut decoder = decoder(job.bytes, format).map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    let too_much = |reason| TaggerError::TooMuch { format: "picture", reason };
+    if u64::from(width) * u64::from(height) > PIXELS_MAX || decoder.total_bytes() > DECODER_BYTES_MAX {
+        return Err(too_much(format!("{width} by {height} pixels, of at most {PIXELS_MAX}")));
+    }
+    if !job.is_whole() {
+        return Err(too_much("it is longer than what was read".to_owned()));
+    }
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat) -> image::ImageResult<impl ImageDecoder + '_> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(DECODER_BYTES_MAX);
+    reader.limits(limits);
+    reader.into_decoder()
 }
 
 fn format(kind: &Kind) -> Option<ImageFormat> {
