@@ -5,7 +5,6 @@
 
 pub(crate) mod columns;
 pub(crate) mod names;
-pub(crate) mod permission;
 pub(crate) mod tags;
 pub(crate) mod text;
 pub(crate) mod words;
@@ -18,10 +17,10 @@ use dgfs_proto::attr::{FileKind, Timestamp};
 use dgfs_proto::graph::{NodeFacts, Viewer};
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::name::Name;
+use dgfs_proto::permission::{Guard, Wanted, is_access_list};
 
 use crate::graph::columns::{Columns, Doc, Link, NEVER, NO_CONTENT};
 use crate::graph::names::{NameIx, Names, extension, heap_bytes};
-use crate::graph::permission::{Acl, Owner, may};
 use crate::graph::tags::{TagIx, Tags};
 use crate::graph::words::{WordIx, Words};
 use crate::step::{ContentHash, Derived, Step};
@@ -88,7 +87,8 @@ pub struct Graph {
     pub(crate) saved: BTreeMap<String, String>,
     tags_of: Vec<Box<[TagIx]>>,
     words_of: Vec<Box<[WordIx]>>,
-    acls: HashMap<Doc, Acl>,
+    /// Access lists; empty ones where what is kept is none.
+    acls: HashMap<Doc, Box<[u8]>>,
     contents: Contents,
     lists_heap_bytes: usize,
 }
@@ -106,7 +106,8 @@ impl Graph {
                     && let Some(doc) = self.doc_or_new(*ino)
                 {
                     match value {
-                        Some(value) => self.acls.insert(doc, Acl::parse(value)),
+                        Some(value) if is_access_list(value) => self.acls.insert(doc, value.as_slice().into()),
+                        Some(_) => self.acls.insert(doc, Box::default()),
                         None => self.acls.remove(&doc),
                     };
                 }
@@ -293,10 +294,10 @@ impl Graph {
     }
 
     /// Has `viewer` all of `wanted` on this directory?
-    pub(crate) fn may(&self, directory: Doc, viewer: &Viewer, wanted: u16) -> bool {
+    pub(crate) fn may(&self, directory: Doc, viewer: &Viewer, wanted: Wanted) -> bool {
         let facts = self.columns.facts(directory);
-        let owner = Owner { uid: facts.uid, gid: facts.gid, mode: facts.mode };
-        may(&owner, self.acls.get(&directory), viewer, wanted)
+        let acl = self.acls.get(&directory).map(|acl| &**acl);
+        Guard { mode: facts.mode, uid: facts.uid, gid: facts.gid, acl }.permits(viewer, wanted)
     }
 
     /// All that carry one of these names, or what lies below: people's tags with words that everybody may know ([`is_open`]),
@@ -338,7 +339,7 @@ impl Graph {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let lists = (self.tags_of.capacity() + self.words_of.capacity()) * size_of::<Box<[u32]>>();
-        let acls: usize = self.acls.values().map(Acl::memory_bytes).sum();
+        let acls: usize = self.acls.values().map(|acl| heap_bytes(acl.len()) + 32).sum();
         let contents = self.contents.by_hash.capacity() * 8 / 7 * 37 + self.contents.entries.capacity() * 36;
         let saved: usize = self.saved.iter().map(|(name, expression)| name.len() + expression.len() + 64).sum();
         let rest = lists + self.lists_heap_bytes + acls + contents + saved;

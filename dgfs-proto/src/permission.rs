@@ -1,8 +1,9 @@
 //! What a user may do with an inode: permission bits and POSIX access control lists.
 //!
 //! Never looks anything up: the caller brings attributes and list. Follows POSIX.1e draft 17, 23.1.5 (access check), as Linux
-//! does, and Linux's encoding of `system.posix_acl_access` (`posix_acl_xattr.h`). A list that cannot be read permits nothing to
-//! anybody but root: it may have taken away what the bits would give.
+//! does, and Linux's encoding of `system.posix_acl_access` (`posix_acl_xattr.h`). A list that is not one that Linux would take
+//! (`posix_acl_valid`) permits nothing to anybody but root and, by the bits, the owner: it may have taken away what they would
+//! give. Where list and bits differ about the owner, both have to permit it.
 
 use crate::graph::Viewer;
 
@@ -11,6 +12,8 @@ const ACL_VERSION: u32 = 2;
 /// Bytes of the head, and of each entry.
 const ACL_HEAD_BYTES: usize = 4;
 const ACL_ENTRY_BYTES: usize = 8;
+/// Entries of one list: more than anybody has, fewer than a value of 64 KiB could hold. It bounds what keeping one takes.
+const ACL_ENTRIES_MAX: usize = 1024;
 
 /// Entry tags of Linux's encoding.
 const TAG_USER_OBJ: u16 = 0x01;
@@ -64,7 +67,8 @@ impl Guard<'_> {
             return true;
         }
         if viewer.uid == self.uid {
-            return wanted.within(self.mode >> 6);
+            let listed = self.acl.and_then(Acl::parse).and_then(|acl| acl.bits_of(TAG_USER_OBJ));
+            return wanted.within(self.mode >> 6) && listed.is_none_or(|bits| wanted.within(bits));
         }
         match self.acl {
             Some(acl) => Acl::parse(acl).is_some_and(|acl| acl.permits(self, viewer, wanted)),
@@ -72,6 +76,13 @@ impl Guard<'_> {
             None => wanted.within(self.mode),
         }
     }
+}
+
+/// Is this a value of `system.posix_acl_access` that can be read? Of any other it is enough to keep that there was one: an
+/// empty one says the same.
+#[must_use]
+pub fn is_access_list(value: &[u8]) -> bool {
+    Acl::parse(value).is_some()
 }
 
 /// A list that can be read. Its entries are walked where they lie, so no list costs memory.
@@ -86,15 +97,35 @@ struct Entry {
 impl<'a> Acl<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (head, entries) = bytes.split_first_chunk::<ACL_HEAD_BYTES>()?;
-        let whole = u32::from_le_bytes(*head) == ACL_VERSION && entries.len().is_multiple_of(ACL_ENTRY_BYTES);
+        let whole = u32::from_le_bytes(*head) == ACL_VERSION
+            && entries.len().is_multiple_of(ACL_ENTRY_BYTES)
+            && entries.len() <= ACL_ENTRIES_MAX * ACL_ENTRY_BYTES;
         let list = Self(entries);
-        let known = |entry: &Entry| {
-            matches!(entry.tag, TAG_USER_OBJ | TAG_USER | TAG_GROUP_OBJ | TAG_GROUP | TAG_MASK | TAG_OTHER)
-                && entry.bits <= 7
-        };
-        let has = |tag| list.entries().any(|entry| entry.tag == tag);
-        let whole = whole && list.entries().all(|entry| known(&entry)) && has(TAG_GROUP_OBJ) && has(TAG_OTHER);
-        whole.then_some(list)
+        (whole && list.is_ordered()).then_some(list)
+    }
+
+    /// The owner first, then named users, the group, named groups, a mask (a must where anybody is named), the others.
+    fn is_ordered(&self) -> bool {
+        let (mut next, mut names_any) = (Some(TAG_USER_OBJ), false);
+        for entry in self.entries() {
+            names_any |= matches!(entry.tag, TAG_USER | TAG_GROUP);
+            next = match (next, entry.tag) {
+                (Some(TAG_USER_OBJ), TAG_USER_OBJ) | (Some(TAG_USER), TAG_USER) => Some(TAG_USER),
+                (Some(TAG_USER), TAG_GROUP_OBJ) | (Some(TAG_GROUP), TAG_GROUP) => Some(TAG_GROUP),
+                (Some(TAG_GROUP), TAG_MASK) => Some(TAG_OTHER),
+                (Some(TAG_GROUP), TAG_OTHER) if !names_any => None,
+                (Some(TAG_OTHER), TAG_OTHER) => None,
+                (Some(_) | None, _) => return false,
+            };
+            if entry.bits > 7 {
+                return false;
+            }
+        }
+        next.is_none()
+    }
+
+    fn bits_of(&self, tag: u16) -> Option<u16> {
+        self.entries().find(|entry| entry.tag == tag).map(|entry| entry.bits)
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> + use<'a> {
@@ -109,7 +140,7 @@ impl<'a> Acl<'a> {
 
     /// For whoever is neither root nor the owner.
     fn permits(&self, guard: &Guard<'_>, viewer: &Viewer, wanted: Wanted) -> bool {
-        let mask = self.entries().find(|entry| entry.tag == TAG_MASK).map_or(7, |entry| entry.bits);
+        let mask = self.bits_of(TAG_MASK).unwrap_or(7);
         if let Some(user) = self.entries().find(|entry| entry.tag == TAG_USER && entry.id == viewer.uid) {
             return wanted.within(user.bits & mask);
         }
@@ -128,8 +159,7 @@ impl<'a> Acl<'a> {
             }
         }
         // A member of a group that is named gets nothing as one of the others.
-        let other = self.entries().find(|entry| entry.tag == TAG_OTHER);
-        !is_member && other.is_some_and(|other| wanted.within(other.bits))
+        !is_member && self.bits_of(TAG_OTHER).is_some_and(|bits| wanted.within(bits))
     }
 }
 
@@ -210,6 +240,71 @@ mod tests {
         for (at, (viewer, wanted, expected)) in table.into_iter().enumerate() {
             let guard = Guard { mode: 0o662, uid: 10, gid: 20, acl: Some(&list) };
             assert_eq!(guard.permits(&viewer, wanted), expected, "row {at}: {viewer:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_replaces_the_bits_of_group_and_others() {
+        let list = acl(&[
+            (TAG_USER_OBJ, 7, 0),
+            (TAG_USER, 7, 30),
+            (TAG_GROUP_OBJ, 0, 0),
+            (TAG_GROUP, 5, 40),
+            (TAG_MASK, 5, 0),
+            (TAG_OTHER, 0, 0),
+        ]);
+        let (reach, write) = (Wanted::READ.and(Wanted::SEARCH), Wanted::WRITE);
+        let table = [
+            (viewer(10, &[]), reach, true),
+            (viewer(30, &[]), reach, true),
+            (viewer(30, &[]), write, false),
+            (viewer(31, &[20, 40]), Wanted::READ, true),
+            (viewer(31, &[20]), Wanted::READ, false),
+            (viewer(31, &[]), Wanted::READ, false),
+        ];
+        for (viewer, wanted, expected) in table {
+            let guard = Guard { mode: 0o777, uid: 10, gid: 20, acl: Some(&list) };
+            assert_eq!(guard.permits(&viewer, wanted), expected, "{viewer:?} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn of_list_and_bits_that_differ_about_the_owner_the_stricter_one_counts() {
+        let list = acl(&[(TAG_USER_OBJ, 4, 0), (TAG_GROUP_OBJ, 0, 0), (TAG_OTHER, 0, 0)]);
+        for (mode, wanted, expected) in
+            [(0o700, Wanted::READ, true), (0o700, Wanted::SEARCH, false), (0o300, Wanted::READ, false)]
+        {
+            let guard = Guard { mode, uid: 10, gid: 20, acl: Some(&list) };
+            assert_eq!(guard.permits(&viewer(10, &[]), wanted), expected, "{mode:o} {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_list_that_linux_would_take_is_read() {
+        let (user, group, other) = ((TAG_USER_OBJ, 7, 0), (TAG_GROUP_OBJ, 7, 0), (TAG_OTHER, 7, 0));
+        let named: Vec<(u16, u16, u32)> = (0..1021).map(|id| (TAG_USER, 7, id)).collect();
+        let long = |count: usize| {
+            let middle = named.iter().copied().take(count);
+            let end = [group, (TAG_MASK, 7, 0), other];
+            [user].into_iter().chain(middle).chain(end).collect::<Vec<_>>()
+        };
+        for good in [vec![user, group, other], vec![user, group, (TAG_MASK, 0, 0), other], long(1), long(1020)] {
+            assert!(super::is_access_list(&acl(&good)), "{} entries", good.len());
+        }
+        for bad in [
+            vec![group, other],
+            vec![user, group],
+            vec![user, other, group],
+            vec![user, user, group, other],
+            vec![user, group, other, other],
+            vec![user, (TAG_USER, 7, 30), group, other],
+            vec![user, group, (TAG_GROUP, 7, 30), other],
+            vec![user, (8, 7, 30), group, (TAG_MASK, 7, 0), other],
+            vec![user, (TAG_GROUP_OBJ, 8, 0), other],
+            long(1021),
+            long(1020).into_iter().rev().collect(),
+        ] {
+            assert!(!super::is_access_list(&acl(&bad)), "{bad:?}");
         }
     }
 

@@ -10,11 +10,11 @@ use roaring::RoaringBitmap;
 use dgfs_proto::graph::Viewer;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::name::Name;
+use dgfs_proto::permission::Wanted;
 use dgfs_proto::status::Status;
 
 use crate::graph::Graph;
 use crate::graph::columns::{Doc, Link};
-use crate::graph::permission::{READ, SEARCH};
 use crate::query::{Deadline, Refusal};
 
 /// Directories above one another that are looked at: paths are limited to 4,096 bytes by the kernel.
@@ -123,10 +123,10 @@ impl<'a> View<'a> {
         if self.graph.columns.ino(directory) == Some(self.scope) {
             bits |= BELOW;
         }
-        if above & REACHABLE != 0 && self.graph.may(directory, self.viewer, SEARCH) {
+        if above & REACHABLE != 0 && self.graph.may(directory, self.viewer, Wanted::SEARCH) {
             bits |= REACHABLE;
         }
-        if self.graph.may(directory, self.viewer, READ) {
+        if self.graph.may(directory, self.viewer, Wanted::READ) {
             bits |= READABLE;
         }
         bits
