@@ -331,3 +331,6 @@ impl Readers {
         bytes(self.path.to_path_buf()) + bytes(PathBuf::from(wal))
     }
 }
+
+#[cfg(test)]
+mod tests;
