@@ -374,3 +374,6 @@ impl Readers {
         bytes(self.path.to_path_buf()) + bytes(PathBuf::from(wal))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,8 @@ enum About {
     Page(Vec<String>),
     /// Where an inode lies.
     Place(Ino),
+    /// When the graph changed last.
+    Changed,
 }
 
 /// A question: by whom, seen from which directory, about what.
@@ -61,6 +63,11 @@ impl Question {
         Self::new(viewer, at.scope, About::Page(at.components.clone()))
     }
 
+    /// When anything that could be listed changed last. Before it goes through a directory the kernel asks for its attributes.
+    pub(crate) fn changed(viewer: &Viewer, at: &Spot) -> Self {
+        Self::new(viewer, at.scope, About::Changed)
+    }
+
     /// Where an inode lies.
     pub(crate) fn place(viewer: &Viewer, scope: Ino, ino: Ino) -> Self {
         Self::new(viewer, scope, About::Place(ino))
@@ -76,8 +83,10 @@ pub(crate) enum Found {
     Directory,
     /// Names from the scope down.
     Path(Vec<Name>),
-    /// Hits from the lowest inode on, whether they are all, and when something changed last.
-    Page(Vec<Hit>, bool, Timestamp),
+    /// Hits from the lowest inode on, and whether they are all.
+    Page(Vec<Hit>, bool),
+    /// The last change.
+    Changed(Timestamp),
 }
 
 /// The moment of a question: its answer may be kept as long as nothing was changed since.

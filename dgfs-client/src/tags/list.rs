@@ -141,11 +141,14 @@ impl View<'_> {
         let first = Question::page(self.viewer, at);
         let known = if after == 0 { self.kept.take(self.core, &first) } else { None };
         let (hits, end) = match known {
-            Some(Found::Page(hits, end, _)) => (hits, end),
-            Some(Found::Entry(_) | Found::Directory | Found::Path(_)) | None => {
+            Some(Found::Page(hits, end)) => (hits, end),
+            Some(Found::Entry(_) | Found::Directory | Found::Path(_) | Found::Changed(_)) | None => {
                 let search = GraphRequest::Search { sought: at.sought(), after: Ino::new(after), limit: PAGE };
                 match self.core.ask_graph(self.viewer, search).await?.answer {
-                    GraphAnswer::Hits { hits, end, .. } => (hits, end),
+                    GraphAnswer::Hits { hits, end, changed } => {
+                        self.kept.put(moment, Question::changed(self.viewer, at), Found::Changed(changed));
+                        (hits, end)
+                    }
                     _ => return Err(Status::Malformed),
                 }
             }

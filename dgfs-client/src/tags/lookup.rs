@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
-use dgfs_proto::graph::answer::Hit;
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
@@ -67,7 +66,7 @@ impl View<'_> {
         match self.kept.get(self.core, &question) {
             Some(Found::Entry(ino)) => return Ok(Node::Entry { at: Arc::clone(at), ino }),
             Some(Found::Directory) => return self.component(at, text).await,
-            Some(Found::Path(_) | Found::Page(..)) | None => {}
+            Some(Found::Path(_) | Found::Page(..) | Found::Changed(_)) | None => {}
         }
         let child = at.child(text).ok().filter(|_| !is_hidden(text));
         let clause = child.as_ref().and_then(|spot| spot.last_clause().cloned());
@@ -82,7 +81,10 @@ impl View<'_> {
         let moment = self.kept.now(self.core);
         let asked = GraphRequest::Step { sought: at.sought(), name: name.clone(), clause };
         let found = match self.core.ask_graph(self.viewer, asked).await?.answer {
-            GraphAnswer::Hits { hits, .. } => hits.first().map(|hit| hit.ino),
+            GraphAnswer::Hits { hits, changed, .. } => {
+                self.kept.put(moment, Question::changed(self.viewer, at), Found::Changed(changed));
+                hits.first().map(|hit| hit.ino)
+            }
             GraphAnswer::Done => None,
             _ => return Err(Status::Malformed),
         };
@@ -301,7 +303,7 @@ impl View<'_> {
         match node {
             Node::Directory(at) => {
                 if at.meaning == Meaning::Query {
-                    let (_, _, changed) = self.first_page(at).await?;
+                    let changed = self.changed(at).await?;
                     (attr.mtime, attr.ctime) = (changed, changed);
                 }
             }
@@ -318,15 +320,20 @@ impl View<'_> {
         Ok(attr)
     }
 
-    /// The first page of a query's directory; kept once for the listing that mostly follows.
-    async fn first_page(&self, at: &Spot) -> Result<(Vec<Hit>, bool, Timestamp), Status> {
+    /// When what a query's directory lists changed last. It is asked for with the first page, which is kept once, for the listing
+    /// that mostly follows.
+    async fn changed(&self, at: &Spot) -> Result<Timestamp, Status> {
+        let question = Question::changed(self.viewer, at);
+        if let Some(Found::Changed(changed)) = self.kept.get(self.core, &question) {
+            return Ok(changed);
+        }
         let moment = self.kept.now(self.core);
         let search = GraphRequest::Search { sought: at.sought(), after: None, limit: PAGE };
         match self.core.ask_graph(self.viewer, search).await?.answer {
             GraphAnswer::Hits { hits, end, changed } => {
-                let found = Found::Page(hits.clone(), end, changed);
-                self.kept.put(moment, Question::page(self.viewer, at), found);
-                Ok((hits, end, changed))
+                self.kept.put(moment, Question::page(self.viewer, at), Found::Page(hits, end));
+                self.kept.put(moment, question, Found::Changed(changed));
+                Ok(changed)
             }
             _ => Err(Status::Malformed),
         }

@@ -8,16 +8,17 @@ use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
+use dgfs_proto::permission::Wanted;
+
 use crate::graph::columns::{Doc, Facts, NEVER, NO_CONTENT};
 use crate::graph::is_open;
-use crate::graph::permission::READ;
 use crate::graph::words::WordIx;
 use crate::query::{Ask, Refusal};
 
 impl<'a> Ask<'a> {
     /// May the asker read the content and the attributes of an inode?
     pub(crate) fn may_read(&self, doc: Doc) -> bool {
-        self.viewer.uid == 0 || self.graph.may(doc, self.viewer, READ)
+        self.viewer.uid == 0 || self.graph.may(doc, self.viewer, Wanted::READ)
     }
 
     /// Those of `docs` that the asker may read.
@@ -29,7 +30,7 @@ impl<'a> Ask<'a> {
         let mut steps = 0;
         for doc in docs.iter() {
             self.deadline.check_sometimes(&mut steps)?;
-            if self.graph.may(doc, self.viewer, READ) {
+            if self.graph.may(doc, self.viewer, Wanted::READ) {
                 // Documents come in order.
                 let _ = kept.try_push(doc);
             }

@@ -72,7 +72,7 @@ impl<'a> View<'a> {
         if self.whole {
             return self.graph.columns.live().contains(doc);
         }
-        (!self.reading || self.graph.may(doc, self.viewer, READ))
+        (!self.reading || self.graph.may(doc, self.viewer, Wanted::READ))
             && self.graph.columns.links(doc).any(|link| self.admits_directory(link.parent))
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Never changes them. A reader sees the last commit; whoever holds the graph's read lock sees both at the same seq.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use dgfs_proto::attr::FileKind;
@@ -122,6 +124,15 @@ fn facts(connection: &Connection, of: Ino) -> Result<Option<NodeFacts>, StoreErr
     let mut statement = connection.prepare_cached(&format!("SELECT {NODE_COLUMNS} FROM node WHERE ino = ?1"))?;
     let mut rows = statement.query([id(of)])?;
     rows.next()?.map(node).transpose()
+}
+
+/// Of several changes of one inode the last.
+fn each_once(mut page: Vec<Changed>) -> Vec<Changed> {
+    let mut seen = HashSet::with_capacity(page.len());
+    page.reverse();
+    page.retain(|changed| seen.insert(changed.ino));
+    page.reverse();
+    page
 }
 
 impl Readers {
@@ -269,18 +280,19 @@ impl Readers {
 
     /// Vertices whose state changed behind `stamp`, by stamp: about `limit` of them, always whole stamps (one transaction has
     /// one), so that the next page goes on from the last stamp answered. Empty: there are no more. One that changed several
-    /// times is told as often; who is further behind than changes are remembered is told every vertex.
+    /// times is told once in a page, with its last stamp there; who is further behind than changes are remembered is told every
+    /// vertex.
     pub fn changes_after(&self, stamp: u64, limit: usize) -> Result<Vec<Changed>, StoreError> {
         let mut limit = limit.max(1);
         loop {
             let mut page = self.changes_page(stamp, limit)?;
             let Some(last) = page.last().map(|changed| changed.stamp).filter(|_| page.len() >= limit) else {
-                return Ok(page);
+                return Ok(each_once(page));
             };
             // The last stamp may go on behind the page.
             page.retain(|changed| changed.stamp < last);
             if !page.is_empty() {
-                return Ok(page);
+                return Ok(each_once(page));
             }
             limit = limit.saturating_mul(2);
         }

@@ -258,7 +258,8 @@ async fn another_version_of_a_tagger_replaces_what_was_said_whatever_its_number(
         found.found[0].version = version;
         rig.index.put_findings(&[found]).unwrap();
         let readers = rig.index.readers();
-        let is_examined = [9, 3, 1].map(|asked| readers.is_examined((&[1; 32], &Hints::default()), "test", asked).unwrap());
+        let is_examined =
+            [9, 3, 1].map(|asked| readers.is_examined((&[1; 32], &Hints::default()), "test", asked).unwrap());
         assert_eq!(is_examined, [version == 9, version == 3, false]);
         assert_eq!(rig.find(Ino::ROOT, mark).await, [7]);
     }

@@ -174,16 +174,102 @@ async fn answers_are_read_and_have_their_length() {
     );
 }
 
-#[tokio::test]
-async fn each_component_costs_one_question() {
+/// Time stands still where answers are kept for some of it.
+#[tokio::test(start_paused = true)]
+async fn each_component_costs_one_question_and_is_then_known() {
     let world = world().await;
     let asked = || world.truth.asked.load(Ordering::Acquire);
-    // A tag below a query is asked for as an entry first.
-    for (path, questions) in [(".tags", 0), (".tags/beach", 1), (".tags/beach/a.jpg", 2), (".tags/beach/sun", 3)] {
+    let paths = [
+        (".tags", 0),
+        (".tags/beach", 1),
+        (".tags/beach", 0),
+        (".tags/beach/a.jpg", 1),
+        (".tags/beach/sun", 1),
+        (".tags/beach/sun/year=2021", 1),
+        (".tags/beach/sun/year=2021", 0),
+        (".tags/beach/a.jpg", 0),
+    ];
+    for (path, questions) in paths {
         let before = asked();
         let _ = world.at(path, ROOT).await.unwrap();
         assert_eq!(asked() - before, questions, "{path}");
     }
+    // What is refused is asked for anew, and so is what others ask.
+    for (path, who) in [(".tags/beach/nobody", ROOT), (".tags/beach/nobody", ROOT), (".tags/beach", USER)] {
+        let before = asked();
+        let _ = world.at(path, who).await;
+        assert_eq!(asked() - before, 1, "{path}");
+    }
+}
+
+/// What ls(1) asks the kernel for: `stat` of the directory, open, a listing to its end; with `-l` also `stat` and the target of each
+/// entry.
+async fn ls_l(world: &World, path: &str) -> usize {
+    // Before the kernel goes through a directory it looks at its rights.
+    for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+        let directory = world.at(&path[..end], ROOT).await.unwrap().ino;
+        let _ = world.tags().getattr(directory, ROOT).await.unwrap();
+    }
+    let entries = world.entries(path, ROOT).await.unwrap();
+    let links = entries.iter().filter(|entry| entry.kind == FileKind::Symlink);
+    let mut count = 0;
+    for entry in links {
+        let path = format!("{path}/{}", String::from_utf8_lossy(&entry.name));
+        let ino = world.at(&path, ROOT).await.unwrap().ino;
+        let attr = world.tags().getattr(ino, ROOT).await.unwrap();
+        assert_eq!(world.readlink(&path).await.unwrap().len() as u64, attr.size);
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_with_all_attributes_costs_a_question_for_each_page_and_for_each_64_targets() {
+    let world = World::new().await;
+    for number in 0..500 {
+        world.truth.file(&format!("d{}/f{number}", number % 7), &["t", "u"]);
+    }
+    let asked = || world.truth.asked.load(Ordering::Acquire);
+    let before = asked();
+    assert_eq!(ls_l(&world, ".tags/t/u").await, 500);
+    // Two components; when anything changed last, once; two pages; targets of 256 and of 244 entries.
+    assert_eq!(asked() - before, 2 + 1 + 2 + 4 + 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_listing_is_asked_anew_after_any_change_of_this_mount() {
+    let world = world().await;
+    let asked = || world.truth.asked.load(Ordering::Acquire);
+    assert_eq!(world.readlink(".tags/beach/a.jpg").await.unwrap(), "../../photos/a.jpg");
+    world.rm(".tags/beach/a.jpg", ROOT).await.unwrap();
+    assert_eq!(world.at(".tags/beach/a.jpg", ROOT).await.map(|_| ()), Err(Status::NotFound));
+    let _ = world.at(".tags/beach/b.jpg", ROOT).await.unwrap();
+    let before = asked();
+    let _ = world.at(".tags/beach/b.jpg", ROOT).await.unwrap();
+    assert_eq!(asked() - before, 0);
+    // A change that has nothing to do with it: which ones have is not found out.
+    world.mkdir(".tags/elsewhere").await.unwrap();
+    let before = asked();
+    let _ = world.at(".tags/beach/b.jpg", ROOT).await.unwrap();
+    assert_eq!(asked() - before, 2, "every change counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_is_asked_anew_after_a_second_and_never_kept_beside_other_mounts() {
+    let world = world().await;
+    let asked = || world.truth.asked.load(Ordering::Acquire);
+    let _ = world.at(".tags/beach", ROOT).await.unwrap();
+    tokio::time::advance(std::time::Duration::from_millis(1001)).await;
+    let before = asked();
+    let _ = world.at(".tags/beach", ROOT).await.unwrap();
+    assert_eq!(asked() - before, 1, "taggers may have said something else meanwhile");
+    world.tags().core.link.set_sole(false);
+    for _ in 0..2 {
+        let before = asked();
+        let _ = world.at(".tags/beach/a.jpg", ROOT).await.unwrap();
+        assert_eq!(asked() - before, 2, "another mount may have changed it");
+    }
+    assert_eq!(world.readlink(".tags/beach/a.jpg").await.unwrap(), "../../photos/a.jpg");
 }
 
 #[tokio::test]

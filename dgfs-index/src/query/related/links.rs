@@ -6,10 +6,10 @@
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::name::Name;
+use dgfs_proto::permission::Wanted;
 use dgfs_proto::query::Relation;
 
 use crate::graph::columns::{Doc, Link};
-use crate::graph::permission::SEARCH;
 use crate::pointer::{Place, Pointer, Start, keys_of};
 use crate::query::evaluate::Asker;
 use crate::query::related::tie::Tie;
@@ -109,7 +109,7 @@ impl Ask<'_> {
             }
         };
         for part in &place.path {
-            if !columns.directories().contains(at) || !self.graph.may(at, asker.viewer, SEARCH) {
+            if !columns.directories().contains(at) || !self.graph.may(at, asker.viewer, Wanted::SEARCH) {
                 return Ok(None);
             }
             at = match part.as_slice() {
