@@ -141,6 +141,12 @@ impl Index {
         self.writer.lock().generation
     }
 
+    /// Where it lies; those who follow it may keep a file of their own there.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Applies events that follow one another; those that it has are passed over.
     ///
     /// # Errors

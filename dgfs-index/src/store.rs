@@ -25,6 +25,7 @@ use dgfs_proto::ids::{Ino, Seq};
 use crate::graph::Applied;
 use crate::step::{ContentHash, Step};
 
+pub(crate) use derive::tidy;
 pub use read::{Changed, EdgeRow, Examination, Vertex};
 
 /// Statements kept prepared: more than there are.

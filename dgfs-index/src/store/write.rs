@@ -18,7 +18,7 @@ use crate::store::derive::{derived, full_text};
 use crate::store::{Finding, Findings, FoundEdges, StoreError};
 
 /// Inodes that were freed are remembered for those who follow the graph, so many at most; older ones are forgotten by halves.
-const GONE_MAX: i64 = 1_000_000;
+pub(super) const GONE_MAX: i64 = 1_000_000;
 
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
