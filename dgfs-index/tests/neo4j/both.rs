@@ -52,7 +52,7 @@ const TAGS: [&str; 11] = [
 const VALUED: [&str; 4] = ["rating=3", "rating=7.5", "by=Ann O'Neil", "by=10 \"x\""];
 /// Other names; each is one tag's.
 const ALIASES: [(&str, &str); 3] = [("alias of a", "a"), ("place:cina", "place:cn"), ("it's", "b")];
-const NAMES: [&str; 7] = ["x.jpg", "y.JPG", "x.txt", "z", "it's \"odd\".png", "' }) DELETE n //", "new\nline.txt"];
+const NAMES: [&str; 7] = ["x.jpg", "y.JPG", "x.txt", "z", "it's \"odd\".png", "' }) DELETE n", "new\nline.txt"];
 const ATOMS: [&str; 36] = [
     "size>=3",
     "size<5",
