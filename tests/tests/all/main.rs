@@ -13,6 +13,7 @@ mod graph_commands;
 mod layering;
 mod local_cache;
 mod model;
+mod neo4j;
 mod outage;
 mod power;
 mod round_trips;
