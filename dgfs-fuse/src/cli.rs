@@ -90,7 +90,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         end_with_the_reader();
     }
     let outcome = match cli.command {
-        Command::Mount(args) => mount::run(args, &arguments).map_err(|failure| failure.with_code(CODE_MOUNT)),
+        Command::Mount(args) => mount::run(args, &arguments).map_err(|failure| match failure.code {
+            CODE_USAGE => failure,
+            _ => failure.with_code(CODE_MOUNT),
+        }),
         Command::Umount(args) => umount::run(&args),
         Command::Format(args) => cluster::format(&args),
         Command::Status(args) => show::status(&args),

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 
 use dgfs_client::config::VfsDeps;
 use dgfs_client::stores::OneStore;
+use dgfs_index::neo4j::settings::Neo4jConfig;
 use dgfs_meta::engine::Engine as _;
 use dgfs_meta::engine::fjall::{FjallEngine, free_bytes_min};
 use dgfs_meta::format::{FORMAT, format_volume};
@@ -181,13 +182,13 @@ impl Embedded {
         Ok(Self { link, meta, store, member, index: None, _lock: lock })
     }
 
-    /// Starts the index in `data_dir`, and shows its numbers in `set`; once.
-    pub fn start_index(&mut self, data_dir: &Path, set: &MetricSet) {
+    /// Starts the index in `data_dir`, with `neo4j` beside it, and shows its numbers in `set`; once.
+    pub fn start_index(&mut self, data_dir: &Path, set: &MetricSet, neo4j: Option<Neo4jConfig>) {
         let meta: Arc<dyn Channel<MetaProtocol>> =
             Arc::new(LocalChannel::<MetaProtocol>::new(Arc::<MetaService>::clone(&self.meta), Role::Index));
         let contents =
             VfsDeps { meta: self.link.metas.clone(), stores: Arc::clone(&self.link.stores), graph: Vec::new() };
-        let index = EmbeddedIndex::start(data_dir.join("index"), (meta, contents), set.clone());
+        let index = EmbeddedIndex::start(data_dir.join("index"), (meta, contents), set.clone(), neo4j);
         self.link.graph = vec![index.channel()];
         self.index = Some(index);
     }

@@ -16,7 +16,7 @@ use dgfs_index::likeness::Print;
 use dgfs_index::meta_link::MetaLink;
 use dgfs_index::metrics::register;
 use dgfs_index::service::{IndexService, ServiceParts};
-use dgfs_index::store::{Finding, Findings};
+use dgfs_index::store::{Finding, Findings, Hints};
 use dgfs_proto::attr::{FileKind, Timestamp};
 use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphRequest, NodeFacts, Viewer};
 use dgfs_proto::ids::{Ino, Seq};
@@ -80,7 +80,14 @@ fn examined(ino: Ino, name: &str, text: &str, taggers: &[Box<dyn Tagger>]) -> Re
             ..Finding::default()
         });
     }
-    Ok(Findings { ino, data_version: 1, content: *blake3::hash(bytes).as_bytes(), found, edges: Vec::new() })
+    Ok(Findings {
+        ino,
+        data_version: 1,
+        content: *blake3::hash(bytes).as_bytes(),
+        hints: Hints::default(),
+        found,
+        edges: Vec::new(),
+    })
 }
 
 /// Numbers of the texts in the order of an answer, by way of telling.

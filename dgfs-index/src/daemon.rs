@@ -27,7 +27,10 @@ use dgfs_runtime::telemetry::LogConfig;
 use crate::follower::follow;
 use crate::index::{Index, OpenError};
 use crate::meta_link::MetaLink;
-use crate::metrics::register;
+use crate::metrics::{register, register_neo4j};
+use crate::neo4j::link::LinkError;
+use crate::neo4j::service::Neo4j;
+use crate::neo4j::settings::Neo4jConfig;
 use crate::service::{Extension, IndexService, ServiceParts};
 use crate::tagging::{Tagging, TaggingParts, worker_command};
 
@@ -53,6 +56,9 @@ pub struct IndexConfig {
     /// Worker processes that look at the contents of files at the same time; 0: contents are not looked at.
     #[serde(default = "taggers_default")]
     pub taggers: usize,
+    /// The Neo4j server that is to hold the graph as well; none: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neo4j: Option<Neo4jConfig>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -77,6 +83,9 @@ pub enum IndexDaemonError {
     /// The certificate.
     #[error(transparent)]
     Identity(#[from] PkiError),
+    /// The settings of Neo4j.
+    #[error(transparent)]
+    Neo4j(#[from] LinkError),
     /// The transport.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -104,6 +113,7 @@ pub async fn run(
 ) -> Result<(), IndexDaemonError> {
     let identity = Identity::read(&config.identity)?;
     identity.check_time(&Clock::real())?;
+    config.neo4j.as_ref().map(Neo4jConfig::check).transpose()?;
     let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
     for address in &config.meta {
         metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(address.clone(), &identity, Role::Meta)?));
@@ -115,12 +125,16 @@ pub async fn run(
     let meta = MetaLink::new(metas.clone(), &format!("index@{advertised}"));
     let tagging = (config.taggers > 0).then(|| tagging(&config, (&index, &identity), metas));
     let set = MetricSet::new();
+    let neo4j = config.neo4j.clone().map(|neo4j| Neo4j::new(neo4j, Arc::clone(&index), Arc::clone(&meta)));
+    if let Some(neo4j) = &neo4j {
+        register_neo4j(&set, neo4j);
+    }
     let service = IndexService::new(ServiceParts {
         index: Arc::clone(&index),
         meta: Arc::clone(&meta),
         clock: Clock::real(),
         numbers: register(&set, &index),
-        cypher: None,
+        cypher: neo4j.clone().map(|neo4j| Arc::new(neo4j) as Arc<dyn Extension>),
         taggers: tagging.clone().map(|tagging| tagging as Arc<dyn Extension>),
         tagger_versions: tagging.as_ref().map_or_else(Vec::new, |tagging| tagging.versions()),
     });
@@ -134,7 +148,11 @@ pub async fn run(
     info!(%listening, "index listens");
     started(listening, metrics.as_ref().map(MetricsServer::address));
     let looking = tagging.map(|tagging| tokio::spawn(tagging.run(shutdown.clone())));
+    let followed = neo4j.map(|neo4j| tokio::spawn(neo4j.run(shutdown.clone())));
     follow(index, meta, shutdown).await;
+    if let Some(followed) = followed {
+        followed.await.map_err(|_| IndexDaemonError::Panicked)?;
+    }
     if let Some(looking) = looking {
         looking.await.map_err(|_| IndexDaemonError::Panicked)?;
     }

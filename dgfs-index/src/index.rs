@@ -68,6 +68,8 @@ pub struct Index {
     shared: RwLock<Shared>,
     pub(crate) cache: ResultCache,
     applied: watch::Sender<Applied>,
+    /// The writer's, for those who must not wait for it.
+    generation: AtomicU64,
     /// Up to where somebody waits, so that the follower hurries.
     wanted: AtomicU64,
     pub(crate) hurry: Notify,
@@ -112,6 +114,7 @@ impl Index {
             shared: RwLock::new(Shared { graph, readers }),
             cache: ResultCache::default(),
             applied: watch::Sender::new(applied),
+            generation: AtomicU64::new(generation),
             wanted: AtomicU64::new(0),
             hurry: Notify::new(),
             change_waits: AtomicBool::new(false),
@@ -141,7 +144,13 @@ impl Index {
     /// meanwhile is known by its absence only.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.writer.lock().generation
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Where it lies; those who follow it may keep a file of their own there.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Applies events that follow one another; those that it has are passed over.
@@ -305,6 +314,7 @@ impl Index {
         let (applied, readers) = (store.applied(), store.readers());
         let old = std::mem::replace(&mut *writer, Writer { store, generation });
         *self.shared.write() = Shared { graph, readers };
+        self.generation.store(generation, Ordering::Release);
         self.cache.clear();
         self.recent.lock().clear();
         self.announce(applied);

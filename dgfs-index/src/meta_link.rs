@@ -12,7 +12,7 @@ use dgfs_proto::graph::{Catalogue, GraphNode};
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::limits::{CALL_DEADLINE_MS, LIST_MAX, LOG_PAGE_MAX};
 use dgfs_proto::log::Event;
-use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest};
+use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::telemetry::fresh_request_id;
@@ -50,9 +50,13 @@ impl MetaLink {
     }
 
     async fn ask(&self, request: AdminRequest) -> Result<MetaReply, Silence> {
+        self.ask_for(MetaRequest::Admin(request)).await
+    }
+
+    async fn ask_for(&self, request: MetaRequest) -> Result<MetaReply, Silence> {
         let at = self.at.load(Ordering::Acquire);
         let channel = self.channels.get(at % self.channels.len().max(1)).ok_or(Silence::Away)?;
-        let call = MetaCall { request_id: fresh_request_id(), session: None, request: MetaRequest::Admin(request) };
+        let call = MetaCall { request_id: fresh_request_id(), session: None, request };
         let deadline = Some(Duration::from_millis(CALL_DEADLINE_MS));
         match channel.call(call, Bytes::new(), deadline).await {
             Ok((MetaReply::Refused(Status::Stale), _)) => Err(Silence::Trimmed),
@@ -86,6 +90,14 @@ impl MetaLink {
     /// The seq of the last event.
     pub(crate) async fn head(&self) -> Result<Seq, Silence> {
         Ok(self.log("", BEHIND_ALL, false).await?.head)
+    }
+
+    /// Which volume it is.
+    pub(crate) async fn volume(&self) -> Result<VolumeInfo, Silence> {
+        match self.ask_for(MetaRequest::Volume).await? {
+            MetaReply::Volume(volume) => Ok(volume),
+            _ => Err(Silence::Away),
+        }
     }
 
     /// Inodes behind `after`, with all that the graph keeps of them.

@@ -9,6 +9,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use dgfs_runtime::metrics::{LATENCY_BOUNDS_S, MetricSet, show};
 
 use crate::index::Index;
+use crate::neo4j::service::Neo4j;
 
 /// Counts of questions.
 #[derive(Clone)]
@@ -67,6 +68,23 @@ pub fn register(set: &MetricSet, index: &Arc<Index>) -> QueryNumbers {
     let index = Arc::downgrade(index);
     set.before_render(move || refresh(&numbers, &index));
     queries
+}
+
+/// Registers how far Neo4j has followed the index.
+///
+/// # Panics
+/// When the names are taken.
+pub fn register_neo4j(set: &MetricSet, neo4j: &Neo4j) {
+    let connected = set.gauge("dgfs_index_neo4j_connected", "Does Neo4j answer: 0 or 1");
+    let lag = set.gauge("dgfs_index_neo4j_lag_changes", "Transactions of the index that are not in Neo4j yet");
+    let seq = set.gauge("dgfs_index_neo4j_applied_seq", "The last event of the change log that is in Neo4j");
+    let (status, index) = (neo4j.status(), Arc::downgrade(neo4j.index()));
+    set.before_render(move || {
+        let (status, applied) = (status.read(), index.upgrade().map_or(0, |index| index.applied().stamp));
+        show(&connected, u64::from(status.connected));
+        show(&lag, applied.saturating_sub(status.written));
+        show(&seq, status.seq);
+    });
 }
 
 fn refresh(numbers: &IndexNumbers, index: &Weak<Index>) {

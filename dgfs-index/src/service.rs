@@ -45,7 +45,7 @@ const WAITING_MAX: usize = 4096;
 const CHECK_MS: u64 = 10 * 60_000;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// Answers what is not the embedded graph's: questions in Cypher, and commands to taggers.
+/// Answers what is not the embedded graph's: questions in Cypher and comparisons with Neo4j, and commands to taggers.
 pub trait Extension: Send + Sync + 'static {
     /// Answers it.
     fn answer(&self, viewer: Viewer, request: GraphRequest) -> BoxFuture<'static, GraphAnswer>;
@@ -53,6 +53,11 @@ pub trait Extension: Send + Sync + 'static {
     /// Jobs that wait or are under way.
     fn jobs(&self) -> u64 {
         0
+    }
+
+    /// Up to where something that follows the index is, and what is wrong with it; none where nothing does.
+    fn followed(&self) -> Option<(Seq, Option<String>)> {
+        None
     }
 }
 
@@ -127,7 +132,8 @@ impl IndexService {
         match call.request {
             GraphRequest::Status => {
                 let jobs = self.parts.taggers.as_ref().map_or(0, |taggers| taggers.jobs());
-                Ok((applied(), GraphAnswer::Status(IndexStatus { jobs, ..self.parts.index.status() })))
+                let neo4j = self.parts.cypher.as_ref().and_then(|cypher| cypher.followed());
+                Ok((applied(), GraphAnswer::Status(IndexStatus { jobs, neo4j, ..self.parts.index.status() })))
             }
             GraphRequest::Rebuild => {
                 administrators_only(&call.viewer)?;
@@ -228,11 +234,23 @@ impl IndexService {
     async fn check(&self) -> Result<GraphAnswer, Refusal> {
         let Ok(_turn) = self.checking.try_acquire() else { return Err(Status::Busy.into()) };
         tokio::select! {
-            checked = check(&self.parts.index, &self.parts.meta) => {
-                checked.map(GraphAnswer::Text).map_err(Refusal::Sentence)
-            }
+            checked = self.compare() => checked.map(GraphAnswer::Text).map_err(Refusal::Sentence),
             () = self.sleep(Duration::from_millis(CHECK_MS)) => Err(Status::Unavailable.into()),
         }
+    }
+
+    /// The index with the metadata, and what follows the index with the index: a line for each difference, and a last one that says
+    /// what was compared.
+    async fn compare(&self) -> Result<String, String> {
+        let own = check(&self.parts.index, &self.parts.meta).await?;
+        let Some(cypher) = &self.parts.cypher else { return Ok(own) };
+        let theirs = match cypher.answer(Viewer::root(), GraphRequest::Check).await {
+            GraphAnswer::Text(text) => text,
+            // That it could not be compared is worth a line, and the exit code of a difference.
+            GraphAnswer::Denied(sentence) => format!("{sentence}\nNeo4j was not compared"),
+            other => format!("Neo4j: {other:?}\nNeo4j was not compared"),
+        };
+        Ok(joined(&own, &theirs))
     }
 
     /// A timer of the service's runtime: the caller may poll from a thread that has none.
@@ -240,6 +258,16 @@ impl IndexService {
         let _runtime = self.runtime.enter();
         tokio::time::sleep(time)
     }
+}
+
+/// Lines of two comparisons, with their last lines in one.
+fn joined(own: &str, theirs: &str) -> String {
+    let parted = |text: &str| match text.trim_end().rsplit_once('\n') {
+        Some((lines, summary)) => (format!("{lines}\n"), summary.to_owned()),
+        None => (String::new(), text.trim_end().to_owned()),
+    };
+    let ((own, own_summary), (theirs, their_summary)) = (parted(own), parted(theirs));
+    format!("{own}{theirs}{own_summary}; {their_summary}\n")
 }
 
 async fn extended(
@@ -265,5 +293,16 @@ impl Handler<GraphProtocol> for IndexService {
         _body: Bytes,
     ) -> BoxFuture<'static, (GraphReply, Bytes)> {
         Box::pin(async move { (self.reply(call).await, Bytes::new()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn two_comparisons_are_told_in_one() {
+        assert_eq!(joined("5 compared\n", "3 compared"), "5 compared; 3 compared\n");
+        assert_eq!(joined("a\nb\n5 compared\n", "c\n3 compared\n"), "a\nb\nc\n5 compared; 3 compared\n");
     }
 }

@@ -29,6 +29,7 @@ use crate::likeness::Print;
 use crate::pointer::Pointer;
 use crate::step::{ContentHash, Step};
 
+pub(crate) use derive::tidy;
 pub(crate) use read::LARGE_BYTES;
 pub use read::{Changed, EdgeRow, Examination, Read, Vertex};
 

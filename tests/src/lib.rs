@@ -5,9 +5,9 @@
 //! test run left is swept by the next one.
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
-//! cuts ([`power`]), [`network`]s whose links are cut, system calls ([`sys`]), randomness ([`rng`]), mounts whose numbers are read ([`watched`]), files of [`known`]
-//! content, the [`ledger`] of what was acknowledged, the [`load`] that reads while it writes, the [`fire`] under which tags are
-//! changed, and the [`edges`] of the graph that comes of it.
+//! cuts ([`power`]), [`network`]s whose links are cut, [`neo4j`] servers, system calls ([`sys`]), randomness ([`rng`]), mounts
+//! whose numbers are read ([`watched`]), files of [`known`] content, the [`ledger`] of what was acknowledged, the [`load`] that
+//! reads while it writes, the [`fire`] under which tags are changed, and the [`edges`] of the graph that comes of it.
 
 pub mod cluster;
 pub mod edges;
@@ -16,6 +16,7 @@ pub mod known;
 pub mod ledger;
 pub mod load;
 pub mod mount;
+pub mod neo4j;
 pub mod network;
 mod peer;
 pub mod power;

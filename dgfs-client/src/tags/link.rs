@@ -25,6 +25,11 @@ const TRY: Duration = Duration::from_millis(GRAPH_DEADLINE_MS / 2);
 /// An index that waits for events is to answer before its caller gives up.
 const WATCH: Duration = Duration::from_millis(POLL_MS + GRAPH_DEADLINE_MS);
 
+/// A comparison with the metadata, and with Neo4j, reads everything.
+const CHECK: Duration = Duration::from_secs(15 * 60);
+/// A question in Cypher may take half a minute, and its way there and back.
+const CYPHER: Duration = Duration::from_secs(40);
+
 /// Channels to indexes.
 pub(crate) struct GraphLink {
     channels: Vec<Arc<dyn Channel<GraphProtocol>>>,
@@ -100,10 +105,13 @@ impl Core {
     pub(crate) async fn ask_graph(&self, viewer: &Viewer, request: GraphRequest) -> Result<GraphReply, Refusal> {
         let (patience, each) = match request {
             GraphRequest::Watch { .. } => (WATCH, WATCH),
+            GraphRequest::Check => (CHECK, CHECK),
+            GraphRequest::Cypher(_) => (CYPHER, CYPHER),
             _ => (PATIENCE, TRY),
         };
         let end = Instant::now() + patience;
-        let (op, mut backoff) = (Op::within(patience, false), Backoff::new());
+        // What takes long is given its time, but an index that is away is not waited for as long.
+        let (op, mut backoff) = (Op::within(patience.min(WATCH), false), Backoff::new());
         let count = self.graph.channels.len();
         if count == 0 {
             return Err(Refusal::Status(Status::NotSupported));

@@ -4,6 +4,7 @@
 
 pub(crate) mod graph;
 pub(crate) mod join;
+pub(crate) mod neo4j;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use dgfs_proto::compression::Compression;
 
 use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
+use crate::cli::args::neo4j::Neo4jArgs;
 
 /// A distributed graph file system.
 #[derive(Debug, Parser)]
@@ -79,7 +81,7 @@ pub(crate) struct MountArgs {
     /// Return once the mount answers; the process goes on in the background
     #[arg(long)]
     pub(crate) background: bool,
-    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, tags=NAME, notags, tags_visible, inbox=/PATH
+    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, tags=NAME, notags, tags_visible, graph=, graph-user=, graph-password-file=, graph-ca=, inbox=/PATH
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(crate) options: Vec<String>,
     /// Fail at the first time-out instead of trying on
@@ -97,6 +99,8 @@ pub(crate) struct MountArgs {
     /// Memory for writes not yet sent, MiB
     #[arg(long, value_name = "MIB")]
     pub(crate) write_back_mb: Option<u64>,
+    #[command(flatten)]
+    pub(crate) graph: Neo4jArgs,
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics: Option<String>,
@@ -220,6 +224,8 @@ pub(crate) struct UpArgs {
     /// Bytes of a chunk, a power of two
     #[arg(long, value_name = "BYTES", default_value_t = dgfs_proto::limits::CHUNK_BYTES_DEFAULT)]
     pub(crate) chunk_bytes: u32,
+    #[command(flatten)]
+    pub(crate) graph: Neo4jArgs,
 }
 
 #[derive(Debug, Args)]

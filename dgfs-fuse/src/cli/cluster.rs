@@ -30,6 +30,7 @@ use crate::cli::files::{ClientFile, read_file, write_file};
 use crate::cli::pids::{PidFile, lives};
 use crate::cli::{Failure, check, join};
 use crate::embedded::{Embedded, NewVolume};
+use crate::mount::options::GraphOptions;
 
 /// Days certificates of `dgfs up` are valid.
 const CERTIFICATE_DAYS: u32 = 3650;
@@ -274,6 +275,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
         meta: meta.clone(),
         identity: identity(Role::Index, "index-1")?,
         taggers: TAGGERS_DEFAULT,
+        neo4j: args.graph.config(&GraphOptions::default())?,
         metrics_listen: None,
         log: LogConfig::default(),
     };

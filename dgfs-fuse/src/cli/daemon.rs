@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dgfs_index::daemon::IndexConfig;
+use dgfs_index::neo4j::settings::Neo4jConfig;
 use dgfs_meta::daemon::{EngineConfig, MetaConfig};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
@@ -19,7 +20,7 @@ use crate::cli::args::graph::IndexArgs;
 use crate::cli::background::Ready;
 use crate::cli::files::{ClientFile, read_file};
 use crate::cli::pids::PidFile;
-use crate::cli::{Failure, paths};
+use crate::cli::{CODE_USAGE, Failure, paths};
 use crate::volume::VolumeLink;
 
 /// What calls that run get to end when a daemon stops.
@@ -64,6 +65,9 @@ pub(crate) fn index(args: &IndexArgs) -> Result<(), Failure> {
     let (mut config, base) = read_file::<IndexConfig>(&args.config)?;
     config.identity = base.join(&config.identity);
     config.dir = base.join(&config.dir);
+    config.neo4j = config.neo4j.map(|neo4j| neo4j.below(&base));
+    let refused = |error| Failure::new(format!("{}: {error}", args.config.display())).with_code(CODE_USAGE);
+    config.neo4j.as_ref().map(Neo4jConfig::check).transpose().map_err(refused)?;
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();

@@ -158,6 +158,7 @@ fn index_file(args: &JoinArgs, joined: &Joined) -> Result<IndexConfig, Failure> 
         meta: joined.meta.clone(),
         identity: ".".into(),
         taggers: TAGGERS_DEFAULT,
+        neo4j: None,
         metrics_listen: None,
         log: LogConfig::default(),
     })

@@ -22,6 +22,7 @@ use crate::adapter::notify::KernelForgetter;
 use crate::adapter::session::{Serving, serve};
 use crate::adapter::{Adapter, AdapterOptions};
 use crate::cli::args::MountArgs;
+use crate::cli::args::neo4j::refuse_for_cluster;
 use crate::cli::background::{Ready, start};
 use crate::cli::daemon::read_identity;
 use crate::cli::files::{ClientFile, MountFacts, read_file};
@@ -55,6 +56,11 @@ enum Source {
 pub(crate) fn run(args: MountArgs, arguments: &[OsString]) -> Result<(), Failure> {
     let options = options_of(&args)?;
     let source = source_of(&args, &options)?;
+    let graph = args.graph.config(&options.graph)?;
+    if matches!(source, Source::Cluster { .. }) {
+        let file = args.config.as_deref().unwrap_or(Path::new("--meta"));
+        refuse_for_cluster(graph.as_ref(), file)?;
+    }
     if args.background {
         // What is refused is refused before anything is made.
         check_paths(&args, &options, &source)?;
@@ -192,9 +198,10 @@ async fn open(
     };
     let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
+            let graph = args.graph.config(&options.graph)?;
             let use_of_it = format!("mounted at {}", path.display());
             let mut volume = Embedded::open(&directory, &use_of_it, &host, owner()).await.map_err(Failure::new)?;
-            volume.start_index(&directory, set);
+            volume.start_index(&directory, set, graph);
             let place = format!("embedded in {}", directory.display());
             (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume), None)
         }

@@ -17,8 +17,10 @@ use dgfs_client::config::{VfsConfig, VfsDeps};
 use dgfs_index::follower::follow;
 use dgfs_index::index::Index;
 use dgfs_index::meta_link::MetaLink;
-use dgfs_index::metrics::register;
-use dgfs_index::service::{IndexService, ServiceParts};
+use dgfs_index::metrics::{register, register_neo4j};
+use dgfs_index::neo4j::service::Neo4j;
+use dgfs_index::neo4j::settings::Neo4jConfig;
+use dgfs_index::service::{Extension, IndexService, ServiceParts};
 use dgfs_index::tagging::{Tagging, TaggingParts, worker_command};
 use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::meta::ClientInfo;
@@ -52,11 +54,16 @@ pub(super) struct EmbeddedIndex {
 }
 
 impl EmbeddedIndex {
-    /// Opens the index in `dir` in the background; it follows `meta`.
+    /// Opens the index in `dir` in the background; it follows `meta`, and `neo4j` follows it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(super) fn start(dir: PathBuf, (meta, contents): Sources, metrics: MetricSet) -> Self {
+    pub(super) fn start(
+        dir: PathBuf,
+        (meta, contents): Sources,
+        metrics: MetricSet,
+        neo4j: Option<Neo4jConfig>,
+    ) -> Self {
         let (sender, state) = watch::channel(State::Opening);
         let shutdown = Shutdown::new();
         let (asked, place) = (shutdown.clone(), dir.clone());
@@ -76,18 +83,28 @@ impl EmbeddedIndex {
             };
             let meta = MetaLink::new(vec![meta], CONSUMER);
             let tagging = tagging(&index, contents, &place);
+            let neo4j = neo4j.map(|neo4j| Neo4j::new(neo4j, Arc::clone(&index), Arc::clone(&meta)));
+            if let Some(neo4j) = &neo4j {
+                register_neo4j(&metrics, neo4j);
+            }
             let service = IndexService::new(ServiceParts {
                 index: Arc::clone(&index),
                 meta: Arc::clone(&meta),
                 clock: Clock::real(),
                 numbers: register(&metrics, &index),
-                cypher: None,
+                cypher: neo4j.clone().map(|neo4j| Arc::new(neo4j) as Arc<dyn Extension>),
                 taggers: Some(Arc::<Tagging>::clone(&tagging)),
                 tagger_versions: tagging.versions(),
             });
             sender.send_replace(State::Open(Arc::new(LocalChannel::new(service, Role::Client))));
             let looking = tokio::spawn(tagging.run(asked.clone()));
+            let followed = neo4j.map(|neo4j| tokio::spawn(neo4j.run(asked.clone())));
             follow(index, meta, asked).await;
+            if let Some(followed) = followed
+                && let Err(error) = followed.await
+            {
+                tracing::error!(%error, "Neo4j was not followed to the end");
+            }
             if let Err(error) = looking.await {
                 tracing::error!(%error, "taggers ended early");
             }

@@ -44,6 +44,21 @@ pub struct MountOptions {
     pub tags_visible: bool,
     /// `inbox=/PATH`, from the volume's root: where files are made that programs make in a tag's directory.
     pub inbox: Option<String>,
+    /// `graph…=`: the Neo4j server that is to hold the graph as well.
+    pub graph: GraphOptions,
+}
+
+/// A Neo4j server, as far as `-o` names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphOptions {
+    /// `graph=bolt://HOST:PORT`.
+    pub address: Option<String>,
+    /// `graph-user=`.
+    pub user: Option<String>,
+    /// `graph-password-file=`.
+    pub password_file: Option<String>,
+    /// `graph-ca=`.
+    pub ca: Option<String>,
 }
 
 /// An option that is not one.
@@ -68,7 +83,15 @@ impl MountOptions {
     fn take(&mut self, word: &str, root: bool) -> Result<(), UnknownOption> {
         if let Some((key, value)) = word.split_once('=') {
             match key {
-                "data-dir" | "metrics" | "log-file" if value.is_empty() => return Err(UnknownOption(word.to_owned())),
+                "data-dir" | "metrics" | "log-file" | "graph" | "graph-user" | "graph-password-file" | "graph-ca"
+                    if value.is_empty() =>
+                {
+                    return Err(UnknownOption(word.to_owned()));
+                }
+                "graph" => self.graph.address = Some(value.to_owned()),
+                "graph-user" => self.graph.user = Some(value.to_owned()),
+                "graph-password-file" => self.graph.password_file = Some(value.to_owned()),
+                "graph-ca" => self.graph.ca = Some(value.to_owned()),
                 "data-dir" => self.data_dir = Some(value.to_owned()),
                 "metrics" => self.metrics = Some(value.to_owned()),
                 "log-file" => self.log_file = Some(value.to_owned()),
@@ -215,6 +238,14 @@ mod tests {
         for bad in ["tags=", "tags=a/b", "tags=..", "inbox=", "inbox=/", "inbox=In", "inbox=/a/../b", "inbox=/a//b"] {
             assert!(MountOptions::parse(&[bad.to_owned()], true).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_neo4j_server_can_be_named() {
+        let graph = parse("graph=bolt://h:7687,graph-user=ada,graph-password-file=/p,graph-ca=/c", true).graph;
+        let words = [graph.address, graph.user, graph.password_file, graph.ca].map(Option::unwrap);
+        assert_eq!(words, ["bolt://h:7687", "ada", "/p", "/c"]);
+        assert!(MountOptions::parse(&["graph=".to_owned()], true).is_err());
     }
 
     #[test]

@@ -15,11 +15,15 @@ use super::rows::{self, EdgeId};
 
 /// Vertices of one page.
 const PAGE: usize = 500;
+/// Inodes that are remembered because they differ: so many are compared once more.
+pub const SUSPECTS_MAX: usize = 1_000;
 /// Two weights that differ by less are the same: they came as decimal texts.
 const WEIGHT_SLACK: f64 = 1e-9;
 
-const READ_PAGE: &str = "MATCH (v:Inode) WHERE v.id > $after WITH v ORDER BY v.id LIMIT $page \
-    RETURN {properties: properties(v), labels: labels(v), \
+const PAGE_OF_ALL: &str = "MATCH (v:Inode) WHERE NOT v:Unknown AND v.id > $after WITH v ORDER BY v.id LIMIT $page";
+const PAGE_OF_SOME: &str =
+    "MATCH (v:Inode) WHERE NOT v:Unknown AND v.id > $after AND v.id IN $some WITH v ORDER BY v.id LIMIT $page";
+const READ: &str = " RETURN {properties: properties(v), labels: labels(v), \
     names: [(d:Inode)-[c:CONTAINS]->(v) | [d.id, c.name, coalesce(c.raw, '')]], \
     edges: [(v)-[x:TAGGED|REJECTED|HAS_CONTENT|AUTHORED_BY|TAKEN_AT|DERIVED_FROM|LINKS_TO|VERSION_OF|SIMILAR_TO\
     |RELATED_TO]->(o) | [type(x), CASE WHEN o:Inode THEN toString(o.id) ELSE '\\'' + coalesce(o.key, o.hash) END, \
@@ -34,6 +38,8 @@ pub struct CheckReport {
     pub differences: Vec<String>,
     /// Differences beyond those.
     pub more: u64,
+    /// Where the differences are, those beyond included, ascending; at most [`SUSPECTS_MAX`].
+    pub suspects: BTreeSet<u64>,
 }
 
 impl CheckReport {
@@ -70,12 +76,34 @@ pub async fn check(
     expected: impl Iterator<Item = Vertex>,
     sentences_max: usize,
 ) -> Result<CheckReport, CheckError> {
+    compare(link, &Statement::new(format!("{PAGE_OF_ALL}{READ}")), expected, sentences_max).await
+}
+
+/// As [`check`], of the inodes `some` only; `expected` are those of them that there are.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_some(
+    link: &Link,
+    some: &BTreeSet<u64>,
+    expected: impl Iterator<Item = Vertex>,
+    sentences_max: usize,
+) -> Result<CheckReport, CheckError> {
+    let read = Statement::new(format!("{PAGE_OF_SOME}{READ}")).with("some", some.iter().copied().collect::<Vec<u64>>());
+    compare(link, &read, expected, sentences_max).await
+}
+
+async fn compare(
+    link: &Link,
+    read: &Statement,
+    expected: impl Iterator<Item = Vertex>,
+    sentences_max: usize,
+) -> Result<CheckReport, CheckError> {
     let mut checker =
         Checker { expected: expected.peekable(), last: None, report: CheckReport::default(), sentences_max };
     let mut after: i64 = -1;
     loop {
-        let read = Statement::new(READ_PAGE).with("after", after).with("page", PAGE);
-        let page = link.column(&read, PAGE).await?;
+        let page = link.column(&read.clone().with("after", after).with("page", PAGE), PAGE).await?;
         for row in &page {
             let found = Found::read(row);
             after = after.max(i64::try_from(found.ino).unwrap_or(i64::MAX));
@@ -100,15 +128,15 @@ impl<I: Iterator<Item = Vertex>> Checker<I> {
     fn meet(&mut self, found: &Found) -> Result<(), CheckError> {
         while let Some(vertex) = self.expected.next_if(|vertex| vertex.ino < found.ino) {
             self.in_order(vertex.ino)?;
-            self.say(format!("inode {} is missing in Neo4j", vertex.ino));
+            self.say(vertex.ino, format!("inode {} is missing in Neo4j", vertex.ino));
         }
         match self.expected.next_if(|vertex| vertex.ino == found.ino) {
-            None => self.say(format!("inode {} is in Neo4j but not in the index", found.ino)),
+            None => self.say(found.ino, format!("inode {} is in Neo4j but not in the index", found.ino)),
             Some(vertex) => {
                 self.in_order(vertex.ino)?;
                 self.report.compared += 1;
                 for difference in found.differences(&vertex) {
-                    self.say(format!("inode {}: {difference}", vertex.ino));
+                    self.say(vertex.ino, format!("inode {}: {difference}", vertex.ino));
                 }
             }
         }
@@ -118,7 +146,7 @@ impl<I: Iterator<Item = Vertex>> Checker<I> {
     fn finish(mut self) -> Result<CheckReport, CheckError> {
         while let Some(vertex) = self.expected.next() {
             self.in_order(vertex.ino)?;
-            self.say(format!("inode {} is missing in Neo4j", vertex.ino));
+            self.say(vertex.ino, format!("inode {} is missing in Neo4j", vertex.ino));
         }
         Ok(self.report)
     }
@@ -130,7 +158,10 @@ impl<I: Iterator<Item = Vertex>> Checker<I> {
         }
     }
 
-    fn say(&mut self, sentence: String) {
+    fn say(&mut self, ino: u64, sentence: String) {
+        if self.report.suspects.len() < SUSPECTS_MAX {
+            self.report.suspects.insert(ino);
+        }
         if self.report.differences.len() < self.sentences_max {
             self.report.differences.push(sentence);
         } else {

@@ -13,11 +13,11 @@ use tracing::{info, warn};
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::random;
 
-use super::link::{Link, LinkConfig, LinkError, Statement};
+use super::link::{Link, LinkConfig, LinkError};
 use super::model::Batch;
 use super::schema;
 use super::sweep::sweep;
-use super::write::{Applied, Outcome, WriteError, Writer};
+use super::write::{Applied, KnownTag, Outcome, WriteError, Writer, known_tags, look};
 
 /// First pause after a failure.
 const PAUSE_MS_MIN: u64 = 200;
@@ -30,13 +30,30 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// What the follower asks of the index.
 ///
-/// The index is one, a test's list of changes another. Every method may be called again at any time.
+/// The index is one ([`super::source`]), a test's list of changes another. Every method may be called again at any time.
+/// A stamp counts the transactions of the index: it grows with every change and whenever taggers find something.
 pub trait Source: Send {
-    /// The seq that the index has.
+    /// The stamp that the index has.
     fn applied(&mut self) -> u64;
 
-    /// Returns when the index has more than `seq`. Dropping the future loses nothing.
-    fn past(&mut self, seq: u64) -> impl Future<Output = ()> + Send;
+    /// Which index counts the stamps: with another one (it was built anew) the same number means something else.
+    fn line(&mut self) -> String;
+
+    /// Does a graph with these stamps lead to what the index has? `ours`: this process wrote it. If not, everything is
+    /// written anew and what is left over is swept.
+    fn continues(&mut self, graph: &Applied, ours: bool) -> bool;
+
+    /// An epoch above `epoch` that no writer for this index has had, also after a restart.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be remembered.
+    fn epoch_above(&mut self, epoch: u64) -> Result<u64, String>;
+
+    /// A link was made: this is what the graph has of the catalogue.
+    fn begin(&mut self, tags: Vec<KnownTag>);
+
+    /// Returns when the index has more than `stamp`. Dropping the future loses nothing.
+    fn past(&mut self, stamp: u64) -> impl Future<Output = ()> + Send;
 
     /// Part `part` (from 0) of what brings the graph from `after` to what the index had when part 0 was asked for; the
     /// final one has [`Batch::last`]. Its `prev` must be `after`. `after` = 0 means everything.
@@ -51,11 +68,13 @@ pub trait Source: Send {
 pub struct FollowStatus {
     /// Is there a link that answered last time?
     pub connected: bool,
-    /// The seq that the index has.
+    /// The stamp that the index has.
     pub applied: u64,
-    /// The seq that Neo4j has, as far as known.
+    /// The stamp that Neo4j has, as far as known.
     pub written: u64,
-    /// Our epoch.
+    /// The end of the change log that Neo4j has, as far as known.
+    pub seq: u64,
+    /// Our epoch; 0 before the first link.
     pub epoch: u64,
     /// Vertices written since the start.
     pub vertices: u64,
@@ -70,7 +89,7 @@ pub struct FollowStatus {
 }
 
 impl FollowStatus {
-    /// Seqs that Neo4j is behind the index.
+    /// Transactions of the index that Neo4j is behind.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.applied.saturating_sub(self.written)
@@ -88,6 +107,11 @@ impl StatusHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// It is not followed, and why.
+    pub(super) fn fail(&self, sentence: String) {
+        self.set(|status| status.last_error = Some(sentence));
+    }
+
     fn set(&self, change: impl FnOnce(&mut FollowStatus)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -100,10 +124,6 @@ pub struct FollowConfig {
     pub link: LinkConfig,
     /// The volume's name: a database holds one volume.
     pub volume: String,
-    /// This writer's epoch, at least 1; of two writers the one with the higher epoch stays.
-    pub epoch: u64,
-    /// Build the graph anew first: takes `epoch`, which must be higher than that of the graph.
-    pub rebuild: bool,
 }
 
 #[derive(Debug, Error)]
@@ -114,8 +134,6 @@ enum FollowError {
     Source(String),
     #[error("the index gave a batch from {got} for a graph at {want}")]
     Prev { got: u64, want: u64 },
-    #[error("the graph has epoch {epoch}; a rebuild needs a higher one of its own")]
-    Epoch { epoch: u64 },
 }
 
 impl From<LinkError> for FollowError {
@@ -126,15 +144,14 @@ impl From<LinkError> for FollowError {
 
 /// Follows `source` until `shutdown`, or until another writer takes over.
 pub async fn follow(config: FollowConfig, mut source: impl Source, status: StatusHandle, shutdown: Shutdown) {
-    let mut follower = Follower { rebuild: config.rebuild, config, status, failures: 0 };
-    let epoch = follower.config.epoch;
-    follower.status.set(|status| status.epoch = epoch);
+    let mut follower = Follower { config, status, epoch: 0, failures: 0 };
     loop {
         let ended = tokio::select! {
             ended = follower.session(&mut source) => ended,
             () = shutdown.asked() => return,
         };
-        let Err(error) = ended else { return };
+        // Without an error the index was built anew, and the graph follows in a session of its own.
+        let Err(error) = ended else { continue };
         if follower.must_stop(&error) {
             return;
         }
@@ -149,59 +166,74 @@ pub async fn follow(config: FollowConfig, mut source: impl Source, status: Statu
 struct Follower {
     config: FollowConfig,
     status: StatusHandle,
-    /// A rebuild is wanted and has not begun.
-    rebuild: bool,
+    /// Of two writers the one with the higher epoch stays; 0: none was taken yet.
+    epoch: u64,
     /// Failures since something succeeded.
     failures: u32,
 }
 
 impl Follower {
-    /// One link from its making to its end; ends with an error only.
+    /// One link from its making to its end: an error, or another line of the index.
     async fn session(&mut self, source: &mut impl Source) -> Result<(), FollowError> {
         let applied = source.applied();
         self.status.set(|status| status.applied = applied);
         let link = Link::open(&self.config.link)?;
         schema::ensure(&link).await?;
-        let (writer, mut applied) = self.claim(&link).await?;
+        let line = source.line();
+        let (writer, mut applied) = self.claim(&link, source, &line).await?;
+        source.begin(known_tags(&link).await?);
         self.connected(&applied);
-        loop {
-            if let Some(epoch) = applied.sweep.filter(|_| applied.seq > 0) {
+        while source.line() == line {
+            if let Some(epoch) = applied.sweep.filter(|_| applied.stamp > 0) {
                 let gone = sweep(&writer, epoch).await?;
                 info!(nodes = gone.nodes_gone, "the rebuilt graph is swept");
                 applied.sweep = None;
             }
             let have = source.applied();
             self.status.set(|status| status.applied = have);
-            if have > applied.seq {
-                applied.seq = self.catch_up(&writer, source, applied.seq).await?;
+            if have > applied.stamp {
+                applied.stamp = self.catch_up(&writer, source, applied.stamp).await?;
                 continue;
             }
             tokio::select! {
-                () = source.past(applied.seq) => {}
+                () = source.past(applied.stamp) => {}
                 () = tokio::time::sleep(PROBE) => {
                     writer.applied().await?;
                 }
             }
         }
+        Ok(())
     }
 
-    async fn claim<'a>(&mut self, link: &'a Link) -> Result<(Writer<'a>, Applied), FollowError> {
-        if !self.rebuild {
-            return Ok(Writer::claim(link, &self.config.volume, self.config.epoch).await?);
+    /// Takes the graph, from its beginning where it does not lead to what the index has.
+    async fn claim<'a>(
+        &mut self,
+        link: &'a Link,
+        source: &mut impl Source,
+        line: &str,
+    ) -> Result<(Writer<'a>, Applied), FollowError> {
+        let found = look(link, &self.config.volume).await?;
+        let continues = found.as_ref().is_some_and(|graph| {
+            graph.line.as_deref() == Some(line) && source.continues(graph, graph.epoch == self.epoch)
+        });
+        // What a rebuild leaves over is told by an older epoch.
+        let spent = !continues && found.as_ref().is_some_and(|graph| graph.epoch == self.epoch);
+        if self.epoch == 0 || spent {
+            self.epoch = source.epoch_above(self.epoch).map_err(FollowError::Source)?;
+            let epoch = self.epoch;
+            self.status.set(|status| status.epoch = epoch);
         }
-        let ask = Statement::new("MATCH (a:Applied {id: $volume}) RETURN a.epoch AS row");
-        let rows = link.column(&ask.with("volume", self.config.volume.as_str()), 1).await?;
-        let epoch = rows.first().and_then(serde_json::Value::as_u64).unwrap_or(0);
-        if epoch >= self.config.epoch {
-            return Err(FollowError::Epoch { epoch });
+        let (writer, applied) = Writer::claim(link, &self.config.volume, self.epoch).await?;
+        if continues {
+            return Ok((writer, applied));
         }
-        let (writer, _) = Writer::claim(link, &self.config.volume, self.config.epoch).await?;
-        writer.restart().await?;
-        self.rebuild = false;
-        Ok((writer, Applied { seq: 0, epoch: self.config.epoch, sweep: Some(self.config.epoch) }))
+        info!(line, "the graph in Neo4j is written anew");
+        writer.restart(line).await?;
+        let (epoch, line) = (self.epoch, Some(line.to_owned()));
+        Ok((writer, Applied { epoch, line, sweep: Some(epoch), ..Applied::default() }))
     }
 
-    /// Writes all parts from `after` on; returns the seq that the graph has then.
+    /// Writes all parts from `after` on; returns the stamp that the graph has then.
     async fn catch_up(
         &mut self,
         writer: &Writer<'_>,
@@ -209,7 +241,7 @@ impl Follower {
         after: u64,
     ) -> Result<u64, FollowError> {
         for part in 0.. {
-            let batch = source.part(after, part, self.config.epoch).await.map_err(FollowError::Source)?;
+            let batch = source.part(after, part, self.epoch).await.map_err(FollowError::Source)?;
             if batch.prev != after {
                 return Err(FollowError::Prev { got: batch.prev, want: after });
             }
@@ -223,17 +255,17 @@ impl Follower {
             }
         }
         let applied = writer.applied().await?;
-        self.status.set(|status| status.written = applied.seq);
-        Ok(applied.seq)
+        self.status.set(|status| (status.written, status.seq) = (applied.stamp, applied.seq));
+        Ok(applied.stamp)
     }
 
     fn connected(&mut self, applied: &Applied) {
-        let (seq, failures) = (applied.seq, self.failures);
+        let (stamp, seq, failures) = (applied.stamp, applied.seq, self.failures);
         self.failures = 0;
         self.status.set(|status| {
             status.connected = true;
             status.connects += 1;
-            status.written = seq;
+            (status.written, status.seq) = (stamp, seq);
             status.last_error = None;
         });
         info!(seq, failures, "the graph in Neo4j is followed");
@@ -244,17 +276,14 @@ impl Follower {
             status.batches += 1;
             status.vertices += batch.vertices.len() as u64;
             if batch.last {
-                status.written = batch.next;
+                (status.written, status.seq) = (batch.next, batch.seq);
             }
         });
     }
 
     /// Nothing that is tried again can succeed.
     fn must_stop(&mut self, error: &FollowError) -> bool {
-        let stop = matches!(
-            error,
-            FollowError::Write(WriteError::Fenced { .. } | WriteError::Foreign { .. }) | FollowError::Epoch { .. }
-        );
+        let stop = matches!(error, FollowError::Write(WriteError::Fenced { .. } | WriteError::Foreign { .. }));
         self.status.set(|status| {
             status.connected = false;
             status.fenced = matches!(error, FollowError::Write(WriteError::Fenced { .. }));
@@ -274,8 +303,7 @@ impl Follower {
             FollowError::Write(WriteError::Link(error)) => error.passes(),
             FollowError::Write(WriteError::Gap { .. }) | FollowError::Source(_) => true,
             FollowError::Write(WriteError::Batch(_) | WriteError::Fenced { .. } | WriteError::Foreign { .. })
-            | FollowError::Prev { .. }
-            | FollowError::Epoch { .. } => false,
+            | FollowError::Prev { .. } => false,
         };
         let doubled = PAUSE_MS_MIN.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);

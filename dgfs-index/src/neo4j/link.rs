@@ -4,7 +4,7 @@
 //! read from its file when a link is opened and lives in the driver alone. Always: every call ends within a deadline,
 //! and a connection on which a call was cut short is not used again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use neo4rs::summary::{ResultSummary, Type};
@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use self::cells::to_json;
+use super::settings::{check_address, check_authority, read_password};
 
 mod cells;
 
@@ -23,8 +24,6 @@ const FETCH_ROWS: usize = 1_000;
 const CONNECTIONS_MAX: usize = 3;
 /// The column that our own statements return: the driver gives columns in no order, so they return one list or map.
 const COLUMN: &str = "row";
-/// Longest password file that is read, in bytes.
-const PASSWORD_FILE_MAX: u64 = 4_096;
 
 /// How a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -450,46 +449,4 @@ fn touched(summary: &ResultSummary) -> Touched {
         edges_made: stats.relationships_created,
         edges_gone: stats.relationships_deleted,
     }
-}
-
-fn check_address(address: &str) -> Result<(), LinkError> {
-    let rest = address.strip_prefix("bolt://").or_else(|| address.strip_prefix("bolt+s://"));
-    let Some(rest) = rest else {
-        let said = format!("the graph address `{address}` must begin with bolt:// or, for TLS, bolt+s://");
-        return Err(LinkError::Config(said));
-    };
-    if rest.contains('@') {
-        // The address itself is left out of the message: it may hold a password.
-        let said = "the graph address must not hold a user or a password: they have settings of their own";
-        return Err(LinkError::Config(said.to_owned()));
-    }
-    if rest.is_empty() || rest.contains(['/', '?', '#', ' ']) {
-        let said = format!("the graph address `{address}` must be bolt://HOST:PORT, with nothing after the port");
-        return Err(LinkError::Config(said));
-    }
-    Ok(())
-}
-
-fn read_password(file: &Path) -> Result<String, LinkError> {
-    let fail = |why: String| LinkError::Config(format!("the password file {} {why}", file.display()));
-    let length = std::fs::metadata(file).map_err(|error| fail(format!("cannot be read: {error}")))?.len();
-    if length > PASSWORD_FILE_MAX {
-        return Err(fail(format!("has {length} bytes; at most {PASSWORD_FILE_MAX} are expected")));
-    }
-    let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        Some(_) | None => Err(fail("has no password in its first line".to_owned())),
-    }
-}
-
-/// The driver takes a file without certificates for an empty list of authorities and then trusts nobody, with a message
-/// that blames the server.
-fn check_authority(file: &Path) -> Result<(), LinkError> {
-    let fail = |why: String| LinkError::Config(format!("the certificate file {} {why}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    if text.contains("-----BEGIN CERTIFICATE-----") {
-        return Ok(());
-    }
-    Err(fail("holds no PEM certificate".to_owned()))
 }

@@ -125,9 +125,7 @@ pub struct Vertex {
     pub ino: u64,
     /// What it is.
     pub kind: Kind,
-    /// The log's seq of its last change.
-    pub seq: u64,
-    /// Bytes.
+    /// Bytes; not stored of a directory.
     pub size: u64,
     /// Last change of the content, microseconds since 1970.
     pub mtime: i64,
@@ -141,6 +139,8 @@ pub struct Vertex {
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+    /// Names, as the file system counts them.
+    pub nlink: u32,
     /// Every name that it has.
     pub names: Vec<Name>,
     /// Extension, lower case, without the dot.
@@ -149,7 +149,7 @@ pub struct Vertex {
     pub mime: Option<String>,
     /// Language of the text or of the source code.
     pub lang: Option<String>,
-    /// Coarse type, such as `image`.
+    /// Coarse type, such as `image`; of what is neither file nor directory what it is, such as `symlink`.
     pub class: Option<String>,
     /// When it was taken or made by its own word, microseconds since 1970.
     pub taken: Option<i64>,
@@ -178,7 +178,6 @@ impl Vertex {
         Self {
             ino,
             kind,
-            seq: 0,
             size: 0,
             mtime: 0,
             btime: 0,
@@ -186,6 +185,7 @@ impl Vertex {
             uid: 0,
             gid: 0,
             mode: 0,
+            nlink: 1,
             names: Vec::new(),
             ext: None,
             mime: None,
@@ -209,6 +209,8 @@ impl Vertex {
 pub struct Tag {
     /// Folded key, unique: `place:cn:hefei`.
     pub key: String,
+    /// Its number in the catalogue; none: it is another name of a tag, a name space, or a tagger's word.
+    pub id: Option<u64>,
     /// As people spell it.
     pub name: String,
     /// Keys of the name spaces that it lies in, the nearest first: `place:cn`, `place`. A query for one of them finds it.
@@ -219,35 +221,28 @@ pub struct Tag {
     pub alias_of: Option<String>,
 }
 
-/// A tag's new key: one node changes, no edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagRename {
-    /// The key that it had.
-    pub from: String,
-    /// The key that it has.
-    pub to: String,
-}
-
 /// A part of what brings Neo4j from `prev` to `next`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The seq that Neo4j has.
+    /// The stamp that Neo4j has: how many transactions of the index it holds.
     pub prev: u64,
-    /// The seq that it has when all parts are written.
+    /// The stamp that it has when all parts are written.
     pub next: u64,
+    /// The end of the change log at `next`.
+    pub seq: u64,
     /// The writer's epoch: one with an older epoch writes nothing.
     pub epoch: u64,
     /// Vertices that changed, each once.
     pub vertices: Vec<Vertex>,
     /// Inodes that are no more.
     pub gone: Vec<u64>,
-    /// Tags whose key changed; they come before `gone_tags` and `tags`.
-    pub renamed_tags: Vec<TagRename>,
-    /// Keys of tags that are no more.
+    /// Inodes without a name, open somewhere: nothing finds them, but what points to them stays until they are gone.
+    pub unnamed: Vec<u64>,
+    /// Keys that the catalogue has no more: they lose what it said of them, and their node where nothing points to it.
     pub gone_tags: Vec<String>,
     /// Tags that changed, each once.
     pub tags: Vec<Tag>,
-    /// This is the last part: only it makes `next` the seq that Neo4j has.
+    /// This is the last part: only it makes `next` the stamp that Neo4j has.
     pub last: bool,
 }
 
@@ -270,7 +265,7 @@ impl Batch {
     /// A number beyond 2^63 - 1, a score that is no number, or a list beyond its bound.
     pub fn check(&self) -> Result<(), BatchError> {
         let fail = |why: String| BatchError { prev: self.prev, next: self.next, why };
-        for (what, number) in [("prev", self.prev), ("next", self.next), ("epoch", self.epoch)] {
+        for (what, number) in [("prev", self.prev), ("next", self.next), ("seq", self.seq), ("epoch", self.epoch)] {
             fits(what, number).map_err(fail)?;
         }
         if self.next < self.prev {
@@ -280,7 +275,7 @@ impl Batch {
             let count = self.vertices.len();
             return Err(fail(format!("it has {count} vertices; at most {BATCH_VERTICES_MAX} are expected")));
         }
-        for ino in &self.gone {
+        for ino in self.gone.iter().chain(&self.unnamed) {
             fits("an inode that is gone", *ino).map_err(fail)?;
         }
         self.vertices.iter().try_for_each(check_vertex).map_err(fail)
@@ -289,7 +284,7 @@ impl Batch {
 
 fn check_vertex(vertex: &Vertex) -> Result<(), String> {
     let ino = vertex.ino;
-    for (what, number) in [("inode", ino), ("seq", vertex.seq), ("size", vertex.size)] {
+    for (what, number) in [("inode", ino), ("size", vertex.size)] {
         fits(what, number).map_err(|why| format!("inode {ino}: {why}"))?;
     }
     let lists = [

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value as Json, json};
 use thiserror::Error;
 
+use dgfs_proto::ids::Ino;
 use dgfs_proto::query::{Atom, Clause, Entry, Query, Relation, Test};
 
 use super::link::{Link, LinkError, Statement};
@@ -23,6 +24,8 @@ use self::values::Values;
 pub const PAGE_MAX: usize = 10_000;
 /// A tag with more files than this says little: two files that share it need not be related.
 const RARE_TAG_FILES_MAX: u64 = 100;
+/// What is no directory.
+const NO_DIRECTORY: &str = "NOT f:Dir";
 /// What a relation counts as among the starting points: its degree is not known, and it is usually small.
 const RELATION_DEGREE: u64 = 1_000;
 
@@ -77,12 +80,18 @@ pub fn compile(query: &Query, tags: &ResolvedTags, moment: Moment, page: Page) -
     let mut compiler = Compiler { tags, moment, params: Map::new() };
     let anchor = compiler.anchor(query);
     let mut tests = vec!["NOT f:Unknown".to_owned()];
-    let after = compiler.param(json!(page.after));
+    // The root has no name, and nothing finds it.
+    let after = compiler.param(json!(page.after.max(Ino::ROOT.get())));
     tests.push(format!("f.id > {after}"));
     for (at, clause) in query.clauses.iter().enumerate() {
         if anchor.clause != Some(at) {
             tests.push(compiler.clause(clause)?);
         }
+    }
+    let only_negated = query.clauses.iter().flat_map(|clause| &clause.atoms).all(|atom| atom.negated);
+    if only_negated {
+        // What a question says nothing positive about is meant of files.
+        tests.push(NO_DIRECTORY.to_owned());
     }
     let limit = compiler.param(json!(page.limit.min(PAGE_MAX)));
     let tests = tests.join(" AND ");
@@ -204,17 +213,19 @@ impl Compiler<'_> {
             Test::Related { of: Entry::Name(_), .. } => {
                 return Err(unanswered("put the inode of the named file in its place"));
             }
-            Test::All => "true".to_owned(),
-            Test::Untagged => "NOT EXISTS { MATCH (f)-[:TAGGED {src: 'user'}]->() }".to_owned(),
+            Test::All => NO_DIRECTORY.to_owned(),
+            Test::Untagged => {
+                format!("({NO_DIRECTORY} AND NOT EXISTS {{ MATCH (f)-[:TAGGED {{src: 'user'}}]->() }})")
+            }
             Test::Recent => {
                 let since = values::ago(self.moment.now_us, self.moment.recent_secs);
-                format!("coalesce(f.ctime >= {}, false)", self.param(json!(since)))
+                format!("({NO_DIRECTORY} AND coalesce(f.mtime >= {}, false))", self.param(json!(since)))
             }
             Test::Date(date) => {
                 let (from, until) = date.span(self.moment.utc_offset_secs);
                 let (from, until) = (self.param(json!(values::micros(from))), self.param(json!(values::micros(until))));
                 let moment = "coalesce(f.taken, f.mtime)";
-                format!("coalesce({moment} >= {from} AND {moment} < {until}, false)")
+                format!("({NO_DIRECTORY} AND coalesce({moment} >= {from} AND {moment} < {until}, false))")
             }
             Test::File(ino) => format!("f.id = {}", self.param(json!(ino.get()))),
         })
@@ -228,7 +239,8 @@ impl Compiler<'_> {
 /// The pattern of a relation that is one: from `o`, the other file, to `f`.
 fn hop(relation: Relation) -> Option<&'static str> {
     Some(match relation {
-        Relation::Tags => "(o)-[:TAGGED]->()<-[:TAGGED]-(f:Inode)",
+        // Tags that people gave, with the same value.
+        Relation::Tags => "(o)-[x:TAGGED {src: 'user'}]->()<-[:TAGGED {src: 'user', val: x.val}]-(f:Inode)",
         Relation::Similar => "(o)-[:SIMILAR_TO]-(f:Inode)",
         Relation::SameContent => "(o)-[:HAS_CONTENT]->()<-[:HAS_CONTENT]-(f:Inode)",
         Relation::LinksTo => "(o)-[:LINKS_TO]->(f:Inode)",

@@ -34,16 +34,15 @@ pub(super) fn properties(vertex: &Vertex) -> Map<String, Value> {
         }
     };
     put("id", json!(vertex.ino));
-    put("seq", json!(vertex.seq));
     put("name", json!(vertex.names.iter().min().map(|name| name.name.as_str())));
-    put("size", json!(vertex.size));
+    put("size", if vertex.kind == Kind::Dir { Value::Null } else { json!(vertex.size) });
     put("mtime", json!(vertex.mtime));
     put("btime", json!(vertex.btime));
     put("ctime", json!(vertex.ctime));
     put("uid", json!(vertex.uid));
     put("gid", json!(vertex.gid));
     put("mode", json!(vertex.mode));
-    put("nlink", json!(vertex.names.len()));
+    put("nlink", json!(vertex.nlink));
     put("ext", json!(vertex.ext));
     put("mime", json!(vertex.mime));
     put("lang", json!(vertex.lang));

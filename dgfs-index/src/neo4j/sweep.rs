@@ -14,7 +14,7 @@ const NOTE_MS_MAX: u64 = 60_000;
 /// Strays first, then nodes that nothing points to any more.
 const SWEEPS: [&str; 6] = [
     "MATCH (v:Inode) WHERE v.ep < $epoch CALL { WITH v DETACH DELETE v } IN TRANSACTIONS OF 1000 ROWS",
-    "MATCH (v:Unknown) CALL { WITH v DETACH DELETE v } IN TRANSACTIONS OF 1000 ROWS",
+    "MATCH (v:Unknown) WHERE NOT EXISTS { (v)<--() } CALL { WITH v DETACH DELETE v } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (t:Tag) WHERE t.ep < $epoch AND NOT EXISTS { (t)<-[:TAGGED|REJECTED]-() } \
      CALL { WITH t DETACH DELETE t } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (c:Content) WHERE NOT EXISTS { (c)<-[:HAS_CONTENT]-() } \

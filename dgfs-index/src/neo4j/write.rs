@@ -1,7 +1,7 @@
 //! Writes batches: a fence first, then nodes, edges and deletions, in one transaction for each thousand vertices.
 //!
-//! Never decides what a vertex is; it stores the state that it is given. Always: data and seq commit together, a writer
-//! with an older epoch or from another seq changes nothing, and writing a batch twice is writing it once. While a batch
+//! Never decides what a vertex is; it stores the state that it is given. Always: data and stamp commit together, a writer
+//! with an older epoch or from another stamp changes nothing, and writing a batch twice is writing it once. While a batch
 //! of several transactions is under way the node `Applied` says so in `pending`: between them a reader may see a part.
 
 use serde_json::{Value, json};
@@ -14,24 +14,31 @@ use super::rows;
 /// Vertices of one transaction: large enough that the commit's sync is a small part, small enough for a server with
 /// 512 MiB of heap.
 const CHUNK_VERTICES: usize = 1_000;
+/// Tags of one page when those that are there are read.
+const TAGS_PAGE: usize = 5_000;
 /// Rows of one statement; hard links and tags make more rows than there are vertices.
 const STATEMENT_ROWS: usize = 5_000;
 
 /// What the node `Applied` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The seq up to which the graph is the change log.
+    /// How many transactions of the index it holds; 0: a rebuild has not come to its end.
+    pub stamp: u64,
+    /// The end of the change log at that stamp.
     pub seq: u64,
     /// The epoch of the last writer.
     pub epoch: u64,
-    /// What is older than this epoch is to be swept when the seq is above zero: a rebuild began.
+    /// Which index counted the stamps; none: no rebuild began yet.
+    pub line: Option<String>,
+    /// What is older than this epoch is to be swept when the stamp is above zero: a rebuild began.
     pub sweep: Option<u64>,
 }
 
 impl Applied {
     fn read(row: &Value) -> Self {
         let sweep = row.get("sweep").and_then(Value::as_u64);
-        Self { seq: number(row, "seq"), epoch: number(row, "epoch"), sweep }
+        let line = row.get("line").and_then(Value::as_str).map(str::to_owned);
+        Self { stamp: number(row, "stamp"), seq: number(row, "seq"), epoch: number(row, "epoch"), line, sweep }
     }
 }
 
@@ -62,7 +69,7 @@ pub enum WriteError {
         theirs: u64,
     },
     /// The batch does not begin where the graph ends.
-    #[error("the graph is at seq {have}, the batch begins at {prev}")]
+    #[error("the graph is at stamp {have}, the batch begins at {prev}")]
     Gap {
         /// Where the graph is.
         have: u64,
@@ -80,20 +87,22 @@ pub enum WriteError {
 }
 
 // The write lock comes before the reading: two writers that read first would both find themselves in order.
-const FENCE: &str = "MERGE (a:Applied {id: $volume}) ON CREATE SET a.seq = 0, a.epoch = $epoch \
+const FENCE: &str = "MERGE (a:Applied {id: $volume}) ON CREATE SET a.stamp = 0, a.seq = 0, a.epoch = $epoch \
     SET a.lock = 1 \
-    WITH a, a.seq AS seq, a.epoch AS epoch \
-    WITH a, seq, epoch, seq = $prev AND epoch = $epoch AS open \
-    FOREACH (_ IN CASE WHEN open THEN [1] ELSE [] END | SET a.seq = $seq, a.pending = $pending) \
-    RETURN {seq: seq, epoch: epoch, open: open} AS row";
-const CLAIM: &str = "MERGE (a:Applied {id: $volume}) ON CREATE SET a.seq = 0, a.epoch = $epoch \
+    WITH a, a.stamp AS stamp, a.epoch AS epoch \
+    WITH a, stamp, epoch, stamp = $prev AND epoch = $epoch AS open \
+    FOREACH (_ IN CASE WHEN open THEN [1] ELSE [] END | SET a.stamp = $stamp, a.pending = $pending) \
+    FOREACH (_ IN CASE WHEN open AND $seq IS NOT NULL THEN [1] ELSE [] END | SET a.seq = $seq) \
+    RETURN {stamp: stamp, epoch: epoch, open: open} AS row";
+const CLAIM: &str = "MERGE (a:Applied {id: $volume}) ON CREATE SET a.stamp = 0, a.seq = 0, a.epoch = $epoch \
     SET a.lock = 1 \
     WITH a \
     FOREACH (_ IN CASE WHEN a.epoch < $epoch THEN [1] ELSE [] END | SET a.epoch = $epoch) \
-    RETURN {seq: a.seq, epoch: a.epoch, sweep: a.sweep} AS row";
-const LOOK: &str = "MATCH (a:Applied {id: $volume}) RETURN {seq: a.seq, epoch: a.epoch, sweep: a.sweep} AS row";
+    RETURN {stamp: a.stamp, seq: a.seq, epoch: a.epoch, line: a.line, sweep: a.sweep} AS row";
+const LOOK: &str = "MATCH (a:Applied {id: $volume}) \
+    RETURN {stamp: a.stamp, seq: a.seq, epoch: a.epoch, line: a.line, sweep: a.sweep} AS row";
 const RESTART: &str = "MATCH (a:Applied {id: $volume}) WHERE a.epoch = $epoch \
-    SET a.seq = 0, a.sweep = $epoch, a.pending = null RETURN {seq: a.seq} AS row";
+    SET a.stamp = 0, a.line = $line, a.sweep = $epoch, a.pending = null RETURN {stamp: a.stamp} AS row";
 const FOREIGN: &str = "MATCH (a:Applied) WHERE a.id <> $volume RETURN a.id AS row LIMIT 1";
 const DROP_NAMES: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id})<-[c:CONTAINS]-(d:Inode) \
     WHERE r.keep IS NULL OR NOT [d.id, c.name, coalesce(c.raw, '')] IN r.keep DELETE c";
@@ -130,11 +139,18 @@ const MAKE_STARS: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id}) \
     FOREACH (k IN r.urls | MERGE (s:Source {key: k}) ON CREATE SET s.name = k MERGE (v)-[:DERIVED_FROM]->(s)) \
     FOREACH (k IN r.places | MERGE (p:Place {key: k}) ON CREATE SET p.name = k MERGE (v)-[:TAKEN_AT]->(p))";
 const GONE: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r}) DETACH DELETE v";
-const RENAME_TAG: &str = "MATCH (t:Tag {key: $from}) WHERE NOT EXISTS { MATCH (:Tag {key: $to}) } SET t.key = $to \
-    WITH t MATCH (t)<-[x:TAGGED]-() WHERE x.k IS NOT NULL SET x.k = $to";
-const GONE_TAGS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r}) DETACH DELETE t";
-const MAKE_TAG_NODES: &str =
-    "UNWIND $rows AS r MERGE (t:Tag {key: r.key}) SET t.name = r.name, t.ns = r.ns, t.ep = $epoch";
+const UNNAME: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r}) SET v = {id: r, ep: $epoch}, v:Unknown \
+    REMOVE v:File:Dir:Other WITH v MATCH (v)-[x]->() DELETE x";
+const DROP_ALL_NAMES: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r})<-[c:CONTAINS]-() DELETE c";
+// What taggers say stays, and with it the node; what the catalogue said of it goes.
+const STRIP_TAGS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r}) SET t.id = null \
+    WITH t MATCH (t)-[x:IMPLIES|ALIAS_OF]->() DELETE x";
+const GONE_TAGS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r}) \
+    WHERE NOT EXISTS { (t)<-[:TAGGED|REJECTED|WITHIN|IMPLIES|ALIAS_OF]-() } DETACH DELETE t";
+const KNOWN_TAGS: &str = "MATCH (t:Tag) WHERE t.key > $after AND (t.id IS NOT NULL OR EXISTS { (t)-[:ALIAS_OF]->() }) \
+    WITH t ORDER BY t.key LIMIT $page RETURN [t.key, t.id] AS row";
+const MAKE_TAG_NODES: &str = "UNWIND $rows AS r MERGE (t:Tag {key: r.key}) \
+    SET t.name = r.name, t.ns = r.ns, t.id = r.id, t.ep = $epoch";
 const DROP_TAG_LINKS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r.key})-[x:WITHIN|IMPLIES|ALIAS_OF]->(o:Tag) \
     WHERE NOT [type(x), o.key] IN r.keep DELETE x";
 const MAKE_TAG_LINKS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r.key}) MERGE (o:Tag {key: r.to}) SET o.ep = $epoch \
@@ -172,14 +188,15 @@ impl<'a> Writer<'a> {
         Ok((Self { link, volume: volume.to_owned(), epoch }, applied))
     }
 
-    /// Begins a rebuild: the graph is at seq 0 again and keeps what it has until [`super::sweep`] removes what the new
-    /// states did not mark. Claim a new epoch for it.
+    /// Begins a rebuild: the graph is at stamp 0 of `line` (the index that counts) and keeps what it has until
+    /// [`super::sweep`] removes what the new states did not mark. Claim a new epoch for it.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub async fn restart(&self) -> Result<(), WriteError> {
+    pub async fn restart(&self, line: &str) -> Result<(), WriteError> {
         let mut work = self.link.begin().await?;
         let restart = Statement::new(RESTART).with("volume", self.volume.as_str()).with("epoch", self.epoch);
+        let restart = restart.with("line", line);
         let row = work.first(&restart).await?;
         work.commit().await?;
         match row {
@@ -188,7 +205,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes one part. Only the last part moves the seq.
+    /// Writes one part. Only the last part moves the stamp.
     ///
     /// # Errors
     /// [`WriteError::Gap`] and [`WriteError::Fenced`]: nothing was written. After [`WriteError::Link`] a part may be
@@ -239,13 +256,14 @@ impl<'a> Writer<'a> {
             .with("volume", self.volume.as_str())
             .with("epoch", self.epoch)
             .with("prev", batch.prev)
-            .with("seq", if moves { batch.next } else { batch.prev })
+            .with("stamp", if moves { batch.next } else { batch.prev })
+            .with("seq", if moves { json!(batch.seq) } else { Value::Null })
             .with("pending", if moves { Value::Null } else { json!(batch.next) });
         let row = work.first(&fence).await?.unwrap_or(Value::Null);
         if row.get("open").and_then(Value::as_bool) == Some(true) {
             return Ok(None);
         }
-        let (have, theirs) = (number(&row, "seq"), number(&row, "epoch"));
+        let (have, theirs) = (number(&row, "stamp"), number(&row, "epoch"));
         if theirs != self.epoch {
             return Err(WriteError::Fenced { ours: self.epoch, theirs });
         }
@@ -260,9 +278,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// [`WriteError::Fenced`]: a later epoch has it.
     pub async fn applied(&self) -> Result<Applied, WriteError> {
-        let ask = Statement::new(LOOK).with("volume", self.volume.as_str());
-        let rows = self.link.column(&ask, 1).await?;
-        let applied = rows.first().map(Applied::read).unwrap_or_default();
+        let applied = look(self.link, &self.volume).await?.unwrap_or_default();
         if applied.epoch == self.epoch {
             return Ok(applied);
         }
@@ -288,13 +304,52 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// What a graph says of itself; none where no writer claimed it yet.
+///
+/// # Errors
+/// Any of [`LinkError`].
+pub async fn look(link: &Link, volume: &str) -> Result<Option<Applied>, LinkError> {
+    let rows = link.column(&Statement::new(LOOK).with("volume", volume), 1).await?;
+    Ok(rows.first().map(Applied::read))
+}
+
+/// A tag of the catalogue, as the graph has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTag {
+    /// Its folded key.
+    pub key: String,
+    /// Its number; none: it is another name of a tag.
+    pub id: Option<u64>,
+}
+
+/// What the graph has of the catalogue: tags with a number, and other names of tags.
+///
+/// # Errors
+/// Any of [`LinkError`].
+pub async fn known_tags(link: &Link) -> Result<Vec<KnownTag>, LinkError> {
+    let mut all: Vec<KnownTag> = Vec::new();
+    loop {
+        let after = all.last().map_or_else(String::new, |tag| tag.key.clone());
+        let read = Statement::new(KNOWN_TAGS).with("after", after).with("page", TAGS_PAGE);
+        let page = link.column(&read, TAGS_PAGE).await?;
+        // Keys grow from page to page, so the loop ends with the tags.
+        let known = |row: &Value| {
+            Some(KnownTag { key: row.get(0)?.as_str()?.to_owned(), id: row.get(1).and_then(Value::as_u64) })
+        };
+        all.extend(page.iter().filter_map(known));
+        if page.len() < TAGS_PAGE {
+            return Ok(all);
+        }
+    }
+}
+
 /// What one transaction writes.
 struct Part<'a> {
     batch: &'a Batch,
     vertices: &'a [Vertex],
     /// The first of its batch brings the tags.
     opens: bool,
-    /// The last of its batch brings the deletions and, perhaps, the seq.
+    /// The last of its batch brings the deletions and, perhaps, the stamp.
     closes: bool,
     epoch: u64,
 }
@@ -320,20 +375,18 @@ impl Part<'_> {
         self.push(&mut all, MAKE_RELATIONS, self.vertices.iter().flat_map(rows::relations));
         self.push(&mut all, MAKE_STARS, self.vertices.iter().filter_map(rows::star_row));
         if self.closes {
+            self.push(&mut all, DROP_ALL_NAMES, self.batch.unnamed.iter().map(|ino| json!(ino)));
+            self.push(&mut all, UNNAME, self.batch.unnamed.iter().map(|ino| json!(ino)));
             self.push(&mut all, GONE, self.batch.gone.iter().map(|ino| json!(ino)));
+            self.push(&mut all, GONE_TAGS, self.batch.gone_tags.iter().map(|key| json!(key)));
         }
         all
     }
 
     fn tag_statements(&self, all: &mut Vec<Statement>) {
-        // One by one, for the second may take the key that the first gave up.
-        for rename in &self.batch.renamed_tags {
-            let (from, to) = (rename.from.as_str(), rename.to.as_str());
-            all.push(Statement::new(RENAME_TAG).with("from", from).with("to", to));
-        }
-        self.push(all, GONE_TAGS, self.batch.gone_tags.iter().map(|key| json!(key)));
+        self.push(all, STRIP_TAGS, self.batch.gone_tags.iter().map(|key| json!(key)));
         let tags = &self.batch.tags;
-        let node = |tag: &Tag| json!({ "key": tag.key, "name": tag.name, "ns": tag.parents.first() });
+        let node = |tag: &Tag| json!({ "key": tag.key, "id": tag.id, "name": tag.name, "ns": tag.parents.first() });
         self.push(all, MAKE_TAG_NODES, tags.iter().map(node));
         let keep = |tag: &Tag| json!({ "key": tag.key, "keep": tag_links(tag) });
         self.push(all, DROP_TAG_LINKS, tags.iter().map(keep));

@@ -119,7 +119,7 @@ fn fact(name: &[u8], value: &str, words: &mut Vec<String>) {
 }
 
 /// Without control characters and blanks around, cut to what a word may take.
-fn tidy(word: &str) -> String {
+pub(crate) fn tidy(word: &str) -> String {
     let clean: String = word.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     let (key, value) = clean.split_once('=').map_or((None, clean.as_str()), |(key, value)| (Some(key), value));
     let mut tidied = key.map(|key| format!("{}=", key.trim())).unwrap_or_default();

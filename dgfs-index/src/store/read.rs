@@ -15,7 +15,7 @@ use dgfs_proto::tag::{Tag, fold};
 use crate::step::{ContentHash, Derived};
 use crate::store::derive::{derived, vetoes};
 use crate::store::load::{NODE_COLUMNS, ino, name, node, tag};
-use crate::store::write::{id, relation_word};
+use crate::store::write::{GONE_MAX, id, relation_word};
 use crate::store::{Finding, Hints, Readers, StoreError};
 
 /// Files longer than this are in the index `node_large`, and taggers do not read them to their end.
@@ -339,6 +339,52 @@ impl Readers {
     /// Numbers of all tags.
     pub fn tags_now(&self) -> Result<Vec<TagId>, StoreError> {
         Ok(self.tags_after(0)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// How many tags there are.
+    pub fn tag_count(&self) -> Result<u64, StoreError> {
+        self.with(|connection| {
+            let count: i64 = connection.prepare_cached("SELECT count(*) FROM tag")?.query_row([], |row| row.get(0))?;
+            Ok(count.cast_unsigned())
+        })
+    }
+
+    /// Inodes that were given a tag, those from before its end included when it was deleted.
+    pub fn carriers(&self, tag: TagId) -> Result<Vec<Ino>, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached("SELECT ino FROM file_tag WHERE tag = ?1 ORDER BY ino")?;
+            let mut rows = statement.query([tag.get().cast_signed()])?;
+            let mut inos = Vec::new();
+            while let Some(row) = rows.next()? {
+                inos.push(ino(row.get(0)?)?);
+            }
+            Ok(inos)
+        })
+    }
+
+    /// The first `limit` inodes behind `after`, ascending; those without a name are among them.
+    pub fn inos_after(&self, after: Option<Ino>, limit: usize) -> Result<Vec<Ino>, StoreError> {
+        self.with(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT ino FROM node WHERE ino > ?1 ORDER BY ino LIMIT ?2")?;
+            let mut rows = statement.query((after.map_or(0, id), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+            let mut inos = Vec::new();
+            while let Some(row) = rows.next()? {
+                inos.push(ino(row.get(0)?)?);
+            }
+            Ok(inos)
+        })
+    }
+
+    /// Is every inode that was freed behind `stamp` still told by [`Self::changes_after`]? The oldest are forgotten once there
+    /// are more than a million.
+    pub fn remembers_gone_after(&self, stamp: u64) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached("SELECT count(*), coalesce(min(stamp), 0) FROM gone")?;
+            let (count, first): (i64, i64) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            // Nothing is forgotten below half of the bound: forgetting leaves so many.
+            Ok(count < GONE_MAX / 2 || first.cast_unsigned() <= stamp)
+        })
     }
 
     /// A vertex with all that is kept of it; none when it is no more.

@@ -18,7 +18,7 @@ use crate::store::derive::{derived, full_text};
 use crate::store::{Finding, Findings, FoundEdges, StoreError, forsaken, likeness};
 
 /// Inodes that were freed are remembered for those who follow the graph, so many at most; older ones are forgotten by halves.
-const GONE_MAX: i64 = 1_000_000;
+pub(super) const GONE_MAX: i64 = 1_000_000;
 /// Likewise changes of vertices: whoever is further behind is told that all vertices changed.
 const CHANGED_MAX: i64 = 1_000_000;
 /// How many transactions pass between two looks at how much is remembered.

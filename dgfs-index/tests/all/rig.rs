@@ -136,7 +136,9 @@ impl Rig {
                 applied.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), reached).await.expect("built in time");
+        tokio::time::timeout(Duration::from_secs(120), reached)
+            .await
+            .unwrap_or_else(|_| panic!("it is not built in time"));
     }
 
     /// A number that the tables tell.

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 
 use dgfs_proto::attr::{FileKind, Timestamp};
 use dgfs_proto::graph::{Catalogue, GraphNode, HandRelation, NodeFacts, TagFacts};
-use dgfs_proto::ids::{Ino, Seq, TagId};
+use dgfs_proto::ids::{Ino, Seq, TagId, Uuid};
 use dgfs_proto::log::{Change, Event};
-use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest};
+use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest, VolumeInfo};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
@@ -326,6 +326,15 @@ impl Handler<MetaProtocol> for FakeMeta {
         Box::pin(async move {
             let reply = match call.request {
                 _ if *self.away.lock() => MetaReply::Refused(Status::NotActive),
+                MetaRequest::Volume => MetaReply::Volume(VolumeInfo {
+                    uuid: Uuid([7; 16]),
+                    name: "test".to_owned(),
+                    chunk_bytes: 1 << 20,
+                    inline_bytes_max: 0,
+                    format: 1,
+                    created: Timestamp::default(),
+                    initial_servers: 1,
+                }),
                 MetaRequest::Admin(AdminRequest::Log { after, limit, wait, .. }) => {
                     self.log(after, limit as usize, wait).await
                 }

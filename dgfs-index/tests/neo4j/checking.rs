@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
-use dgfs_index::neo4j::check::{CheckError, check};
+use dgfs_index::neo4j::check::{CheckError, check, check_some};
 use dgfs_index::neo4j::link::Statement;
 use dgfs_index::neo4j::model::{Batch, Relation, RelationKind, Source, Vertex};
 use dgfs_index::neo4j::sweep::sweep;
@@ -62,6 +64,13 @@ async fn a_check_finds_each_planted_difference_and_nothing_else() {
             "inode 5000 is in Neo4j but not in the index",
         ]
     );
+    let suspects = BTreeSet::from([700, 800, 900, 1_000, 1_100, 1_200, 1_300, 2_000, 2_001, 5_000]);
+    assert_eq!(report.suspects, suspects);
+    plant(&graph, "MATCH (f:File {id: 700}) SET f.size = 0").await;
+    let of_suspects = files.iter().filter(|file| suspects.contains(&file.ino)).cloned();
+    let again = check_some(&graph.link, &suspects, of_suspects, 100).await.unwrap();
+    assert_eq!((again.differences.len(), again.compared), (10, 8), "{again:?}");
+    plant(&graph, "MATCH (f:File {id: 700}) SET f.size = 7").await;
     let bounded = check(&graph.link, files.iter().cloned(), 3).await.unwrap();
     assert_eq!((bounded.differences.len(), bounded.more), (3, 8));
     let backwards = check(&graph.link, files.iter().rev().cloned(), 3).await;
@@ -84,25 +93,25 @@ async fn a_rebuild_removes_strays_and_keeps_what_is_right() {
     plant(&graph, "MATCH (f:File {id: 700}) SET f.size = 7").await;
 
     let (writer, _) = Writer::claim(&graph.link, VOLUME, 2).await.unwrap();
-    writer.restart().await.unwrap();
+    writer.restart("a line").await.unwrap();
     let files = files();
     let (first, second) = files.split_at(1_000);
     let part = |vertices: &[Vertex]| Batch { epoch: 2, tags: vec![tag("all")], ..batch(0, 9, vertices.to_vec()) };
     written(&writer, &Batch { last: false, ..part(first) }).await;
-    // Whoever takes over in the middle knows that a sweep is due, and that it begins at seq 0.
+    // Whoever takes over in the middle knows that a sweep is due, and that it begins at stamp 0.
     let (writer, applied) = Writer::claim(writer.link(), VOLUME, 2).await.unwrap();
-    assert_eq!((applied.seq, applied.sweep), (0, Some(2)));
+    assert_eq!((applied.stamp, applied.sweep), (0, Some(2)));
     written(&writer, &Batch { last: false, ..part(first) }).await;
     written(&writer, &part(second)).await;
     // A later writer ends it, and must not take what the rebuild's epoch marked for strays.
     let (writer, applied) = Writer::claim(writer.link(), VOLUME, 3).await.unwrap();
-    assert_eq!((applied.seq, applied.sweep), (9, Some(2)));
+    assert_eq!((applied.stamp, applied.sweep), (9, Some(2)));
     let gone = sweep(&writer, 2).await.unwrap();
     assert_eq!(gone.nodes_gone, 3_000 + 6, "strays, two tags, and what only inode 6 pointed to");
     assert_is(&graph.link, &files).await;
     let left = "MATCH (n) WHERE n:Tag OR n:Person OR n:Place OR n:Source OR n:Content RETURN n.key AS row";
     assert_eq!(ask(&graph.link, left).await, [json!("all")]);
     let (_, applied) = Writer::claim(writer.link(), VOLUME, 3).await.unwrap();
-    assert_eq!((applied.seq, applied.sweep), (9, None));
+    assert_eq!((applied.stamp, applied.sweep), (9, None));
     assert_eq!(sweep(&writer, 2).await.unwrap().nodes_gone, 0);
 }

@@ -37,6 +37,7 @@ fn vertices() -> Vec<Vertex> {
     let mut second = photo(5, "IMG_2.jpg");
     second.relations = vec![relation(RelationKind::SimilarTo, 4), relation(RelationKind::DerivedFrom, 4)];
     second.names.push(name_in(1, "copy.jpg"));
+    second.nlink = 2;
     let dir = |ino, parent, name| Vertex { names: vec![name_in(parent, name)], ..Vertex::new(ino, Kind::Dir) };
     let draft = Vertex { relations: vec![relation(RelationKind::VersionOf, 8)], ..file(7, "draft.txt") };
     vec![

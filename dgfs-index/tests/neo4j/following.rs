@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use dgfs_index::neo4j::follow::{FollowConfig, FollowStatus, Source, StatusHandle, follow};
-use dgfs_index::neo4j::link::{Link, LinkConfig, LinkError};
+use dgfs_index::neo4j::link::{Link, LinkConfig, LinkError, Statement};
 use dgfs_index::neo4j::model::{Batch, Vertex};
 use dgfs_index::neo4j::schema;
-use dgfs_index::neo4j::write::Writer;
+use dgfs_index::neo4j::write::{Applied, KnownTag, Writer};
 use dgfs_runtime::lifecycle::Shutdown;
 
-use crate::server::{Server, VOLUME, graph, shared};
+use crate::server::{Graph, Server, VOLUME, graph, shared, write_password};
 use crate::writing::{ask, assert_is, batch, file, root, written};
 
 /// Longest wait for anything that a test waits for, on a machine that is busy with other things.
@@ -25,32 +26,42 @@ const SOON: Duration = Duration::from_secs(240);
 /// Vertices of one part.
 const PART: usize = 500;
 
-/// An index in memory: the state of each inode, and the seq that changed it last.
+/// An index in memory: the state of each inode, and the stamp that changed it last.
 #[derive(Clone)]
 pub(crate) struct Memory {
-    states: Arc<Mutex<BTreeMap<u64, Vertex>>>,
-    seq: watch::Sender<u64>,
+    /// With the stamp of its last change.
+    states: Arc<Mutex<BTreeMap<u64, (u64, Vertex)>>>,
+    stamp: watch::Sender<u64>,
+    /// How often it was built anew.
+    line: Arc<AtomicU64>,
+    epoch: Arc<AtomicU64>,
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self { states: Arc::default(), seq: watch::Sender::new(0) }
+        Self { states: Arc::default(), stamp: watch::Sender::new(0), line: Arc::default(), epoch: Arc::default() }
     }
 
     /// A change: the vertex's state from now on.
     pub(crate) fn put(&self, vertex: Vertex) {
         let mut states = self.states.lock().unwrap();
-        let seq = *self.seq.borrow() + 1;
-        states.insert(vertex.ino, Vertex { seq, ..vertex });
-        self.seq.send_replace(seq);
+        let stamp = *self.stamp.borrow() + 1;
+        states.insert(vertex.ino, (stamp, vertex));
+        self.stamp.send_replace(stamp);
     }
 
     pub(crate) fn all(&self) -> Vec<Vertex> {
-        self.states.lock().unwrap().values().cloned().collect()
+        self.states.lock().unwrap().values().map(|(_, vertex)| vertex.clone()).collect()
     }
 
-    pub(crate) fn seq(&self) -> u64 {
-        *self.seq.borrow()
+    pub(crate) fn stamp(&self) -> u64 {
+        *self.stamp.borrow()
+    }
+
+    /// Built anew: the same states, and nobody tells what was removed before.
+    fn rebuild(&self) {
+        self.line.fetch_add(1, Ordering::SeqCst);
+        self.stamp.send_modify(|stamp| *stamp += 1);
     }
 }
 
@@ -69,30 +80,47 @@ impl Reader {
 
 impl Source for Reader {
     fn applied(&mut self) -> u64 {
-        self.memory.seq()
+        self.memory.stamp()
     }
 
-    async fn past(&mut self, seq: u64) {
-        let mut seen = self.memory.seq.subscribe();
+    fn line(&mut self) -> String {
+        format!("memory-{}", self.memory.line.load(Ordering::SeqCst))
+    }
+
+    fn continues(&mut self, graph: &Applied, _ours: bool) -> bool {
+        graph.stamp <= self.memory.stamp()
+    }
+
+    fn epoch_above(&mut self, epoch: u64) -> Result<u64, String> {
+        let next = epoch.max(self.memory.epoch.load(Ordering::SeqCst)) + 1;
+        self.memory.epoch.store(next, Ordering::SeqCst);
+        Ok(next)
+    }
+
+    fn begin(&mut self, _tags: Vec<KnownTag>) {}
+
+    async fn past(&mut self, stamp: u64) {
+        let mut seen = self.memory.stamp.subscribe();
         // The sender lives as long as `self`.
-        let _ = seen.wait_for(|now| *now > seq).await;
+        let _ = seen.wait_for(|now| *now > stamp).await;
     }
 
     async fn part(&mut self, after: u64, part: u32, epoch: u64) -> Result<Batch, String> {
         if part == 0 {
             let states = self.memory.states.lock().unwrap();
-            self.next = self.memory.seq();
-            self.snapshot = states.values().filter(|vertex| vertex.seq > after).cloned().collect();
+            self.next = self.memory.stamp();
+            let changed = states.values().filter(|(stamp, _)| *stamp > after);
+            self.snapshot = changed.map(|(_, vertex)| vertex.clone()).collect();
         }
         let from = part as usize * PART;
         let vertices: Vec<Vertex> = self.snapshot.iter().skip(from).take(PART).cloned().collect();
         let last = from + PART >= self.snapshot.len();
-        Ok(Batch { prev: after, next: self.next, epoch, vertices, last, ..Batch::default() })
+        Ok(Batch { prev: after, next: self.next, seq: self.next, epoch, vertices, last, ..Batch::default() })
     }
 }
 
-pub(crate) fn config(link: &LinkConfig, epoch: u64) -> FollowConfig {
-    FollowConfig { link: link.clone(), volume: VOLUME.to_owned(), epoch, rebuild: false }
+pub(crate) fn config(link: &LinkConfig) -> FollowConfig {
+    FollowConfig { link: link.clone(), volume: VOLUME.to_owned() }
 }
 
 /// Runs a follower beside the test.
@@ -134,7 +162,7 @@ async fn it_catches_up_goes_on_and_is_told_apart_by_its_epoch() {
     let memory = Memory::new();
     memory.put(root());
     (2..1_202).for_each(|ino| memory.put(file(ino, &format!("f{ino}"))));
-    let running = Running::start(config(&graph.config, 1), &memory);
+    let running = Running::start(config(&graph.config), &memory);
     let status = running.until("caught up", |status| status.written == 1_201).await;
     assert_eq!((status.lag(), status.connected, status.vertices, status.batches), (0, true, 1_201, 3));
     assert_is(&graph.link, &memory.all()).await;
@@ -142,7 +170,7 @@ async fn it_catches_up_goes_on_and_is_told_apart_by_its_epoch() {
     running.until("the change is there", |status| status.written == 1_202).await;
     assert_is(&graph.link, &memory.all()).await;
 
-    let later = Running::start(config(&graph.config, 2), &memory);
+    let later = Running::start(config(&graph.config), &memory);
     later.until("the later one has it", |status| status.connected).await;
     memory.put(file(8, "by the later one"));
     later.until("the change is there", |status| status.written == 1_203).await;
@@ -164,18 +192,30 @@ async fn a_rebuild_while_it_follows_leaves_what_the_index_has() {
     (2..702).for_each(|ino| memory.put(file(ino, &format!("f{ino}"))));
     let (writer, _) = Writer::claim(&graph.link, VOLUME, 1).await.unwrap();
     written(&writer, &batch(0, 3, vec![root(), file(2, "wrong"), file(9_999, "stray")])).await;
-    let refused = Running::start(FollowConfig { rebuild: true, ..config(&graph.config, 1) }, &memory);
-    timeout(SOON, refused.task).await.unwrap().unwrap();
-    assert!(refused.status.read().last_error.unwrap().contains("a rebuild needs a higher one"));
-    let running = Running::start(FollowConfig { rebuild: true, ..config(&graph.config, 2) }, &memory);
-    running.until("rebuilt", |status| status.written == 701).await;
-    let sweep = "MATCH (a:Applied) WHERE a.sweep IS NULL RETURN a.seq AS row";
-    let end = Instant::now() + SOON;
-    while ask(&graph.link, sweep).await != [json!(701)] {
-        assert!(Instant::now() < end, "the sweep does not end");
-    }
+    memory.epoch.store(1, Ordering::SeqCst);
+    let running = Running::start(config(&graph.config), &memory);
+    running.until("the graph of nobody is replaced", |status| status.written == 701).await;
+    swept(&graph, 701).await;
+    assert_is(&graph.link, &memory.all()).await;
+    // And of an earlier index than the one that there is now.
+    let stray = Statement::new("CREATE (:Inode:File {id: 9999, ep: 1})");
+    graph.link.run_alone(&stray, 60_000).await.unwrap();
+    memory.rebuild();
+    let status = running.until("rebuilt", |status| status.written == 702).await;
+    assert_eq!((status.epoch, status.connects), (3, 2));
+    swept(&graph, 702).await;
     assert_is(&graph.link, &memory.all()).await;
     running.stop().await;
+}
+
+/// Waits until what a rebuild left over is gone.
+async fn swept(graph: &Graph, stamp: u64) {
+    let sweep = "MATCH (a:Applied) WHERE a.sweep IS NULL RETURN a.stamp AS row";
+    let end = Instant::now() + SOON;
+    while ask(&graph.link, sweep).await != [json!(stamp)] {
+        assert!(Instant::now() < end, "the sweep does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,7 +223,7 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
     let mut server = tokio::task::spawn_blocking(Server::start).await.unwrap();
     let memory = Memory::new();
     memory.put(root());
-    let running = Running::start(config(&server.config(), 1), &memory);
+    let running = Running::start(config(&server.config()), &memory);
     running.until("connected", |status| status.connected && status.written == 1).await;
     // It is killed while batches are on their way.
     (2..3_002).for_each(|ino| memory.put(file(ino, &format!("f{ino}"))));
@@ -192,7 +232,7 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
     let down = running.until("it shows", |status| !status.connected).await;
     assert!(down.last_error.as_deref().unwrap().contains("no connection to Neo4j"), "{down:?}");
     memory.put(file(7, "while it was away"));
-    assert!(running.until("the lag shows", |status| status.lag() > 0).await.written < memory.seq());
+    assert!(running.until("the lag shows", |status| status.lag() > 0).await.written < memory.stamp());
     let mut server = tokio::task::spawn_blocking(move || {
         server.restart();
         server
@@ -200,7 +240,7 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
     .await
     .unwrap();
     let back = Instant::now();
-    running.until("caught up", |status| status.written == memory.seq()).await;
+    running.until("caught up", |status| status.written == memory.stamp()).await;
     println!("caught up {:?} after the server was back", back.elapsed());
     let link = Link::open(&server.config()).unwrap();
     assert_is(&link, &memory.all()).await;
@@ -216,7 +256,7 @@ async fn a_killed_server_is_caught_up_when_it_is_back_and_nothing_is_there_twice
 async fn a_wrong_password_is_one_clear_error_and_fast() {
     let server = shared();
     let file = std::env::temp_dir().join(format!("dgfs-neo4j-password-{}", std::process::id()));
-    std::fs::write(&file, "not it\n").unwrap();
+    write_password(&file, "not it");
     let wrong = LinkConfig { password_file: file.clone(), ..server.config() };
     let began = Instant::now();
     let refused = Link::open(&wrong).unwrap().begin().await.map(drop).unwrap_err();
@@ -225,7 +265,7 @@ async fn a_wrong_password_is_one_clear_error_and_fast() {
     assert!(matches!(refused, LinkError::Refused { .. }) && !refused.passes(), "{refused:?}");
     let said = refused.to_string();
     assert!(said.contains("refuses the user `neo4j`") && !said.contains("not it"), "{said}");
-    let running = Running::start(config(&wrong, 1), &Memory::new());
+    let running = Running::start(config(&wrong), &Memory::new());
     running.until("it says so", |status| status.last_error.as_deref().is_some_and(|e| e.contains("refuses"))).await;
     running.stop().await;
     std::fs::remove_file(&file).unwrap();

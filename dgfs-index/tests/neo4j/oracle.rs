@@ -71,6 +71,7 @@ fn vertex(random: &mut Random, ino: u64) -> Vertex {
     vertex.size = random.below(5);
     vertex.mtime = NOW_US - random.below(20) as i64 * DAY_US;
     vertex.ctime = vertex.mtime;
+    vertex.nlink = vertex.names.len() as u32;
     vertex.taken = random.one_in(2).then(|| NOW_US - random.below(20) as i64 * DAY_US);
     vertex.ext = random.one_in(2).then(|| random.pick(&["jpg", "txt"]).to_owned());
     vertex.uid = random.below(3) as u32;
@@ -167,7 +168,7 @@ impl Oracle {
         let passes = |vertex: &&Vertex| {
             query.clauses.iter().all(|clause| clause.atoms.iter().any(|atom| self.passes(vertex, atom)))
         };
-        self.vertices.iter().filter(passes).map(|vertex| vertex.ino).collect()
+        self.vertices.iter().filter(passes).map(|vertex| vertex.ino).filter(|ino| *ino > 1).collect()
     }
 
     fn passes(&self, vertex: &Vertex, atom: &Atom) -> bool {
@@ -233,7 +234,7 @@ impl Oracle {
         let keys = |vertex: &Vertex| vertex.tags.iter().map(|tag| tag.key.clone()).collect::<BTreeSet<_>>();
         let common: Vec<String> = keys(of).intersection(&keys(vertex)).cloned().collect();
         match relation {
-            Relation::Tags => !common.is_empty(),
+            Relation::Tags => !of_people(of).is_disjoint(&of_people(vertex)),
             Relation::Similar => either(RelationKind::SimilarTo),
             Relation::SameContent => of.hash.is_some() && of.hash == vertex.hash,
             Relation::LinksTo => edge(of, vertex, RelationKind::LinksTo),
@@ -267,6 +268,12 @@ impl Oracle {
         };
         self.vertices.iter().map(edges).sum()
     }
+}
+
+/// Tags that people gave, with their values.
+fn of_people(vertex: &Vertex) -> BTreeSet<String> {
+    let own = vertex.tags.iter().filter(|tag| tag.source == Source::User);
+    own.map(|tag| format!("{}={:?}", tag.key, tag.value)).collect()
 }
 
 /// What a vertex has of a key.

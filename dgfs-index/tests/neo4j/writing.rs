@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 
 use dgfs_index::neo4j::check::check;
 use dgfs_index::neo4j::link::{Link, Statement, Touched};
-use dgfs_index::neo4j::model::{
-    Batch, Kind, Name, Relation, RelationKind, Source, Tag, TagEdge, TagRename, TagValue, Vertex,
-};
+use dgfs_index::neo4j::model::{Batch, Kind, Name, Relation, RelationKind, Source, Tag, TagEdge, TagValue, Vertex};
 use dgfs_index::neo4j::schema;
-use dgfs_index::neo4j::write::{Outcome, WriteError, Writer};
+use dgfs_index::neo4j::write::{Outcome, WriteError, Writer, known_tags};
 
 use crate::server::{VOLUME, graph};
 
@@ -36,12 +34,19 @@ pub(crate) fn tagged(key: &str) -> TagEdge {
 
 /// A tag without any relation to others.
 pub(crate) fn tag(key: &str) -> Tag {
-    Tag { key: key.to_owned(), name: key.to_owned(), parents: Vec::new(), implies: Vec::new(), alias_of: None }
+    Tag {
+        key: key.to_owned(),
+        id: None,
+        name: key.to_owned(),
+        parents: Vec::new(),
+        implies: Vec::new(),
+        alias_of: None,
+    }
 }
 
 /// The only part of a change from `prev` to `next`.
 pub(crate) fn batch(prev: u64, next: u64, vertices: Vec<Vertex>) -> Batch {
-    Batch { prev, next, epoch: 1, vertices, last: true, ..Batch::default() }
+    Batch { prev, next, seq: next * 10, epoch: 1, vertices, last: true, ..Batch::default() }
 }
 
 /// The column `row` of all rows.
@@ -81,7 +86,6 @@ fn rich(ino: u64) -> Vertex {
         RelationKind::RelatedTo,
     ];
     Vertex {
-        seq: 9,
         size: 10,
         mtime: -5,
         btime: 6,
@@ -123,7 +127,7 @@ async fn the_schema_is_made_once_and_found_the_second_time() {
 async fn a_batch_written_twice_counts_once() {
     let graph = graph().await;
     let (writer, applied) = Writer::claim(&graph.link, VOLUME, 1).await.unwrap();
-    assert_eq!((applied.seq, applied.epoch, applied.sweep), (0, 1, None));
+    assert_eq!((applied.stamp, applied.epoch, applied.sweep), (0, 1, None));
     let vertices = vec![root(), rich(2), file(3, "three")];
     let first = batch(0, 7, vertices.clone());
     written(&writer, &first).await;
@@ -134,8 +138,8 @@ async fn a_batch_written_twice_counts_once() {
     assert_eq!(again, Touched::default());
     assert_is(&graph.link, &vertices).await;
     assert_eq!(
-        ask(&graph.link, "MATCH (a:Applied) RETURN [a.seq, a.epoch, a.pending] AS row").await,
-        [json!([8, 1, null])]
+        ask(&graph.link, "MATCH (a:Applied) RETURN [a.stamp, a.seq, a.epoch, a.pending] AS row").await,
+        [json!([8, 80, 1, null])]
     );
 }
 
@@ -161,7 +165,7 @@ async fn parts_move_the_seq_only_at_their_end_and_may_be_written_again() {
     // Children come before their directory.
     let first = Batch { last: false, ..batch(0, 5, (10..2_600).map(|ino| file(ino, &format!("f{ino}"))).collect()) };
     written(&writer, &first).await;
-    let pending = "MATCH (a:Applied) RETURN [a.seq, a.pending] AS row";
+    let pending = "MATCH (a:Applied) RETURN [a.stamp, a.pending] AS row";
     assert_eq!(ask(&graph.link, pending).await, [json!([0, 5])]);
     written(&writer, &first).await;
     written(&writer, &batch(0, 5, vec![root()])).await;
@@ -180,12 +184,12 @@ async fn the_fence_refuses_a_gap_an_older_epoch_and_another_volume() {
     assert!(matches!(gap, Err(WriteError::Gap { have: 3, prev: 4 })), "{gap:?}");
 
     let (new, applied) = Writer::claim(&graph.link, VOLUME, 2).await.unwrap();
-    assert_eq!((applied.seq, applied.epoch), (3, 2));
+    assert_eq!((applied.stamp, applied.epoch), (3, 2));
     let fenced = old.apply(&batch(3, 4, vec![file(3, "three")])).await;
     assert!(matches!(fenced, Err(WriteError::Fenced { ours: 1, theirs: 2 })), "{fenced:?}");
     let claimed = Writer::claim(&graph.link, VOLUME, 1).await.map(drop);
     assert!(matches!(claimed, Err(WriteError::Fenced { ours: 1, theirs: 2 })), "{claimed:?}");
-    assert!(matches!(old.restart().await, Err(WriteError::Fenced { ours: 1, theirs: 2 })));
+    assert!(matches!(old.restart("other").await, Err(WriteError::Fenced { ours: 1, theirs: 2 })));
     let foreign = Writer::claim(&graph.link, "another", 9).await.map(drop);
     assert!(matches!(foreign, Err(WriteError::Foreign { .. })), "{foreign:?}");
     assert_is(&graph.link, &vertices).await;
@@ -273,22 +277,28 @@ async fn renaming_a_directory_rewrites_one_edge() {
 }
 
 #[tokio::test]
-async fn renaming_a_tag_touches_its_node_only() {
+async fn a_tag_that_is_gone_stays_where_a_tagger_says_it_and_goes_where_nobody_does() {
     let graph = graph().await;
     let (writer, _) = Writer::claim(&graph.link, VOLUME, 1).await.unwrap();
-    let valued = TagEdge { value: Some(TagValue::Number(1.0)), ..tagged("a") };
-    let with = |tags: Vec<TagEdge>, ino| Vertex { tags, ..file(ino, &format!("f{ino}")) };
-    let tags = vec![tag("a"), Tag { implies: vec!["a".to_owned()], parents: vec!["x".to_owned()], ..tag("b") }];
-    let before = vec![with(vec![tagged("a"), valued.clone()], 2), with(vec![tagged("b")], 3)];
+    let said = TagEdge { source: Source::Tagger("image".to_owned()), ..tagged("sea") };
+    let numbered = |key: &str, id| Tag { id: Some(id), implies: vec!["wet".to_owned()], ..tag(key) };
+    let tags = vec![
+        numbered("sea", 1),
+        numbered("lake", 2),
+        tag("wet"),
+        Tag { alias_of: Some("sea".to_owned()), ..tag("ocean") },
+    ];
+    let with = |tags: Vec<TagEdge>| Vertex { tags, ..file(2, "f") };
+    let before = vec![with(vec![tagged("sea"), tagged("lake"), said.clone()])];
     written(&writer, &Batch { tags, ..batch(0, 1, before) }).await;
-    // The second takes the key that the first gave up.
-    let renamed_tags =
-        [("a", "c"), ("b", "a")].map(|(from, to)| TagRename { from: from.to_owned(), to: to.to_owned() }).to_vec();
-    let change = Batch { renamed_tags, gone_tags: vec!["x".to_owned()], ..batch(1, 2, Vec::new()) };
-    let touched = written(&writer, &change).await;
-    assert_eq!(touched, Touched { nodes_gone: 1, edges_gone: 1, ..Touched::default() });
-    let after = "MATCH (f:File)-[x:TAGGED]->(t:Tag) RETURN [f.id, t.key, x.k] AS row ORDER BY row";
-    assert_eq!(ask(&graph.link, after).await, [json!([2, "c", "c"]), json!([2, "c", null]), json!([3, "a", null])]);
-    let implied = "MATCH (t:Tag)-[:IMPLIES]->(o:Tag) RETURN [t.key, o.key] AS row";
-    assert_eq!(ask(&graph.link, implied).await, [json!(["a", "c"])]);
+    let known = known_tags(&graph.link).await.unwrap();
+    let known: Vec<(&str, Option<u64>)> = known.iter().map(|tag| (tag.key.as_str(), tag.id)).collect();
+    assert_eq!(known, [("lake", Some(2)), ("ocean", None), ("sea", Some(1))]);
+    let gone_tags = ["sea", "lake", "ocean"].map(str::to_owned).to_vec();
+    let after = vec![with(vec![said])];
+    written(&writer, &Batch { gone_tags, ..batch(1, 2, after.clone()) }).await;
+    assert_is(&graph.link, &after).await;
+    let left = "MATCH (t:Tag) RETURN [t.key, t.id, COUNT { (t)-->() }] AS row ORDER BY row";
+    assert_eq!(ask(&graph.link, left).await, [json!(["sea", null, 0]), json!(["wet", null, 0])]);
+    assert_eq!(known_tags(&graph.link).await.unwrap(), []);
 }

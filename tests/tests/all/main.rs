@@ -17,6 +17,7 @@ mod indexes;
 mod layering;
 mod local_cache;
 mod model;
+mod neo4j;
 mod outage;
 mod power;
 mod round_trips;

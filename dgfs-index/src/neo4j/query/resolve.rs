@@ -17,10 +17,9 @@ const STEPS_MAX: usize = 16;
 /// Tags that may count for the tags of one query.
 const TAGS_MAX: usize = 10_000;
 
-const ALIASES: &str =
-    "MATCH (t:Tag) WHERE t.key IN $keys OPTIONAL MATCH (t)-[:ALIAS_OF]->(o:Tag) RETURN [t.key, o.key] AS row";
-const BELOW: &str =
-    "MATCH (o:Tag)<-[:WITHIN|IMPLIES|ALIAS_OF]-(t:Tag) WHERE o.key IN $keys RETURN [o.key, t.key] AS row";
+// Another name and its tag mean the same: that edge is walked both ways.
+const BELOW: &str = "MATCH (o:Tag)<-[:WITHIN|IMPLIES|ALIAS_OF]-(t:Tag) WHERE o.key IN $keys RETURN [o.key, t.key] AS row \
+    UNION MATCH (o:Tag)-[:ALIAS_OF]->(t:Tag) WHERE o.key IN $keys RETURN [o.key, t.key] AS row";
 const DEGREES: &str = "MATCH (t:Tag) WHERE t.key IN $keys RETURN [t.key, COUNT { (t)<-[:TAGGED]-() }] AS row";
 
 /// What one tag of a query stands for.
@@ -46,15 +45,8 @@ pub async fn resolve(link: &Link, query: &Query) -> Result<ResolvedTags, FindErr
     if named.is_empty() {
         return Ok(ResolvedTags::new());
     }
-    let aliases = pairs(link, ALIASES, &named).await?;
-    // An alias means what it is another name of; of several the first.
-    let mut meaning: BTreeMap<String, String> = BTreeMap::new();
-    for (key, other) in aliases {
-        let other = other.as_str().map_or_else(|| key.clone(), str::to_owned);
-        meaning.entry(key).or_insert(other);
-    }
     let mut below: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut seen: BTreeSet<String> = meaning.values().cloned().collect();
+    let mut seen: BTreeSet<String> = named.clone();
     let mut front = seen.clone();
     for _ in 0..STEPS_MAX {
         if front.is_empty() {
@@ -76,10 +68,10 @@ pub async fn resolve(link: &Link, query: &Query) -> Result<ResolvedTags, FindErr
     let degrees: BTreeMap<String, u64> =
         pairs(link, DEGREES, &seen).await?.into_iter().map(|(key, n)| (key, n.as_u64().unwrap_or(0))).collect();
     let one = |key: String| {
-        let root = meaning.get(&key);
-        let keys = root.map_or_else(|| BTreeSet::from([key.clone()]), |root| closure(root, &below));
+        let keys = closure(&key, &below);
         let degree = keys.iter().filter_map(|key| degrees.get(key)).sum();
-        (key, Resolved { keys: keys.into_iter().collect(), degree, known: root.is_some() })
+        let known = degrees.contains_key(&key);
+        (key, Resolved { keys: keys.into_iter().collect(), degree, known })
     };
     Ok(named.into_iter().map(one).collect())
 }

@@ -31,6 +31,8 @@ pub(super) fn ago(now_us: i64, secs: u64) -> i64 {
 enum Place<'a> {
     /// A property of the file.
     Property(&'static str),
+    /// What it is: its label, and its class.
+    Kind,
     /// The hash, on a node of its own.
     Hash,
     /// On the edges to a tag.
@@ -44,7 +46,7 @@ fn place(key: &Key) -> Place<'_> {
         Key::Ctime => Place::Property("f.ctime"),
         Key::Btime => Place::Property("f.btime"),
         Key::Taken => Place::Property("f.taken"),
-        Key::Type => Place::Property("f.class"),
+        Key::Type => Place::Kind,
         Key::Ext => Place::Property("f.ext"),
         Key::Mime => Place::Property("f.mime"),
         Key::Lang => Place::Property("f.lang"),
@@ -75,6 +77,7 @@ impl Values<'_> {
     /// Has the file any value of `key`?
     pub(super) fn has(&mut self, key: &Key) -> String {
         match place(key) {
+            Place::Kind => "true".to_owned(),
             Place::Property(property) => format!("{property} IS NOT NULL"),
             Place::Hash => "EXISTS { MATCH (f)-[:HAS_CONTENT]->() }".to_owned(),
             Place::Edge(key) => self.edge(key, "x.val <> ''"),
@@ -83,6 +86,13 @@ impl Values<'_> {
 
     pub(super) fn compare(&mut self, key: &Key, op: Compare, value: &Value) -> Result<String, FindError> {
         Ok(match (place(key), value) {
+            (Place::Kind, value) => self.kind_test(op, &value.to_text().to_lowercase()),
+            // A class of contents stands for all of them.
+            (Place::Property("f.mime"), Value::Text(class)) if op == Compare::Equal && !class.contains('/') => {
+                let class = self.param(json!(format!("{}/", class.to_lowercase())));
+                format!("coalesce(f.mime STARTS WITH {class}, false)")
+            }
+            (Place::Property("f.ext"), Value::Text(ext)) if op == Compare::Equal => self.ext_test(&ext.to_lowercase()),
             (Place::Edge(key), value) => {
                 let test = self.edge_test(op, value);
                 self.edge(key, &test)
@@ -121,6 +131,35 @@ impl Values<'_> {
                 format!("coalesce({property} {sign} {since}, false)")
             }
         })
+    }
+
+    /// An inode is of its kind and of the class of its content.
+    fn kind_test(&mut self, op: Compare, value: &str) -> String {
+        let class = self.param(json!(value));
+        let sign = cypher(op);
+        let of_class = format!("coalesce(f.class {sign} {class}, false)");
+        let other = op == Compare::Differs;
+        let label = match (value, other) {
+            ("file", false) => "f:File",
+            ("directory", false) => "f:Dir",
+            ("file", true) => "f:Dir",
+            ("directory", true) => "f:File",
+            ("symlink" | "fifo" | "socket" | "device", true) => "f:File OR f:Dir",
+            // No kind is called so, and everything is of some kind.
+            (_, true) => "true",
+            (_, false) => return of_class,
+        };
+        format!("({label} OR {of_class})")
+    }
+
+    /// One of its names has this extension: the property holds one of them only.
+    fn ext_test(&mut self, ext: &str) -> String {
+        if !ext.chars().all(char::is_alphanumeric) {
+            return "false".to_owned();
+        }
+        let (letters, end) = (self.param(json!(ext.chars().count() + 1)), self.param(json!(format!(".{ext}"))));
+        let named = "EXISTS { MATCH ()-[c:CONTAINS]->(f) WHERE c.raw IS NULL";
+        format!("{named} AND toLower(c.name) ENDS WITH {end} AND size(c.name) > {letters} }}")
     }
 
     pub(super) fn range(&mut self, key: &Key, low: Option<&Value>, high: Option<&Value>) -> Result<String, FindError> {
