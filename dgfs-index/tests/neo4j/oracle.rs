@@ -73,7 +73,8 @@ fn vertex(random: &mut Random, ino: u64) -> Vertex {
     vertex.ctime = vertex.mtime;
     vertex.nlink = vertex.names.len() as u32;
     vertex.taken = random.one_in(2).then(|| NOW_US - random.below(20) as i64 * DAY_US);
-    vertex.ext = random.one_in(2).then(|| random.pick(&["jpg", "txt"]).to_owned());
+    // As the index tells it: what stands behind the last dot.
+    vertex.ext = name.rsplit_once('.').map(|(_, ext)| ext.to_lowercase());
     vertex.uid = random.below(3) as u32;
     vertex.hash = random.one_in(3).then(|| [random.below(5) as u8; 32]);
     for _ in 0..random.below(4) {
