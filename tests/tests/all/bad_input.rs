@@ -39,7 +39,7 @@ const MALFORMED: &[(&str, u64, &str)] = &[
     ("a,,b", 2, "a tag, key=value, text:words"),
     ("not:", 4, "a tag, key=value"),
     ("\"open", 0, "the end of what \" begins"),
-    ("beach\\", 6, "a character behind"),
+    ("beach\\", 5, "a character behind"),
     ("size=big", 5, "a size such as 4096, 10M"),
     ("size<>5", 5, "a size such as"),
     ("size=5..2", 5, "the lower bound of a range before the upper one"),
