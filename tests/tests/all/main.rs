@@ -15,6 +15,7 @@ mod local_cache;
 mod model;
 mod outage;
 mod power;
+mod relations;
 mod round_trips;
 mod storage;
 mod taggers;
