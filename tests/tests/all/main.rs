@@ -20,6 +20,7 @@ mod model;
 mod neo4j;
 mod outage;
 mod power;
+mod relations;
 mod round_trips;
 mod storage;
 mod taggers;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use dgfs_proto::limits::GRAPH_PAGE_MAX;
+
 use crate::cli::args::graph::RelatedArgs;
 use crate::cli::graph::ask::{Ask, Mount};
 use crate::cli::graph::output::{Output, bytes, text};
@@ -20,8 +22,10 @@ pub(crate) fn run(args: &RelatedArgs, only: Option<&str>, out: &mut Output<'_>) 
     let named = Named::new(&args.file, links)?;
     let root = mount_root(&args.file, links)?;
     let here = std::env::current_dir().ok();
-    let show = Show { only, root: &root, here: here.as_deref(), null: args.null, json: args.json };
-    show.run(&Mount::at(&root)?, &json!({ "related": named.ino, "limit": args.limit }), out)
+    let show = Show { only, limit: args.limit, root: &root, here: here.as_deref(), null: args.null, json: args.json };
+    // Of one relation so many are to be shown, whatever others come before them.
+    let limit = if only.is_some() { GRAPH_PAGE_MAX } else { args.limit };
+    show.run(&Mount::at(&root)?, &json!({ "related": named.ino, "limit": limit }), out)
 }
 
 /// Where the mount of `path` begins: from there every path of the volume is seen.
@@ -45,6 +49,7 @@ fn root_among(all: &[Mounted], path: &Path) -> Option<PathBuf> {
 /// How relations are shown.
 struct Show<'a> {
     only: Option<&'a str>,
+    limit: u32,
     root: &'a Path,
     here: Option<&'a Path>,
     null: bool,
@@ -53,13 +58,13 @@ struct Show<'a> {
 
 impl Show<'_> {
     fn run(&self, mount: &impl Ask, request: &Value, out: &mut Output<'_>) -> Ended {
-        let mut found = false;
+        let mut shown = 0;
         mount.ask(request, &mut |line| {
             let relation = text(&line, "relation");
-            if self.only.is_some_and(|only| only != relation) {
+            if self.only.is_some_and(|only| only != relation) || shown >= self.limit {
                 return Ok(());
             }
-            found = true;
+            shown += 1;
             let path = bytes(&line, "path").map(|path| self.seen_from_here(&path));
             if self.json {
                 return out.json(&line);
@@ -75,7 +80,7 @@ impl Show<'_> {
             // What may be seen and has no path from here is named by its id.
             out.named(&before, &path.unwrap_or_else(|| text(&line, "id").as_bytes().to_vec()))
         })?;
-        Ok(Outcome::of(found))
+        Ok(Outcome::of(shown > 0))
     }
 
     /// A path of the volume as the shell of the user would name it.
@@ -120,20 +125,20 @@ mod tests {
 
     #[test]
     fn one_relation_or_all_are_shown_with_how_strong_they_are() {
-        let show = |only, null| {
+        let show = |only, null, limit| {
             let (request, answer) = related();
             let fake = Fake::new([(request.clone(), answer)]);
             let here = Some(Path::new("/m/a"));
-            let show = Show { only, root: Path::new("/m"), here, null, json: false };
+            let show = Show { only, limit, root: Path::new("/m"), here, null, json: false };
             printed(|out| show.run(&fake, &request, out))
         };
-        let (text, _) = show(None, false);
+        let (text, _) = show(None, false, 9);
         assert_eq!(
             text,
             "links-to      25.0 %  user      b\nsimilar       25.0 %  user      /m/c\nversions      25.0 %  user      ~5\n"
         );
-        assert_eq!(show(Some("similar"), false).0, " 25.0 %  /m/c\n");
-        assert_eq!(show(None, true).0, "b\0/m/c\0");
-        assert_eq!(show(Some("derived"), false).1.unwrap(), Outcome::Nothing);
+        assert_eq!(show(Some("similar"), false, 1).0, " 25.0 %  /m/c\n");
+        assert_eq!(show(None, true, 2).0, "b\0/m/c\0");
+        assert_eq!(show(Some("derived"), false, 9).1.unwrap(), Outcome::Nothing);
     }
 }
