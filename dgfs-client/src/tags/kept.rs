@@ -101,7 +101,7 @@ pub(crate) struct Moment {
 #[derive(Default)]
 pub(crate) struct Kept {
     answers: Mutex<HashMap<Question, (Moment, Found)>>,
-    /// Inodes of the page listed last: places of neighbours are asked for together.
+    /// Inodes listed last, at most [`KEPT_MAX`]: places of neighbours are asked for together.
     listed: Mutex<Vec<Ino>>,
     /// Grows when everything is forgotten.
     forgotten: AtomicU64,
@@ -144,9 +144,15 @@ impl Kept {
         answers.insert(question, (moment, found));
     }
 
-    /// A page is listed.
-    pub(crate) fn set_listed(&self, inos: Vec<Ino>) {
-        *self.listed.lock() = inos;
+    /// A page is listed, the first one or a further one.
+    pub(crate) fn list(&self, is_first: bool, inos: impl Iterator<Item = Ino>) {
+        let mut listed = self.listed.lock();
+        if is_first {
+            listed.clear();
+        }
+        listed.extend(inos);
+        let excess = listed.len().saturating_sub(KEPT_MAX);
+        listed.drain(..excess);
     }
 
     /// An inode and those that were listed behind it, `count` at most.

@@ -157,7 +157,7 @@ impl View<'_> {
             let question = Question::name(self.viewer, at, hit.name.as_bytes());
             self.kept.put(moment, question, Found::Entry(hit.ino));
         }
-        self.kept.set_listed(hits.iter().map(|hit| hit.ino).collect());
+        self.kept.list(after == 0, hits.iter().map(|hit| hit.ino));
         // A page that does not lead further would be asked for for ever.
         let end = end || hits.is_empty();
         let hits = hits.into_iter().filter(|hit| hit.ino.get() > after);
