@@ -32,6 +32,7 @@ use crate::recalls::{BusyNames, UnderRecall};
 use crate::registering::Registering;
 use crate::stores::Stores;
 use crate::tags::link::GraphLink;
+use crate::tags::unread::Unread;
 use crate::vfs::{CacheTtl, Forget, KernelCache, Since};
 use crate::writer::DirtyFiles;
 
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) volume: VolumeInfo,
     pub(crate) link: MetaLink,
     pub(crate) graph: GraphLink,
+    /// What answers of the graph may take.
+    pub(crate) unread: Arc<Unread>,
     pub(crate) stores: Stores,
     pub(crate) grants: Grants,
     pub(crate) budget: Budget,
@@ -98,6 +101,7 @@ impl Core {
             volume: parts.volume,
             link: parts.link,
             graph: parts.graph,
+            unread: Arc::default(),
             stores: parts.stores,
             grants: Grants::default(),
             budget,

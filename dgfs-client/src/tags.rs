@@ -16,6 +16,7 @@ mod list;
 mod lookup;
 mod nodes;
 mod path;
+pub(crate) mod unread;
 mod viewer;
 
 use std::collections::HashMap;

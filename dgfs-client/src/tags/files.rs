@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
@@ -18,10 +19,14 @@ use dgfs_proto::status::Status;
 use crate::tags::ask::Asking;
 use crate::tags::lookup::View;
 use crate::tags::path::{Special, Spot};
+use crate::tags::unread::Holding;
 use crate::vfs::OpenFlags;
 
 /// Bytes of a request.
 pub const ASK_BYTES_MAX: usize = 64 << 10;
+
+/// Why an answer is not given.
+const UNREAD: &str = "too many answers of this user were not read: read them to the end, or close their handles";
 
 /// An open file of answers.
 pub(crate) enum OpenAnswer {
@@ -46,6 +51,8 @@ struct State {
     request: Vec<u8>,
     /// What was answered, and how much of it was read.
     answer: Option<(Bytes, usize)>,
+    /// The room that the answer takes.
+    held: Option<Holding>,
 }
 
 impl View<'_> {
@@ -111,9 +118,15 @@ impl View<'_> {
             OpenAnswer::Ask(ask) => {
                 let mut state = ask.state.lock().await;
                 self.carry_out(ask, &mut state).await;
-                let Some((bytes, read)) = &mut state.answer else { return Ok(Bytes::new()) };
+                let State { answer, held, .. } = &mut *state;
+                let Some((bytes, read)) = answer else { return Ok(Bytes::new()) };
                 let part = part(bytes, *read);
                 *read += part.len();
+                if *read >= bytes.len() {
+                    // Everything was read: only that there is nothing more is remembered.
+                    (*bytes, *read) = (Bytes::new(), 0);
+                    *held = None;
+                }
                 Ok(part)
             }
         }
@@ -156,8 +169,13 @@ impl View<'_> {
             return None;
         }
         let asking = Asking { view: View { viewer: &ask.opener, ..*self }, scope: ask.scope };
-        let (text, refused) = asking.answer(&state.request).await;
+        let (mut text, mut refused) = asking.answer(&state.request).await;
         state.request = Vec::new();
+        state.held = self.core.unread.hold(ask.opener.uid, text.len());
+        if state.held.is_none() {
+            text = format!("{}\n", json!({ "error": UNREAD }));
+            refused = Some(Status::Busy);
+        }
         state.answer = Some((Bytes::from(text), 0));
         refused
     }

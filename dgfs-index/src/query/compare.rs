@@ -2,10 +2,11 @@
 //!
 //! Never looks a document up; its callers hand the values over.
 
-use dgfs_proto::query::{Compare, Number, Value};
+use dgfs_proto::query::{Compare, Context, Key, Number, Value};
 use dgfs_proto::tag::fold;
 
 use crate::step::nanoseconds;
+use crate::when::parse_ns;
 
 const NS_PER_S: i64 = 1_000_000_000;
 
@@ -95,8 +96,12 @@ pub(crate) fn count_holds(count: u32, op: Compare, value: &Value) -> bool {
     }
 }
 
-/// A value of a key that is no time and no size: numbers as numbers, everything else as folded text.
+/// A value of a key that is no time and no size of the file system's: times as times (a date means its whole unit), numbers as
+/// numbers, everything else as folded text.
 pub(crate) fn word_holds(stored: &str, op: Compare, value: &Value) -> bool {
+    if let (Some(at_ns), Some(date)) = (written_time(stored), date_of(value)) {
+        return Moments::of_comparison(op, &date, 0).is_some_and(|moments| moments.contain(at_ns));
+    }
     match value {
         Value::Number(number) => match Number::parse(stored) {
             Some(stored) => holds(&stored, op, number),
@@ -106,6 +111,30 @@ pub(crate) fn word_holds(stored: &str, op: Compare, value: &Value) -> bool {
         Value::Text(text) => holds(&stored, op, &fold(text).as_str()),
         Value::Size(_) | Value::Time { .. } | Value::Within(_) => false,
     }
+}
+
+/// The moment that a value is, if it is written as one: at least a whole date.
+fn written_time(stored: &str) -> Option<i64> {
+    let is_digit = |at: usize| stored.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    let dashes = stored.as_bytes().get(4) == Some(&b'-') && stored.as_bytes().get(7) == Some(&b'-');
+    let is_date = dashes && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(is_digit);
+    // Stored values come folded.
+    if is_date { parse_ns(&stored.to_ascii_uppercase()) } else { None }
+}
+
+/// The time that a value means, if it is a date or a part of one that some value could lie in.
+pub(crate) fn date_of(value: &Value) -> Option<Value> {
+    let text = match value {
+        Value::Number(number) => {
+            Some(number.get()).filter(|year| (1000.0..=9999.0).contains(year)).map(|year| year.to_string())
+        }
+        Value::Text(text) => Some(text.to_ascii_uppercase()),
+        Value::Size(_) | Value::Time { .. } | Value::Within(_) => None,
+    }?;
+    let year = text.get(..4).is_some_and(|year| year.bytes().all(|byte| byte.is_ascii_digit()));
+    let date = year && matches!(text.as_bytes().get(4), None | Some(b'-'));
+    let parsed = date.then(|| Value::parse(&Key::Taken, &text, &Context { utc_offset_secs: 0 }));
+    parsed.and_then(Result::ok).filter(|value| matches!(value, Value::Time { .. }))
 }
 
 #[cfg(test)]
@@ -158,5 +187,27 @@ mod tests {
         assert!(word_holds("9", Compare::Less, &ten) && word_holds("10.0", Compare::Equal, &ten));
         assert!(!word_holds("ten", Compare::Equal, &ten) && word_holds("ten", Compare::Differs, &ten));
         assert!(word_holds("ann", Compare::Equal, &Value::Text("Ann".to_owned())));
+    }
+
+    #[test]
+    fn values_that_are_times_compare_as_times() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let year = |year: f64| Value::Number(Number::new(year).unwrap());
+        let created = "2021-02-03t04:05:06z";
+        for (op, value, expected) in [
+            (Compare::Equal, text("2021-02"), true),
+            (Compare::Equal, text("2021-02-03T04"), true),
+            (Compare::Equal, text("2021-03"), false),
+            (Compare::Differs, text("2021-03"), true),
+            (Compare::Less, text("2022"), true),
+            (Compare::AtMost, text("2021-02-03"), true),
+            (Compare::Greater, text("2021-02-03"), false),
+            (Compare::Equal, year(2021.0), true),
+            (Compare::AtLeast, year(2022.0), false),
+            (Compare::Equal, text("ann"), false),
+        ] {
+            assert_eq!(word_holds(created, op, &value), expected, "{op:?} {value:?}");
+        }
+        assert!(word_holds("2021", Compare::Equal, &year(2021.0)), "a year alone is a number");
     }
 }

@@ -14,7 +14,7 @@ use dgfs_proto::tag::fold;
 use crate::graph::columns::{Facts, NEVER, NO_CONTENT};
 use crate::graph::is_open;
 use crate::query::classes::Class;
-use crate::query::compare::{Moments, count_holds, holds, word_holds};
+use crate::query::compare::{Moments, count_holds, date_of, holds, word_holds};
 use crate::query::evaluate::Ready;
 use crate::query::{Ask, Refusal};
 
@@ -86,7 +86,7 @@ impl<'a> Ask<'a> {
                     let class = format!("{}/", fold(class));
                     Ready::Docs(Cow::Owned(self.valued(key, |stored| stored.starts_with(&class))?))
                 }
-                (_, Compare::Equal, Value::Text(text)) => {
+                (_, Compare::Equal, Value::Text(text)) if date_of(value).is_none() => {
                     let name = format!("{}={}", key.as_str(), fold(text));
                     Ready::Docs(Cow::Owned(self.carriers([name])?))
                 }

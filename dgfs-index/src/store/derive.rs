@@ -52,7 +52,8 @@ pub(super) fn derived(connection: &Connection, ino: Ino) -> Result<Derived, Stor
          ON finding.hash = content.hash AND finding.hints = content.hints WHERE content.ino = ?1 ORDER BY finding.tagger",
     )?;
     let mut rows = findings.query([id(ino)])?;
-    while let Some(row) = rows.next()? {
+    // What was found before the owner said that he does not want it is not told any more.
+    while let Some(row) = if derived.unindexed { None } else { rows.next()? } {
         let (marks, hash): (Option<Vec<u8>>, Vec<u8>) = (row.get(0)?, row.get(1)?);
         derived.content = hash.try_into().ok();
         // Marks that cannot be read are made again by their tagger's next version.
@@ -145,7 +146,10 @@ pub(super) fn full_text(connection: &Connection, ino: Ino) -> Result<String, Sto
     }
     let mut findings = connection.prepare_cached(
         "SELECT finding.text FROM content JOIN finding
-         ON finding.hash = content.hash AND finding.hints = content.hints WHERE content.ino = ?1 AND finding.text IS NOT NULL ORDER BY finding.tagger",
+         ON finding.hash = content.hash AND finding.hints = content.hints
+         WHERE content.ino = ?1 AND finding.text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM xattr
+           WHERE xattr.ino = content.ino AND xattr.name = CAST('user.xdg.robots.index' AS BLOB)
+           AND lower(trim(CAST(xattr.value AS TEXT))) = 'false') ORDER BY finding.tagger",
     )?;
     let mut rows = findings.query([id(ino)])?;
     while let Some(row) = rows.next()? {

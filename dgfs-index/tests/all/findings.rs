@@ -179,3 +179,20 @@ async fn the_end_of_many_files_removes_what_was_found_in_them_step_by_step() {
     }
     assert_eq!(kept(&rig), 512 + 1, "the last that were forsaken, and what the file that stays has");
 }
+
+/// An owner says so when he finds what was found.
+#[tokio::test]
+async fn what_was_found_is_not_told_once_the_owner_does_not_want_it() {
+    let rig = Rig::new(four_files());
+    assert_eq!(rig.find(Ino::ROOT, "@all").await, [2, 3, 4, 5]);
+    let (one, other) = (found(2, 7, hints(1), "pangolin"), found(3, 7, hints(1), "pangolin"));
+    rig.index.put_findings(&[one, other]).unwrap();
+    for (value, shown) in [(None, vec![2, 3]), (Some(&b"false"[..]), vec![3]), (Some(b"true"), vec![2, 3])] {
+        rig.meta.change(|truth| truth.xattr(ino(2), "user.xdg.robots.index", value));
+        assert_eq!(rig.find(Ino::ROOT, "pangolin").await, shown, "{value:?}");
+        assert_eq!(rig.find(Ino::ROOT, "text:7").await, shown, "{value:?}");
+        assert_eq!(same_content(&rig).await.len(), shown.len() - 1, "{value:?}");
+        let hash = content(7).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(rig.find(Ino::ROOT, &format!("hash={hash}")).await, shown, "{value:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Questions: what is found, counted, explained.
 //!
-//! Never changes anything. An answer of hits is at most [`FIND_MAX`] long; its last line says where to go on.
+//! Never changes anything. An answer of hits is at most [`FIND_MAX`] lines and about [`FIND_BYTES_MAX`] bytes long; its last line
+//! says where to go on.
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
@@ -18,8 +19,10 @@ use super::request::{Count, Explain, Facets, Find, Marks, Related, Tags, Watch};
 use super::{AskError, Asking, Lines, shown};
 use crate::tags::attributes::progress;
 
-/// Hits in one answer: some megabytes.
+/// Hits in one answer.
 const FIND_MAX: u32 = 10_000;
+/// Bytes of their lines; the last one may pass it. Most paths are short, and one may be 300 KiB long.
+const FIND_BYTES_MAX: usize = 4 << 20;
 /// Paths asked for at once.
 const PLACES_AT_ONCE: usize = 16;
 
@@ -34,8 +37,9 @@ impl Asking<'_> {
 
     pub(super) async fn find(&self, find: Find) -> Lines {
         let sought = self.sought(&find.find, find.utc_offset_secs)?;
+        let _turn = self.view.core.unread.turn(self.view.viewer.uid).await;
         let wanted = find.limit.unwrap_or(FIND_MAX).min(FIND_MAX) as usize;
-        let (mut lines, mut after) = (Vec::new(), find.after.and_then(Ino::new));
+        let (mut lines, mut after, mut bytes) = (Vec::new(), find.after.and_then(Ino::new), 0);
         loop {
             let left = u32::try_from(wanted - lines.len()).unwrap_or(0).min(GRAPH_PAGE_MAX);
             let search = GraphRequest::Search { sought: sought.clone(), after, limit: left };
@@ -45,10 +49,18 @@ impl Asking<'_> {
             let leads_on = last > after;
             let shown = |hit| Box::pin(self.shown_hit(hit)) as BoxFuture<'_, Option<Value>>;
             let page: Vec<BoxFuture<'_, Option<Value>>> = hits.iter().map(shown).collect();
-            lines.extend(stream::iter(page).buffered(PLACES_AT_ONCE).collect::<Vec<_>>().await.into_iter().flatten());
-            after = last.or(after);
-            if end || !leads_on || lines.len() >= wanted {
-                let end = end || !leads_on;
+            let mut page =
+                stream::iter(page).buffered(PLACES_AT_ONCE).zip(stream::iter(hits.iter().map(|hit| hit.ino)));
+            while bytes < FIND_BYTES_MAX
+                && let Some((line, ino)) = page.next().await
+            {
+                bytes += line.as_ref().map_or(0, |line| line.to_string().len());
+                lines.extend(line);
+                after = Some(ino);
+            }
+            let is_whole = after >= last;
+            if !is_whole || end || !leads_on || lines.len() >= wanted {
+                let end = is_whole && (end || !leads_on);
                 lines.push(json!({ "end": end, "after": after, "seq": reply.seq, "changed": shown::time(changed) }));
                 return Ok(lines);
             }

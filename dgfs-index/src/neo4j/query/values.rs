@@ -10,6 +10,8 @@ use dgfs_proto::query::value::Number;
 use dgfs_proto::query::{Compare, Key, Value};
 
 use super::FindError;
+use crate::query::compare::date_of;
+use crate::when::iso;
 
 /// Writes tests of values for one statement.
 pub(super) struct Values<'a> {
@@ -200,6 +202,7 @@ impl Values<'_> {
     }
 
     fn edge_test(&mut self, op: Compare, value: &Value) -> String {
+        let date = date_of(value);
         let (property, value) = match value {
             Value::Number(number) => ("x.num", self.param(json!(number.get()))),
             // Of other keys there are no sizes, times and ages; as texts they find nothing they should not.
@@ -207,12 +210,23 @@ impl Values<'_> {
                 ("toLower(x.str)", self.param(json!(value.to_text().to_lowercase())))
             }
         };
-        match op {
+        let plain = match op {
             // A value of the other type is another value.
             Compare::Differs => format!("x.val <> '' AND coalesce({property} <> {value}, true)"),
             op => format!("{property} {} {value}", cypher(op)),
-        }
+        };
+        let Some(Value::Time { from, until }) = date else { return plain };
+        // Dates sort as their texts do.
+        let (from, until) = (self.param(json!(written(from.secs))), self.param(json!(written(until.secs))));
+        let of_times = time_test("toUpper(x.str)", op, &from, &until);
+        format!("CASE WHEN x.str =~ '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}.*' THEN {of_times} ELSE {plain} END")
     }
+}
+
+/// A time as taggers write it; midnight as the date alone, which is no later than any way to write that day.
+fn written(secs: i64) -> String {
+    let time = iso(secs);
+    time.strip_suffix("T00:00:00Z").map_or_else(|| time.clone(), str::to_owned)
 }
 
 fn time_test(property: &str, op: Compare, from: &str, until: &str) -> String {

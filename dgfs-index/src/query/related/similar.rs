@@ -51,7 +51,9 @@ impl Ask<'_> {
     ) -> Result<Vec<Doc>, Refusal> {
         let inos = self.readers.inos_of_content(hash)?;
         let docs = inos.into_iter().filter_map(|ino| self.graph.columns.doc(ino));
-        Ok(docs.filter(|doc| self.graph.columns.live().contains(*doc) && view.admits(*doc)).collect())
+        // A file whose owner does not want its content known has none here.
+        let is_known = |doc: &Doc| self.graph.columns.facts(*doc).content != NO_CONTENT;
+        Ok(docs.filter(|doc| is_known(doc) && self.graph.columns.live().contains(*doc) && view.admits(*doc)).collect())
     }
 
     /// Files on the same matter, by keywords; those of the same content are not among them.
