@@ -24,6 +24,7 @@ use dgfs_proto::tag::fold;
 
 use crate::graph::columns::Doc;
 use crate::query::evaluate::{Asker, Scores};
+use crate::query::related::similar::is_wordless;
 use crate::query::related::tie::{Tie, strongest, together};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
@@ -147,7 +148,9 @@ impl<'a> Ask<'a> {
         let graph = self.graph;
         let mut shared: HashMap<Doc, u16> = HashMap::new();
         let tags = graph.tags_of(doc).iter().filter_map(|tag| graph.tags.get(*tag)).map(|entry| (&entry.docs, false));
-        let plain = self.words_of(doc).iter().filter(|word| !graph.words.shown(**word).contains('='));
+        // Keywords of texts count by their cosine already; of pictures and sounds they are all there is.
+        let said = if is_wordless(graph, doc) { self.words_of(doc) } else { &[] };
+        let plain = said.iter().filter(|word| !graph.words.shown(**word).contains('='));
         let words = plain.filter_map(|word| graph.words.docs(*word)).map(|docs| (docs, true));
         for (docs, guarded) in tags.chain(words).filter(|(docs, _)| docs.len() <= RARE_MAX) {
             self.deadline.check()?;

@@ -104,7 +104,8 @@ fn best(graph: &Graph, mut ties: Vec<Tie>) -> Vec<Tie> {
     ties
 }
 
-fn is_wordless(graph: &Graph, doc: Doc) -> bool {
+/// Is there no text in it?
+pub(super) fn is_wordless(graph: &Graph, doc: Doc) -> bool {
     WORDLESS.iter().filter_map(|word| graph.words.find(word)).any(|word| graph.words_of(doc).contains(&word))
 }
 
