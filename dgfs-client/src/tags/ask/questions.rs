@@ -49,14 +49,15 @@ impl Asking<'_> {
             let leads_on = last > after;
             let shown = |hit| Box::pin(self.shown_hit(hit)) as BoxFuture<'_, Option<Value>>;
             let page: Vec<BoxFuture<'_, Option<Value>>> = hits.iter().map(shown).collect();
-            let mut page =
-                stream::iter(page).buffered(PLACES_AT_ONCE).zip(stream::iter(hits.iter().map(|hit| hit.ino)));
-            while bytes < FIND_BYTES_MAX
-                && let Some((line, ino)) = page.next().await
-            {
+            let mut page = stream::iter(page).buffered(PLACES_AT_ONCE);
+            for hit in &hits {
+                if bytes >= FIND_BYTES_MAX {
+                    break;
+                }
+                let line = page.next().await.flatten();
                 bytes += line.as_ref().map_or(0, |line| line.to_string().len());
                 lines.extend(line);
-                after = Some(ino);
+                after = Some(hit.ino);
             }
             let is_whole = after >= last;
             if !is_whole || end || !leads_on || lines.len() >= wanted {
