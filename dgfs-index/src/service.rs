@@ -3,6 +3,7 @@
 //! Never holds the graph's lock while it waits. Always: at most [`QUERIES_MAX`] questions are worked on at a time and
 //! [`WAITING_MAX`] wait; more are refused with `Busy`.
 
+mod watches;
 mod watching;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::metrics::QueryNumbers;
 use crate::query::answer::Question;
 use crate::query::{Ask, Deadline, Refusal};
 use crate::rebuild::check;
+use crate::service::watches::Watches;
 
 /// Questions worked on at a time: each takes a thread.
 const QUERIES_MAX: usize = 16;
@@ -73,6 +75,7 @@ pub struct IndexService {
     working: Semaphore,
     waiting: Semaphore,
     checking: Semaphore,
+    watches: Watches,
 }
 
 impl IndexService {
@@ -88,6 +91,7 @@ impl IndexService {
             working: Semaphore::new(QUERIES_MAX),
             waiting: Semaphore::new(WAITING_MAX),
             checking: Semaphore::new(1),
+            watches: Watches::default(),
         })
     }
 

@@ -34,6 +34,8 @@ pub(crate) enum OpenAnswer {
 pub(crate) struct AskHandle {
     scope: Ino,
     readable: bool,
+    /// It may change something: a mount that is read-only gives no such handle.
+    writable: bool,
     /// Held while a request is carried out: reads of one handle come one after the other.
     state: Mutex<State>,
 }
@@ -57,7 +59,12 @@ impl View<'_> {
     ) -> Result<OpenAnswer, Status> {
         if special == Special::Ask {
             let state = Mutex::default();
-            return Ok(OpenAnswer::Ask(AskHandle { scope: at.scope, readable: flags.read, state }));
+            return Ok(OpenAnswer::Ask(AskHandle {
+                scope: at.scope,
+                readable: flags.read,
+                writable: flags.write,
+                state,
+            }));
         }
         if flags.write {
             return Err(Status::NotPermitted);
@@ -108,7 +115,7 @@ impl View<'_> {
             OpenAnswer::Whole(bytes) => Ok(part(bytes, usize::try_from(offset).unwrap_or(usize::MAX))),
             OpenAnswer::Ask(ask) => {
                 let mut state = ask.state.lock().await;
-                self.carry_out(ask.scope, &mut state).await;
+                self.carry_out(ask, &mut state).await;
                 let Some((bytes, read)) = &mut state.answer else { return Ok(Bytes::new()) };
                 let part = part(bytes, *read);
                 *read += part.len();
@@ -144,16 +151,17 @@ impl View<'_> {
         if state.answer.is_some() {
             return Ok(());
         }
-        self.carry_out(ask.scope, &mut state).await.map_or(Ok(()), Err)
+        self.carry_out(ask, &mut state).await.map_or(Ok(()), Err)
     }
 
     /// Carries a request out, once; why it was refused.
-    async fn carry_out(&self, scope: Ino, state: &mut State) -> Option<Status> {
+    async fn carry_out(&self, ask: &AskHandle, state: &mut State) -> Option<Status> {
         if state.answer.is_some() {
             return None;
         }
         let viewer = state.writer.clone()?;
-        let asking = Asking { view: View { viewer: &viewer, ..*self }, scope };
+        let view = View { viewer: &viewer, ..*self };
+        let asking = Asking { view, scope: ask.scope, writable: ask.writable };
         let (text, refused) = asking.answer(&state.request).await;
         state.request = Vec::new();
         state.answer = Some((Bytes::from(text), 0));
