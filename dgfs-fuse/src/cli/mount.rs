@@ -189,6 +189,7 @@ async fn open(
         pid: std::process::id(),
         mount_point: path.to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        tags: options.tags().and_then(|name| String::from_utf8(name).ok()),
     };
     let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
