@@ -4,6 +4,7 @@
 //! further components by `path`, and is answered by `lookup`, `list`, `files` or `change`; `link` asks the graph, and `kept` has
 //! what it said a moment ago. Always: the kernel may believe an answer for no time at all, as others change what is found.
 
+pub(crate) mod accounts;
 mod allowed;
 mod ask;
 mod attributes;

@@ -6,6 +6,7 @@
 //! one process) or [`volume`] (a cluster); daemons are those of their crates.
 
 pub mod adapter;
+mod asking;
 pub mod cli;
 pub mod client_metrics;
 pub mod embedded;

@@ -3,7 +3,6 @@
 //! Never asks the metadata service: the follower and the rebuild bring what it says. Always: the lock of the writer is
 //! taken before that of the graph, and a commit happens under both, so that a reader sees memory and tables at one seq.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +20,10 @@ use dgfs_runtime::disk::{self, DirectoryLock, LockError};
 
 use crate::graph::{Applied, Graph};
 use crate::query::results::ResultCache;
+use crate::recent::{Before, Recent, Remembered, remembered};
 use crate::step::{ContentHash, Step, steps_of_event};
 use crate::store::{Findings, Mark, Readers, Store, StoreError, digest};
 
-/// Events kept for those who watch; who is further behind asks for everything anew.
-const RECENT_MAX: usize = 8192;
 /// The file that says which generation counts.
 const CURRENT: &str = "current";
 /// No rebuild is under way.
@@ -79,7 +77,7 @@ pub struct Index {
     building: AtomicU64,
     /// Somebody wants it built anew.
     pub(crate) rebuild: Notify,
-    recent: Mutex<VecDeque<Event>>,
+    recent: Mutex<Recent>,
     disk_bytes: AtomicU64,
     _lock: DirectoryLock,
 }
@@ -196,13 +194,15 @@ impl Index {
         let mut shared = self.shared.write();
         self.change_waits.store(false, Ordering::Release);
         let applied = writer.store.commit()?;
+        let before = Before::of(&events, &shared.graph);
         for step in steps {
             shared.graph.apply(step);
         }
         shared.graph.applied = applied;
+        let told = remembered(events, before, &shared.graph);
         drop(shared);
         // Before the announcement: whoever hears of the seq finds the events that led to it.
-        self.remember(events);
+        self.recent.lock().extend(told);
         self.announce(applied);
         Ok(())
     }
@@ -212,24 +212,10 @@ impl Index {
         self.applied.send_replace(applied);
     }
 
-    fn remember(&self, events: Vec<&Event>) {
-        let mut recent = self.recent.lock();
-        recent.extend(events.into_iter().cloned());
-        let excess = recent.len().saturating_sub(RECENT_MAX);
-        recent.drain(..excess);
-    }
-
     /// Events behind `after` that are still remembered; `None` when some behind it are not.
-    #[must_use]
-    pub fn recent_after(&self, after: Seq, limit: usize) -> Option<Vec<Event>> {
+    pub(crate) fn recent_after(&self, after: Seq, limit: usize) -> Option<Vec<Remembered>> {
         let recent = self.recent.lock();
-        let applied = self.applied().seq;
-        let first = recent.front().map_or(applied.next(), |event| event.seq);
-        if after.next() < first {
-            return None;
-        }
-        let from = recent.partition_point(|event| event.seq <= after);
-        Some(recent.iter().skip(from).take(limit).cloned().collect())
+        recent.after(after, self.applied().seq, limit)
     }
 
     /// Hands the graph and its tables, at one seq, to `work`. It must not wait for anything: writers wait for it.

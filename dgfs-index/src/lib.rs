@@ -15,6 +15,7 @@ pub mod neo4j;
 pub mod pointer;
 mod query;
 mod rebuild;
+mod recent;
 pub mod service;
 pub mod step;
 pub mod store;

@@ -2,11 +2,12 @@
 //!
 //! Never changes the graph and never waits. A request enters at [`answer`], is planned and evaluated to a set of inodes
 //! ([`evaluate`], [`compare`], [`related`]), cut to what the viewer can reach ([`view`]), and shown ([`results`],
-//! [`facets`], [`keys`], [`classes`]).
+//! [`facets`], [`keys`], [`classes`], [`dates`]).
 
 pub(crate) mod answer;
 pub(crate) mod classes;
 pub(crate) mod compare;
+pub(crate) mod dates;
 pub(crate) mod evaluate;
 pub(crate) mod facets;
 pub(crate) mod keys;

@@ -3,6 +3,7 @@
 //! Never holds the graph's lock while it waits. Always: at most [`QUERIES_MAX`] questions are worked on at a time and
 //! [`WAITING_MAX`] wait; more are refused with `Busy`.
 
+mod watches;
 mod watching;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use crate::metrics::QueryNumbers;
 use crate::query::answer::Question;
 use crate::query::{Ask, Deadline, Refusal};
 use crate::rebuild::check;
+use crate::service::watches::Watches;
 
 /// Questions worked on at a time: each takes a thread.
 const QUERIES_MAX: usize = 16;
@@ -87,6 +89,7 @@ pub struct IndexService {
     users: Mutex<HashMap<u32, Arc<Semaphore>>>,
     waiting: Semaphore,
     checking: Semaphore,
+    watches: Watches,
 }
 
 impl IndexService {
@@ -103,6 +106,7 @@ impl IndexService {
             users: Mutex::default(),
             waiting: Semaphore::new(WAITING_MAX),
             checking: Semaphore::new(1),
+            watches: Watches::default(),
         })
     }
 

@@ -145,13 +145,7 @@ impl Tag {
     /// path. The `=` of a tag with a value stays: as a query, such a component compares that key with that value.
     #[must_use]
     pub fn to_component(&self) -> String {
-        let (key, value) = self.key_value().map_or((self.as_str(), None), |(key, value)| (key, Some(value)));
-        let mut out = key_component(key);
-        if let Some(value) = value {
-            out.push('=');
-            out.push_str(&value_component(value));
-        }
-        out
+        name_component(self.as_str())
     }
 
     /// The spelling.
@@ -299,6 +293,16 @@ fn check_segments(name: &str) -> Result<(), TagError> {
         at += segment.len() + 1;
     }
     Ok(())
+}
+
+/// The component of a path that a tag, or `key=value`, has as a tagger says it: its value may have what nobody can set by hand, such
+/// as a comma. Whether the grammar reads it is for the caller to try.
+#[must_use]
+pub fn name_component(name: &str) -> String {
+    match name.split_once('=') {
+        None => key_component(name),
+        Some((key, value)) => key_component(key) + "=" + &value_component(value),
+    }
 }
 
 /// A key, or a tag without a value, in a component: `%XX` for what would be read as something else.

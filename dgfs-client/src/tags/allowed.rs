@@ -46,7 +46,7 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         self.by_hand.is_empty() && self.by_taggers.is_empty()
     }
 }
@@ -112,7 +112,8 @@ impl View<'_> {
         Err(Status::NotPermitted)
     }
 
-    async fn carried_as(&self, ino: Ino, tag: &Tag) -> Result<Carried, Status> {
+    /// As [`Self::carried`] for a name that may be an alias, which nobody carries as such.
+    pub(crate) async fn carried_as(&self, ino: Ino, tag: &Tag) -> Result<Carried, Status> {
         let mut by_hand = self.tags_by_hand(ino).await?;
         by_hand.retain(|carried| is_meant(carried, tag));
         let GraphAnswer::Marks { marks, .. } = self.core.ask_graph(self.viewer, GraphRequest::Marks(ino)).await?.answer
@@ -127,7 +128,7 @@ impl View<'_> {
     }
 
     /// The tag that `alias` is another name for.
-    async fn meant_by(&self, alias: &Tag) -> Result<Option<Tag>, Status> {
+    pub(crate) async fn meant_by(&self, alias: &Tag) -> Result<Option<Tag>, Status> {
         let wanted = alias.fold();
         let mut after = String::new();
         for _ in 0..PAGES_MAX {
@@ -140,6 +141,21 @@ impl View<'_> {
             after = last;
         }
         Ok(None)
+    }
+
+    /// Did a person make a tag that has this name?
+    pub(crate) async fn is_catalogued(&self, tag: &Tag) -> Result<bool, Status> {
+        let (wanted, mut after) = (tag.fold(), String::new());
+        for _ in 0..PAGES_MAX {
+            let (page, last) = self.tags_page(after).await?;
+            let is_it = |name: &Tag| name.fold() == wanted;
+            if page.iter().any(|(name, aliases)| is_it(name) || aliases.iter().any(is_it)) {
+                return Ok(true);
+            }
+            let Some(last) = last else { break };
+            after = last;
+        }
+        Ok(false)
     }
 
     /// Tags behind `after`, each with its other names; the last one, folded, where a page may follow.

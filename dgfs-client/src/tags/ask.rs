@@ -3,12 +3,14 @@
 //! Never does what the writer could not do by paths: permissions are checked for whoever wrote the request. Always: an answer
 //! ends, and what is wrong with a request is said in a sentence: `{"error": …, "at": …, "expected": …}`.
 //!
-//! Reading order: [`request`] (the words) → [`questions`] and [`commands`] (what they do) → [`shown`] (what is shown of things).
+//! Reading order: [`request`] (the words) → [`questions`], [`tagging`] and [`commands`] (what they do) → [`reasons`] (why not) → [`shown`] (what is shown of things).
 
 mod commands;
 mod questions;
+mod reasons;
 mod request;
 pub(crate) mod shown;
+mod tagging;
 
 use serde_json::{Value, json};
 
@@ -25,6 +27,8 @@ use crate::tags::lookup::View;
 pub(crate) struct Asking<'a> {
     pub(crate) view: View<'a>,
     pub(crate) scope: Ino,
+    /// May the request change something?
+    pub(crate) writable: bool,
 }
 
 /// Why a request was refused.
@@ -72,7 +76,7 @@ impl From<Refusal> for AskError {
             Refusal::Status(Status::NotFound) => {
                 "a tag, key, saved query or file that is named is not known".to_owned()
             }
-            Refusal::Status(_) | Refusal::Sentence(_) => refusal.to_string(),
+            Refusal::Status(_) | Refusal::Sentence(_) | Refusal::Unknown(_) => refusal.to_string(),
         };
         Self::new(refusal.status(), sentence)
     }
@@ -97,6 +101,10 @@ impl Asking<'_> {
     /// Carries a request out; the answer's lines, and why it was refused.
     pub(crate) async fn answer(&self, bytes: &[u8]) -> (String, Option<Status>) {
         let answer = match request::read(bytes) {
+            Ok(request) if !self.writable && request.changes() => Err(AskError::new(
+                Status::ReadOnly,
+                "the mount is read-only, or the way that was asked by is: nothing can be changed here",
+            )),
             Ok(request) => self.carry_out(request).await,
             Err(error) => Err(error),
         };

@@ -14,6 +14,7 @@ use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
 use crate::core::Core;
+use crate::tags::accounts;
 use crate::tags::lookup::{View, saved_name};
 use crate::tags::nodes::Node;
 use crate::tags::path::{Meaning, Special, Spot};
@@ -58,6 +59,7 @@ impl View<'_> {
             | Meaning::Of
             | Meaning::Relations(_)
             | Meaning::Saved
+            | Meaning::Dates
             | Meaning::Argument => return Err(Status::NotPermitted),
         }
         let spot = at.child(&text).map_err(|error| error.status())?;
@@ -98,10 +100,11 @@ impl View<'_> {
         let path = std::str::from_utf8(target).map_err(|_| Status::Invalid)?;
         // As `readlink` shows it, so that a link can be made again from what another one says.
         let path = path.strip_prefix("../").unwrap_or(path);
-        let query = parse_path(path, &Context::default()).map_err(|error| error.status())?;
+        let mut query = parse_path(path, &Context::default()).map_err(|error| error.status())?;
         if self.saved_expression(&name).await.is_ok() {
             return Err(Status::Exists);
         }
+        accounts::number_query(&mut query, &self.core.runtime).await?;
         let expression = Some(show::show_expr(&query));
         self.core.change_graph(Mutation::SaveQuery { name: name.clone(), expression }, &[]).await?;
         Ok(Node::Saved { at: std::sync::Arc::clone(at), name })
@@ -143,7 +146,7 @@ impl View<'_> {
             return self.forget_saved(at, name.to_owned()).await;
         }
         match spot.last_tag().filter(|_| at.meaning == Meaning::Top) {
-            Some(tag) => self.delete_tag(at.scope, &tag).await,
+            Some(tag) => self.delete_tag(at.scope, &tag).await.map(|_| ()),
             None => Err(Status::NotPermitted),
         }
     }
@@ -171,7 +174,7 @@ impl View<'_> {
 }
 
 /// The relation that people make, and whether the other file is where it begins.
-fn by_hand(relation: Relation) -> Option<(HandRelation, bool)> {
+pub(crate) fn by_hand(relation: Relation) -> Option<(HandRelation, bool)> {
     match relation {
         Relation::LinksTo => Some((HandRelation::LinksTo, true)),
         Relation::LinkedFrom => Some((HandRelation::LinksTo, false)),

@@ -41,6 +41,8 @@ pub(crate) struct AskHandle {
     scope: Ino,
     opener: Viewer,
     readable: bool,
+    /// It may change something: a mount that is read-only gives no such handle.
+    writable: bool,
     /// Held while a request is carried out: reads of one handle come one after the other.
     state: Mutex<State>,
 }
@@ -65,8 +67,13 @@ impl View<'_> {
     ) -> Result<OpenAnswer, Status> {
         if special == Special::Ask {
             let state = Mutex::default();
-            let opener = self.viewer.clone();
-            return Ok(OpenAnswer::Ask(AskHandle { scope: at.scope, opener, readable: flags.read, state }));
+            return Ok(OpenAnswer::Ask(AskHandle {
+                scope: at.scope,
+                opener: self.viewer.clone(),
+                readable: flags.read,
+                writable: flags.write,
+                state,
+            }));
         }
         if flags.write {
             return Err(Status::NotPermitted);
@@ -168,7 +175,8 @@ impl View<'_> {
         if state.answer.is_some() || state.request.is_empty() {
             return None;
         }
-        let asking = Asking { view: View { viewer: &ask.opener, ..*self }, scope: ask.scope };
+        let view = View { viewer: &ask.opener, ..*self };
+        let asking = Asking { view, scope: ask.scope, writable: ask.writable };
         let (mut text, mut refused) = asking.answer(&state.request).await;
         state.request = Vec::new();
         state.held = self.core.unread.hold(ask.opener.uid, text.len());

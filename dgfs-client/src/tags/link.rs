@@ -17,6 +17,7 @@ use dgfs_runtime::channel::{CallError, Channel, GraphProtocol};
 
 use crate::core::Core;
 use crate::operation::{Backoff, Op};
+use crate::tags::accounts;
 
 /// How long a question may take.
 const PATIENCE: Duration = Duration::from_millis(GRAPH_DEADLINE_MS);
@@ -46,6 +47,9 @@ pub(crate) enum Refusal {
     /// With a sentence.
     #[error("{0}")]
     Sentence(String),
+    /// What is named is not there: a sentence.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 impl From<Status> for Refusal {
@@ -60,13 +64,14 @@ impl Refusal {
         match self {
             Self::Status(status) => *status,
             Self::Sentence(_) => Status::Invalid,
+            Self::Unknown(_) => Status::NotFound,
         }
     }
 }
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        if let Refusal::Sentence(sentence) = &refusal {
+        if let Refusal::Sentence(sentence) | Refusal::Unknown(sentence) = &refusal {
             tracing::debug!(sentence, "the index refused");
         }
         refusal.status()
@@ -102,7 +107,8 @@ fn judged(reply: GraphReply) -> Result<GraphReply, Refusal> {
 
 impl Core {
     /// Asks the graph, which knows of every change that this mount was told as done.
-    pub(crate) async fn ask_graph(&self, viewer: &Viewer, request: GraphRequest) -> Result<GraphReply, Refusal> {
+    pub(crate) async fn ask_graph(&self, viewer: &Viewer, mut request: GraphRequest) -> Result<GraphReply, Refusal> {
+        accounts::number(&mut request, &self.runtime).await?;
         let (patience, each) = match request {
             GraphRequest::Watch { .. } => (WATCH, WATCH),
             GraphRequest::Check => (CHECK, CHECK),

@@ -13,7 +13,7 @@ use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::{FACETS_MAX, GRAPH_PAGE_MAX};
 use dgfs_proto::name::name_hash;
-use dgfs_proto::query::Relation;
+use dgfs_proto::query::{Key, Relation};
 use dgfs_proto::status::Status;
 
 use crate::tags::kept::{Found, Question};
@@ -93,15 +93,16 @@ impl View<'_> {
         if let Some(rest) = open.kept(cookie) {
             return Ok(rest);
         }
-        let mut entries = self.first(&open.at);
+        let mut entries = if cookie < COOKIE_BODY { self.first(&open.at).await? } else { Vec::new() };
         entries.retain(|entry| entry.cookie > cookie);
         let after = cookie.max(COOKIE_BODY);
         let (body, end) = match &open.at.meaning {
             Meaning::Query => self.hits(&open.at, after - COOKIE_BODY).await?,
             Meaning::Top => (self.hashed(&open.at, after, self.top(&open.at).await?), true),
-            Meaning::Values(key) => (self.hashed(&open.at, after, self.values(&open.at, key.as_str()).await?), true),
+            Meaning::Values(key) => (self.hashed(&open.at, after, self.values(&open.at, key).await?), true),
             Meaning::Refine => (self.hashed(&open.at, after, self.refinements(&open.at).await?), true),
             Meaning::Saved => (self.hashed(&open.at, after, self.saved_nodes(&open.at).await?), true),
+            Meaning::Dates => (self.hashed(&open.at, after, self.dates(&open.at).await?), true),
             Meaning::Relations(_) => (self.hashed(&open.at, after, relations(&open.at)), true),
             Meaning::Of | Meaning::Argument => (Vec::new(), true),
         };
@@ -111,24 +112,35 @@ impl View<'_> {
     }
 
     /// What stands before everything else.
-    fn first(&self, at: &Arc<Spot>) -> Vec<TagEntry> {
+    async fn first(&self, at: &Arc<Spot>) -> Result<Vec<TagEntry>, Status> {
         let directory = |name: &str| Some((name.to_owned(), Node::Directory(Arc::new(at.child(name).ok()?))));
         let counts =
             || (Special::Counts.name().to_owned(), Node::File { at: Arc::clone(at), special: Special::Counts });
         let nodes: Vec<(String, Node)> = match at.meaning {
             Meaning::Top => LISTED_AT_TOP.iter().filter_map(|name| directory(name)).chain([counts()]).collect(),
-            Meaning::Query => directory(REFINE).into_iter().chain([counts()]).collect(),
+            // The months of a year, or the days of a month: all of them have cookies here.
+            Meaning::Query => directory(REFINE).into_iter().chain([counts()]).chain(self.dates(at).await?).collect(),
             Meaning::Values(_)
             | Meaning::Refine
             | Meaning::Of
             | Meaning::Relations(_)
             | Meaning::Saved
+            | Meaning::Dates
             | Meaning::Argument => Vec::new(),
         };
-        (COOKIE_FIRST..)
-            .zip(nodes)
-            .map(|(cookie, (name, node))| self.listed(name.into_bytes(), &node, cookie))
-            .collect()
+        let entries = (COOKIE_FIRST..COOKIE_BODY).zip(nodes);
+        Ok(entries.map(|(cookie, (name, node))| self.listed(name.into_bytes(), &node, cookie)).collect())
+    }
+
+    /// Years in `@date`, months in a year and days in a month, in which something lies.
+    async fn dates(&self, at: &Arc<Spot>) -> Result<Vec<(String, Node)>, Status> {
+        let Some(within) = at.dates() else { return Ok(Vec::new()) };
+        let names = self.facets(GraphRequest::Dates { sought: at.sought(), within }).await?;
+        let directory = |name: String| {
+            let spot = at.child(&name).ok()?;
+            Some((name, Node::Directory(Arc::new(spot))))
+        };
+        Ok(names.into_iter().filter_map(directory).collect())
     }
 
     fn listed(&self, name: Vec<u8>, node: &Node, cookie: u64) -> TagEntry {
@@ -205,9 +217,8 @@ impl View<'_> {
     }
 
     /// Values of a key.
-    async fn values(&self, at: &Arc<Spot>, key: &str) -> Result<Vec<(String, Node)>, Status> {
-        let Meaning::Values(asked) = &at.meaning else { return Err(Status::Invalid) };
-        let request = GraphRequest::Values { scope: at.scope, key: asked.clone(), limit: FACETS_MAX };
+    async fn values(&self, at: &Arc<Spot>, key: &Key) -> Result<Vec<(String, Node)>, Status> {
+        let request = GraphRequest::Values { scope: at.scope, key: key.clone(), limit: FACETS_MAX };
         let names = self.facets(request).await?;
         let directory = |facet: &String| {
             let name = value_name(facet, key)?;

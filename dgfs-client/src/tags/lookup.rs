@@ -10,11 +10,12 @@ use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp};
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::limits::{PLACES_MAX, SYMLINK_BYTES_MAX};
+use dgfs_proto::limits::{COMPONENT_BYTES_MAX, PLACES_MAX, SYMLINK_BYTES_MAX};
 use dgfs_proto::name::Name;
 use dgfs_proto::query::path::component_text;
-use dgfs_proto::query::{Atom, Clause, Context, Entry, Relation, Test, expr, show};
+use dgfs_proto::query::{Atom, Clause, Context, Entry, Key, Relation, Test, expr, show};
 use dgfs_proto::status::Status;
+use dgfs_proto::tag::fold;
 
 use crate::core::Core;
 use crate::tags::kept::{Found, Kept, Question};
@@ -56,7 +57,9 @@ impl View<'_> {
             },
             Meaning::Refine => self.refinement(at, &text).await,
             Meaning::Saved => self.saved(at, &text).await,
-            Meaning::Top | Meaning::Of | Meaning::Relations(_) | Meaning::Argument => self.component(at, &text).await,
+            Meaning::Top | Meaning::Of | Meaning::Relations(_) | Meaning::Dates | Meaning::Argument => {
+                self.component(at, &text).await
+            }
         }
     }
 
@@ -369,10 +372,12 @@ pub(crate) fn path_of(expression: &str) -> Option<String> {
 }
 
 /// The name that a value is listed under.
-pub(crate) fn value_name(facet: &str, key: &str) -> Option<String> {
+pub(crate) fn value_name(facet: &str, key: &Key) -> Option<String> {
     let value = match facet.split_once('=') {
-        Some((before, value)) if before.eq_ignore_ascii_case(key) || before.to_lowercase() == key => value,
+        Some((before, value)) if fold(before) == key.as_str() => value,
         Some(_) | None => facet,
     };
-    value_component(value).filter(|name| !name.is_empty())
+    // Sizes are listed by ranges, which the language reads as they are.
+    let name = if *key == Key::Size { value.to_owned() } else { value_component(value) };
+    Some(name).filter(|name| !name.is_empty() && name.len() <= COMPONENT_BYTES_MAX)
 }

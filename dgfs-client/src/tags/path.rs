@@ -6,10 +6,10 @@
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::COMPONENT_BYTES_MAX;
-use dgfs_proto::query::path::{Partial, PathParser, Special as Word, Step};
-use dgfs_proto::query::{Clause, Compare, Context, Entry, Key, Query, QueryError, Relation, Test};
+use dgfs_proto::query::path::{ASK, Component, Partial, PathParser, Special as Word, Step, parse_component};
+use dgfs_proto::query::{Atom, Clause, Compare, Context, DatePrefix, Entry, Key, Query, QueryError, Relation, Test};
 use dgfs_proto::status::Status;
-use dgfs_proto::tag::Tag;
+use dgfs_proto::tag::{Tag, name_component};
 
 /// A file of answers, or the way to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ impl Special {
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Counts => "@counts",
-            Self::Explain => "@explain",
-            Self::Ask => "@ask",
+            Self::Counts => Word::Counts.as_str(),
+            Self::Explain => Word::Explain.as_str(),
+            Self::Ask => ASK,
         }
     }
 }
@@ -38,8 +38,10 @@ impl Special {
 pub(crate) const REFINE: &str = "@refine";
 /// The directory of saved queries.
 pub(crate) const SAVED: &str = "@saved";
+/// The directory of years.
+const DATE: &str = "@date";
 /// What the top lists besides tags and keys. The others need an argument, or (`@refine`) list the same.
-pub(crate) const LISTED_AT_TOP: [&str; 5] = ["@all", "@date", "@recent", SAVED, "@untagged"];
+pub(crate) const LISTED_AT_TOP: [&str; 5] = ["@all", DATE, "@recent", SAVED, "@untagged"];
 
 /// A virtual directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +72,9 @@ pub(crate) enum Meaning {
     Relations(Entry),
     /// `@saved`: saved queries.
     Saved,
-    /// What needs an argument, such as `@date`, and lists nothing.
+    /// `@date`: years.
+    Dates,
+    /// What needs an argument, such as `@file`, and lists nothing.
     Argument,
 }
 
@@ -92,6 +96,8 @@ impl Spot {
             Step::Partial(Partial::Relation(entry)) => Meaning::Relations(entry),
             // Elsewhere a link to the saved query would lose what is before it, or its negation.
             Step::Partial(Partial::Saved) if self.meaning == Meaning::Top && component == SAVED => Meaning::Saved,
+            // Of what does not lie in a year nearly every year could be listed.
+            Step::Partial(Partial::Date) if component == DATE => Meaning::Dates,
             Step::Partial(Partial::Saved | Partial::Date | Partial::File) => Meaning::Argument,
             // These are files and links, and looked up as such.
             Step::Special(Word::Counts | Word::Explain) | Step::Refinement(_) => Meaning::Argument,
@@ -111,11 +117,34 @@ impl Spot {
         Sought { scope: self.scope, query: self.query().clone() }
     }
 
+    /// The date that is parted further here: of `@date` none (years), of a year months, of a month days.
+    pub(crate) fn dates(&self) -> Option<Option<DatePrefix>> {
+        match self.meaning {
+            Meaning::Dates => Some(None),
+            Meaning::Query => match self.query().clauses.last()?.atoms.as_slice() {
+                [Atom { negated: false, test: Test::Date(date) }] if date.day().is_none() => Some(Some(*date)),
+                _ => None,
+            },
+            Meaning::Top
+            | Meaning::Values(_)
+            | Meaning::Refine
+            | Meaning::Of
+            | Meaning::Relations(_)
+            | Meaning::Saved
+            | Meaning::Argument => None,
+        }
+    }
+
     /// Is there an answer about what fits here?
     fn is_complete(&self) -> bool {
         match self.meaning {
             Meaning::Top | Meaning::Query | Meaning::Values(_) => true,
-            Meaning::Refine | Meaning::Of | Meaning::Relations(_) | Meaning::Saved | Meaning::Argument => false,
+            Meaning::Refine
+            | Meaning::Of
+            | Meaning::Relations(_)
+            | Meaning::Saved
+            | Meaning::Dates
+            | Meaning::Argument => false,
         }
     }
 
@@ -178,6 +207,7 @@ impl Spot {
             | Meaning::Of
             | Meaning::Relations(_)
             | Meaning::Saved
+            | Meaning::Dates
             | Meaning::Argument => None,
         }
     }
@@ -206,24 +236,18 @@ pub(crate) fn is_hidden(component: &str) -> bool {
     component.starts_with('.')
 }
 
-/// The component that a tag, `key=` or `key=value` has, as the graph names it; none where it has none.
+/// The component that a tag, `key=` or `key=value` has, as the graph names it; none where it has none. Values that taggers say may
+/// have what nobody can set by hand, such as a comma.
 pub(crate) fn component_of(facet: &str) -> Option<String> {
-    let component = match facet.split_once('=') {
-        None => Tag::parse(facet).ok()?.to_component(),
-        Some((key, value)) => {
-            let key = Tag::parse(key).ok()?.to_component();
-            format!("{key}={}", value_component(value)?)
-        }
-    };
-    (component.len() <= COMPONENT_BYTES_MAX).then_some(component)
+    let component = name_component(facet);
+    let is_tag = facet.contains('=') || Tag::parse(facet).is_ok();
+    let is_read = matches!(parse_component(&component, &Context::default()), Ok(Component::Clause(_)));
+    (is_tag && is_read && component.len() <= COMPONENT_BYTES_MAX).then_some(component)
 }
 
-/// A value as a component spells it behind its key.
-pub(crate) fn value_component(value: &str) -> Option<String> {
-    if value.is_empty() {
-        return Some(String::new());
-    }
+/// A value as a component spells it behind its key. A range is none: its two dots are its own.
+pub(crate) fn value_component(value: &str) -> String {
     // Any key will do: what is escaped depends on the value alone.
-    let tag = Tag::parse(&format!("k={value}")).ok()?.to_component();
-    tag.strip_prefix("k=").map(str::to_owned)
+    let component = name_component(&format!("k={value}"));
+    component.strip_prefix("k=").map_or_else(String::new, str::to_owned)
 }

@@ -281,6 +281,10 @@ impl Volume {
                 }
                 self.catalogue.push(tag);
             }
+            TagCommand::Rename { from, .. } if !self.is_known(&from) => return Err(Status::NotFound),
+            TagCommand::Imply { tag, implied, .. } if !(self.is_known(&tag) && self.is_known(&implied)) => {
+                return Err(Status::NotFound);
+            }
             TagCommand::Rename { from, to } => {
                 let renamed = |tag: &Tag| {
                     let rest = tag.is_within(&from).then(|| tag.as_str().get(from.as_str().len()..).unwrap())?;

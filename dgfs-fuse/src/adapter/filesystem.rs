@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use dgfs_client::vfs::Create;
@@ -24,16 +24,13 @@ use dgfs_proto::status::Status;
 
 use crate::adapter::Adapter;
 use crate::adapter::files::OpenDirectory;
-use crate::adapter::requests::{access, entry};
+use crate::adapter::requests::{COPY_BYTES_MAX, access, entry};
 use crate::adapter::respond::{Respond, XattrAnswer};
 use crate::adapter::session::negotiate;
 use crate::adapter::tags::{is_tags, who};
 use crate::adapter::translate;
 use crate::errno::Errno;
 use crate::metrics::Op;
-
-/// Bytes of one `copy_file_range` answer: a multiple of every chunk size that fits the reply's 32 bits.
-const COPY_BYTES_MAX: u64 = 1 << 30;
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -256,6 +253,20 @@ impl Filesystem for Adapter {
         // Pages of a mapping come through any handle of the file and say where they belong.
         let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         self.take_write(handle, offset, data, append, reply);
+    }
+
+    fn ioctl(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: IoctlFlags,
+        cmd: u32,
+        data: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.tags_ioctl(who(request), (ino, handle), cmd, data, reply);
     }
 
     fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {

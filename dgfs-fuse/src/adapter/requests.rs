@@ -42,6 +42,9 @@ pub(super) fn access(request: &Request, mode: u32, umask: u32) -> Access {
     Access { mode: translate::permissions(mode), umask: translate::umask(umask), caller }
 }
 
+/// Bytes of one `copy_file_range` answer: a multiple of every chunk size that fits the reply's 32 bits.
+pub(super) const COPY_BYTES_MAX: u64 = 1 << 30;
+
 impl Adapter {
     /// An open file of the volume; what is done with real files only is not supported with virtual ones.
     pub(super) fn real_file(&self, ino: INodeNo, handle: FileHandle) -> Result<Arc<OpenFile>, Errno> {

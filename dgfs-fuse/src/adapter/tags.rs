@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::{FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyEntry, Request};
+use fuser::{FileHandle, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyEntry, ReplyIoctl, Request};
 
 use dgfs_client::tags::{ATTRIBUTE_PREFIX, TagView, Who, is_virtual};
 use dgfs_client::vfs::{Access, Create, Handle, Vfs};
@@ -24,6 +24,7 @@ use crate::adapter::dispatch::Bound;
 use crate::adapter::respond::{GENERATION, Respond, to_fuser};
 use crate::adapter::translate::{self, file_attr};
 use crate::adapter::{Adapter, Shared};
+use crate::asking::is_ours;
 use crate::errno::Errno;
 use crate::metrics::Op;
 
@@ -46,6 +47,16 @@ impl Respond<Unkept> for ReplyEntry {
 impl Respond<(Unkept, FileHandle, FopenFlags)> for ReplyCreate {
     fn accept(self, (Unkept(attr), handle, flags): (Unkept, FileHandle, FopenFlags), _: &Shared) {
         self.created(&Duration::ZERO, &file_attr(&attr), GENERATION, handle, flags);
+    }
+
+    fn refuse(self, errno: Errno) {
+        self.error(to_fuser(errno));
+    }
+}
+
+impl Respond<u32> for ReplyIoctl {
+    fn accept(self, _: u32, _: &Shared) {
+        self.ioctl(0, &[]);
     }
 
     fn refuse(self, errno: Errno) {
@@ -194,6 +205,22 @@ impl Adapter {
     pub(super) fn tags_write<R: Respond<u32>>(&self, who: Who, handle: FileHandle, data: &[u8], reply: R) {
         let (vfs, data) = (self.vfs(), Bytes::copy_from_slice(data));
         self.serve(Op::Write, reply, async move { Ok(tags(&vfs)?.write(Handle(handle.0), &data, who).await?) });
+    }
+
+    /// ioctl: a piece of a request, by the way that is open on a mount that is read-only. There is no other call.
+    pub(super) fn tags_ioctl(
+        &self,
+        who: Who,
+        (ino, handle): (INodeNo, FileHandle),
+        cmd: u32,
+        data: &[u8],
+        reply: ReplyIoctl,
+    ) {
+        if !is_tags(ino) || !is_ours(cmd, data) {
+            // ioctl(2): "the specified operation does not apply to the kind of object".
+            return reply.error(fuser::Errno::ENOTTY);
+        }
+        self.tags_write(who, handle, data, reply);
     }
 
     pub(super) fn tags_flush<R: Respond<()>>(&self, who: Who, handle: FileHandle, reply: R) {

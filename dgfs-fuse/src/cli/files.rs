@@ -73,6 +73,9 @@ pub(crate) struct MountFacts {
     pub(crate) volume: String,
     /// The program's version.
     pub(crate) version: String,
+    /// What `.tags` is called there; none where there is none, or the program is older than this field.
+    #[serde(default)]
+    pub(crate) tags: Option<String>,
 }
 
 impl MountFacts {

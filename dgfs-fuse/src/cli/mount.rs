@@ -230,8 +230,7 @@ async fn open(
         config.disk_cache = disk_cache(args.cache_dir.clone(), ("--cache-size", args.cache_size.as_deref()))?;
     }
     config.soft |= options.soft;
-    (config.tags_name, config.tags_visible) = (options.tags(), options.tags_visible);
-    config.inbox = options.inbox.as_ref().map(|inbox| inbox.trim_start_matches('/').as_bytes().to_vec());
+    options.set_tags(&mut config);
     take_sizes(&mut config, ("--cache-mb", args.cache_mb), ("--write-back-mb", args.write_back_mb))?;
     let deps = VfsDeps { meta: link.metas.clone(), stores: Arc::clone(&link.stores), graph: link.graph.clone() };
     let vfs = match Vfs::connect(config, deps).await {
@@ -254,6 +253,7 @@ async fn open(
         mount_point: path.to_string_lossy().into_owned(),
         volume: place,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        tags: options.tags().and_then(|name| String::from_utf8(name).ok()),
     };
     let shown = format!("dgfs:{}", vfs.volume().name);
     Ok(Volume { vfs, link, shown, facts, embedded, record })

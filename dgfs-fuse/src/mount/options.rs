@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use dgfs_client::config::TAGS_NAME_DEFAULT;
+use dgfs_client::config::{TAGS_NAME_DEFAULT, VfsConfig};
 use dgfs_proto::name::Name;
 
 use crate::adapter::AtimePolicy;
@@ -157,6 +157,13 @@ impl MountOptions {
     pub fn tags(&self) -> Option<Vec<u8>> {
         let name = self.tags_name.as_deref().map_or(TAGS_NAME_DEFAULT, str::as_bytes);
         (!name.is_empty()).then(|| name.to_vec())
+    }
+
+    /// What a mount is told of `.tags`.
+    pub fn set_tags(&self, config: &mut VfsConfig) {
+        config.tags_name = self.tags();
+        config.tags_visible = self.tags_visible;
+        config.inbox = self.inbox.as_ref().map(|inbox| inbox.trim_start_matches('/').as_bytes().to_vec());
     }
 
     /// Who moves access times.

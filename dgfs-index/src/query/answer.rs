@@ -64,6 +64,10 @@ impl<'a> Question<'a> {
                 let everything = self.cache.everything(&self.ask, *scope, self.viewer)?;
                 GraphAnswer::Facets(self.ask.values(key, &everything.docs, facet_page(*limit))?)
             }
+            GraphRequest::Dates { sought, within } => {
+                let results = self.cache.results(&self.ask, sought, self.viewer)?;
+                GraphAnswer::Facets(self.ask.dates(&results.docs, *within)?)
+            }
             GraphRequest::Explain(sought) => GraphAnswer::Text(self.explain(sought)?),
             GraphRequest::Place { scope, ino } => GraphAnswer::Path(self.view(*scope).path(*ino)?),
             GraphRequest::Places { scope, inos } => self.places(*scope, inos)?,
@@ -131,6 +135,8 @@ impl<'a> Question<'a> {
         }
         for atom in &clause.atoms {
             let known = match &atom.test {
+                // Nobody carries what is not known: without it is a plain question, and stays one when the last carrier goes.
+                Test::Tag(_) | Test::Has(_) | Test::Compare { .. } | Test::Range { .. } if atom.negated => true,
                 Test::Tag(tag) => self.is_name(&tag.fold())?,
                 Test::Has(key) | Test::Compare { key, .. } | Test::Range { key, .. } => self.is_key(key)?,
                 Test::Related { of, .. } => self.ask.entry(of, self.asker(scope)).map(|_| true)?,

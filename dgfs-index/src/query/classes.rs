@@ -9,6 +9,7 @@ use dgfs_proto::attr::FileKind;
 use dgfs_proto::query::Key;
 
 use crate::graph::columns::{Facts, NEVER};
+use crate::query::dates::civil;
 
 /// First sizes of the classes, in bytes, smallest first: what fits a block or two, a text, a photograph or a song, a film.
 const SIZES: [(u64, &str); 5] =
@@ -72,17 +73,10 @@ impl Class {
     }
 }
 
-/// Year and month (1 to 12) of a moment in UTC, by the civil calendar (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms": eras of 400 years that begin in March).
-pub(crate) fn year_and_month(at_ns: i64) -> (i64, i64) {
-    let days = at_ns.div_euclid(86_400 * 1_000_000_000);
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month)
+/// Year and month (1 to 12) of a moment in UTC.
+fn year_and_month(at_ns: i64) -> (i64, i64) {
+    let (year, month, _) = civil(at_ns);
+    (year, i64::from(month))
 }
 
 #[cfg(test)]

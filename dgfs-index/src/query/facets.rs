@@ -17,7 +17,8 @@ use crate::graph::columns::{Doc, NEVER};
 use crate::graph::tags::{TagIx, below};
 use crate::graph::words::WordIx;
 use crate::graph::{is_open, kind_word};
-use crate::query::classes::{Class, year_and_month};
+use crate::query::classes::Class;
+use crate::query::dates::civil;
 use crate::query::keys::sort_number;
 use crate::query::{Ask, Refusal};
 
@@ -220,16 +221,17 @@ impl Ask<'_> {
         let files = || docs - self.graph.columns.directories();
         let facts = |doc: Doc| self.facts(doc);
         match key {
-            Key::Size => self.tally(&files(), key, limit, |doc| Some(size_range(facts(doc).size))),
-            Key::Mtime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).mtime_ns))),
-            Key::Ctime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).ctime_ns))),
-            Key::Btime => self.tally(docs, key, limit, |doc| Some(year(facts(doc).btime_ns))),
-            Key::Taken => {
-                self.tally(docs, key, limit, |doc| Some(facts(doc).taken_ns).filter(|at| *at != NEVER).map(year))
-            }
-            Key::Owner => self.tally(docs, key, limit, |doc| Some(number(facts(doc).uid))),
-            Key::Group => self.tally(docs, key, limit, |doc| Some(number(facts(doc).gid))),
-            Key::Nlink => self.tally(docs, key, limit, |doc| Some(number(facts(doc).nlink))),
+            Key::Size => self.tally(&files(), key, limit, |doc| [size_range(facts(doc).size)]),
+            Key::Mtime => self.tally(docs, key, limit, |doc| year_and_month(facts(doc).mtime_ns)),
+            Key::Ctime => self.tally(docs, key, limit, |doc| year_and_month(facts(doc).ctime_ns)),
+            Key::Btime => self.tally(docs, key, limit, |doc| year_and_month(facts(doc).btime_ns)),
+            Key::Taken => self.tally(docs, key, limit, |doc| {
+                let taken = Some(facts(doc).taken_ns).filter(|at| *at != NEVER);
+                taken.into_iter().flat_map(year_and_month)
+            }),
+            Key::Owner => self.tally(docs, key, limit, |doc| [number(facts(doc).uid)]),
+            Key::Group => self.tally(docs, key, limit, |doc| [number(facts(doc).gid)]),
+            Key::Nlink => self.tally(docs, key, limit, |doc| [number(facts(doc).nlink)]),
             Key::Hash => self.tally(docs, key, limit, |doc| {
                 let hash = self.graph.content_hash(facts(doc).content)?;
                 let text: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -247,18 +249,18 @@ impl Ask<'_> {
     }
 
     /// Counts by value; the first of the pair is what they are sorted by.
-    fn tally(
+    fn tally<V: IntoIterator<Item = (i64, String)>>(
         &self,
         docs: &RoaringBitmap,
         key: &Key,
         limit: usize,
-        value: impl Fn(Doc) -> Option<(i64, String)>,
+        values: impl Fn(Doc) -> V,
     ) -> Result<Vec<Facet>, Refusal> {
         let mut counts: BTreeMap<(i64, String), u64> = BTreeMap::new();
         let mut steps = 0;
         for doc in docs {
             self.deadline.check_sometimes(&mut steps)?;
-            if let Some(value) = value(doc) {
+            for value in values(doc) {
                 *counts.entry(value).or_default() += 1;
             }
         }
@@ -323,9 +325,11 @@ fn size_range(size: u64) -> (i64, String) {
     (i64::MAX, format!("{low}.."))
 }
 
-fn year(at_ns: i64) -> (i64, String) {
-    let (year, _) = year_and_month(at_ns);
-    (year, format!("{year:04}"))
+/// The year of a moment and its month, as the language writes them.
+fn year_and_month(at_ns: i64) -> [(i64, String); 2] {
+    let (year, month, _) = civil(at_ns);
+    let order = year * 13;
+    [(order, format!("{year:04}")), (order + i64::from(month), format!("{year:04}-{month:02}"))]
 }
 
 /// The scope whose top shows tags that nobody carries.
@@ -335,16 +339,16 @@ pub(crate) fn shows_all(scope: Ino) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{most_frequent, size_range, top_of, year};
+    use super::{most_frequent, size_range, top_of, year_and_month};
     use dgfs_proto::graph::answer::Facet;
 
     #[test]
-    fn years_of_moments() {
+    fn moments_lie_in_a_year_and_a_month() {
         const DAY: i64 = 86_400_000_000_000;
-        for (days, wanted) in
-            [(0, "1970"), (-1, "1969"), (365, "1971"), (11_016, "2000"), (19_722, "2023"), (19_723, "2024")]
-        {
-            assert_eq!(year(days * DAY).1, wanted, "{days}");
+        let rows =
+            [(0, "1970", "1970-01"), (-1, "1969", "1969-12"), (19_782, "2024", "2024-02"), (19_783, "2024", "2024-03")];
+        for (days, year, month) in rows {
+            assert_eq!(year_and_month(days * DAY).map(|(_, text)| text), [year, month], "{days}");
         }
     }
 

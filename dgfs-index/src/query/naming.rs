@@ -1,11 +1,13 @@
 //! What a hit is shown as among the others.
 //!
 //! Never shows two hits under one name: the base name belongs to the lowest inode that has it, the others are
-//! `stem~id.ext`, which names every hit.
+//! `stem~id.ext`, which names every hit. Nor under a name that the directory has for something else (`@counts`).
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::NAME_BYTES_MAX;
 use dgfs_proto::query::entry::{ino_id, parse_id};
+use dgfs_proto::query::path::is_view_name;
+use dgfs_proto::query::{Atom, Query, Test};
 
 /// Before and from the last dot of a name; a leading dot does not count.
 fn split(base: &[u8]) -> (&[u8], &[u8]) {
@@ -49,6 +51,26 @@ pub(crate) fn ids_in(name: &[u8]) -> impl Iterator<Item = Ino> + '_ {
     })
 }
 
+/// Which names a query's directory has for something else than hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Two digits are a month or a day.
+    dates: bool,
+}
+
+impl Kept {
+    pub(crate) fn by(query: &Query) -> Self {
+        let last = query.clauses.last().map_or(&[][..], |clause| clause.atoms.as_slice());
+        Self { dates: matches!(last, [Atom { test: Test::Date(date), .. }] if date.day().is_none()) }
+    }
+
+    /// Is a hit of this name shown with its id?
+    pub(crate) fn has(self, name: &[u8]) -> bool {
+        let is_date = || self.dates && name.len() == 2 && name.iter().all(u8::is_ascii_digit);
+        is_view_name(name) || is_date()
+    }
+}
+
 /// Is a base name of the form that names another hit?
 pub(crate) fn is_taken(name: &[u8], base: impl Fn(Ino) -> Option<Vec<u8>>) -> bool {
     ids_in(name).any(|ino| base(ino).is_some_and(|base| with_id(&base, ino) == name))
@@ -56,9 +78,24 @@ pub(crate) fn is_taken(name: &[u8], base: impl Fn(Ino) -> Option<Vec<u8>>) -> bo
 
 #[cfg(test)]
 mod tests {
-    use super::{ids_in, with_id};
+    use super::{Kept, ids_in, with_id};
     use dgfs_proto::ids::Ino;
+    use dgfs_proto::query::Context;
     use dgfs_proto::query::entry::ino_id;
+    use dgfs_proto::query::path::parse_path;
+
+    #[test]
+    fn names_of_views_are_kept_everywhere_and_two_digits_below_a_date() {
+        for (path, digits) in [("a", false), ("@date/2024", true), ("@date/2024/03", true), ("@date/2024/03/09", false)]
+        {
+            let kept = Kept::by(&parse_path(path, &Context::default()).unwrap());
+            assert_eq!(kept.has(b"11"), digits, "{path}");
+            for name in ["@counts", "@refine", "@explain", "@ask"] {
+                assert!(kept.has(name.as_bytes()), "{name}");
+            }
+            assert!(!kept.has(b"@counts~3") && !kept.has(b"111") && !kept.has(b"@other"));
+        }
+    }
 
     #[test]
     fn the_id_stands_before_the_extension() {

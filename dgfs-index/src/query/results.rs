@@ -24,7 +24,7 @@ use dgfs_proto::status::Status;
 use crate::graph::columns::{Doc, NumberHasher};
 use crate::graph::names::NameIx;
 use crate::query::evaluate::{Asker, PlanStep, Scores};
-use crate::query::naming::{ids_in, is_taken, with_id};
+use crate::query::naming::{Kept, ids_in, is_taken, with_id};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
 
@@ -53,6 +53,7 @@ pub(crate) struct Results {
     pub(crate) docs: RoaringBitmap,
     pub(crate) plan: Vec<PlanStep>,
     scores: Scores,
+    kept: Kept,
     listing: OnceLock<Listing>,
     looks: AtomicU32,
 }
@@ -69,8 +70,8 @@ pub(crate) fn may_be_shown(ask: &Ask<'_>, name: &Name) -> bool {
 }
 
 impl Results {
-    fn new(docs: RoaringBitmap, plan: Vec<PlanStep>, scores: Scores) -> Self {
-        Self { docs, plan, scores, listing: OnceLock::new(), looks: AtomicU32::new(0) }
+    fn new(docs: RoaringBitmap, plan: Vec<PlanStep>, scores: Scores, kept: Kept) -> Self {
+        Self { docs, plan, scores, kept, listing: OnceLock::new(), looks: AtomicU32::new(0) }
     }
 
     /// The hits in order, if that is worth while now.
@@ -173,7 +174,7 @@ impl Results {
         let (ino, doc, name_ix) = hit;
         let base = ask.graph.name(name_ix);
         let base_of = |ino| self.base(ask, view, ino).map(|hit| ask.graph.name(hit.2).to_vec());
-        let own = owners.get(&name_ix) == Some(&ino) && !is_taken(base, base_of);
+        let own = owners.get(&name_ix) == Some(&ino) && !self.kept.has(base) && !is_taken(base, base_of);
         let name = if own { Name::new(base) } else { Name::new(&with_id(base, ino)) };
         let permille =
             if self.scores.is_empty() { UNRANKED } else { self.scores.get(&doc).copied().unwrap_or(UNRANKED) };
@@ -198,6 +199,9 @@ impl Results {
     }
 
     fn owner(&self, ask: &Ask<'_>, view: &View<'_>, name: &Name) -> Result<Option<Named>, Refusal> {
+        if self.kept.has(name.as_bytes()) {
+            return Ok(None);
+        }
         let Some(name_ix) = ask.graph.names.find(name.as_bytes()) else { return Ok(None) };
         if let Some(listing) = self.listing(ask, view) {
             return Ok(listing.owners.get(&name_ix).and_then(|ino| self.base(ask, view, *ino)));
@@ -259,7 +263,7 @@ impl ResultCache {
         let found = ask.find(&sought.query, Asker { scope: sought.scope, viewer })?;
         let view = View::new(ask.graph, sought.scope, viewer);
         let docs = view.cut(found.docs, &ask.deadline)?;
-        Ok(self.keep(ask, key, Results::new(docs, found.plan, found.scores)))
+        Ok(self.keep(ask, key, Results::new(docs, found.plan, found.scores, Kept::by(&sought.query))))
     }
 
     /// Everything below a directory that can be reached, directories too.
@@ -275,7 +279,7 @@ impl ResultCache {
         }
         scope_exists(ask, scope, viewer)?;
         let docs = View::new(ask.graph, scope, viewer).cut(ask.graph.columns.live().clone(), &ask.deadline)?;
-        Ok(self.keep(ask, key, Results::new(docs, Vec::new(), Scores::new())))
+        Ok(self.keep(ask, key, Results::new(docs, Vec::new(), Scores::new(), Kept::default())))
     }
 
     fn key(&self, ask: &Ask<'_>, scope: Ino, query: Option<Query>, viewer: &Viewer) -> Key {

@@ -15,3 +15,4 @@ mod rebuilding;
 mod relations;
 mod rig;
 mod truth;
+mod watching;

@@ -6,7 +6,7 @@ use dgfs_proto::graph::answer::Examined;
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, HandRelation, TagFacts, Viewer};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::query::{Key, Query};
+use dgfs_proto::query::{DatePrefix, Key, Query};
 use dgfs_proto::status::Status;
 
 use crate::rig::{Rig, expr, facets};
@@ -145,6 +145,19 @@ async fn counts_beside_a_query_tops_and_values() {
     assert_eq!(facets(values(rating).await), [("rating=5".to_owned(), 1), ("rating=8".to_owned(), 1)]);
     assert_eq!(facets(values(Key::Size).await), [("size=0..1K".to_owned(), 3), ("size=1M..10M".to_owned(), 1)]);
     assert_eq!(facets(values(Key::Ext).await).len(), 3);
+    let of_mtime = facets(values(Key::Mtime).await);
+    for wanted in ["mtime=2024", "mtime=2024-03"] {
+        assert!(of_mtime.contains(&(wanted.to_owned(), 1)), "{of_mtime:?}");
+    }
+    let dates = |month: Option<Option<u8>>| {
+        let within = month.and_then(|month| DatePrefix::new(2024, month, None));
+        let sought = Sought { scope: Ino::ROOT, query: expr("holiday") };
+        rig.ask(GraphRequest::Dates { sought, within })
+    };
+    assert!(facets(dates(None).await).contains(&("2024".to_owned(), 1)));
+    assert_eq!(facets(dates(Some(None)).await), [("03".to_owned(), 1)]);
+    assert_eq!(facets(dates(Some(Some(3))).await), [("01".to_owned(), 1)]);
+    assert_eq!(facets(dates(Some(Some(4))).await), []);
 }
 
 #[tokio::test]
@@ -321,4 +334,26 @@ async fn explain_says_how_and_what_is_not_there_is_denied_with_a_sentence() {
         GraphAnswer::Catalogue(tags) => assert_eq!(tags.iter().map(|(_, _, count)| *count).collect::<Vec<_>>(), [2, 2]),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn names_of_views_are_shown_with_ids_and_found_by_them_only() {
+    let mut truth = small_tree();
+    let odd: Vec<Ino> = ["@counts", "@refine", "11"].iter().map(|text| truth.file(Ino::ROOT, text)).collect();
+    odd.iter().for_each(|ino| truth.tag(*ino, &["odd"]));
+    let rig = Rig::new(truth);
+    let shown =
+        |hits: Vec<dgfs_proto::graph::answer::Hit>| hits.iter().map(|hit| hit.name.to_string()).collect::<Vec<_>>();
+    let plain = shown(rig.hits_as(Viewer::root(), Ino::ROOT, &expr("odd"), 10).await);
+    assert_eq!(plain, ["@counts~8", "@refine~9", "11"]);
+    let dated = shown(rig.hits_as(Viewer::root(), Ino::ROOT, &expr("odd not:@date/2024 @date/1970"), 10).await);
+    assert!(dated.is_empty() || dated[2] == "11~a", "{dated:?}");
+    for (text, found) in [("@counts", false), ("@counts~8", true), ("11", true)] {
+        let sought = Sought { scope: Ino::ROOT, query: expr("odd") };
+        let answer = rig.ask(GraphRequest::Entry { sought, name: name(text) }).await;
+        assert_eq!(matches!(answer, GraphAnswer::Hits { .. }), found, "{text}: {answer:?}");
+    }
+    let without = dgfs_proto::query::path::parse_path("-nosuch", &dgfs_proto::query::Context::default()).unwrap();
+    let known = GraphRequest::Known { scope: Ino::ROOT, clause: without.clauses[0].clone() };
+    assert_eq!(rig.ask(known).await, GraphAnswer::Done, "without an unknown tag is a plain question");
 }

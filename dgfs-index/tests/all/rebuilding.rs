@@ -158,12 +158,12 @@ async fn who_watches_hears_of_what_he_can_reach() {
         truth.file(Ino::ROOT, "open");
     });
     match watch(Viewer::root(), Some(after)).await {
-        GraphAnswer::Events(events) => assert!(!events.is_empty()),
+        GraphAnswer::Told(events) => assert!(!events.is_empty()),
         other => panic!("{other:?}"),
     }
     rig.index.wait_for(Seq(after.0 + 4)).await;
     match watch(user(11, &[]), Some(after)).await {
-        GraphAnswer::Events(events) => {
+        GraphAnswer::Told(events) => {
             assert!(events.iter().all(|event| !format!("{event:?}").contains("seen")), "{events:?}");
             assert!(events.iter().any(|event| format!("{event:?}").contains("open")), "{events:?}");
         }

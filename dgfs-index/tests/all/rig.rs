@@ -15,7 +15,7 @@ use dgfs_index::metrics::register;
 use dgfs_index::service::{IndexService, ServiceParts};
 use dgfs_proto::graph::answer::{Facet, Hit};
 use dgfs_proto::graph::request::Sought;
-use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphRequest, Viewer};
+use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphReply, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::query::expr::parse_expr;
 use dgfs_proto::query::{Context, Query};
@@ -151,8 +151,12 @@ impl Rig {
     }
 
     pub(crate) async fn ask_as(&self, viewer: Viewer, request: GraphRequest) -> GraphAnswer {
+        self.reply(viewer, request).await.answer
+    }
+
+    pub(crate) async fn reply(&self, viewer: Viewer, request: GraphRequest) -> GraphReply {
         let call = GraphCall { request_id: 1, viewer, deadline_ms: 5000, at_least: None, request };
-        self.channel.call(call, Bytes::new(), None).await.unwrap().0.answer
+        self.channel.call(call, Bytes::new(), None).await.unwrap().0
     }
 
     /// Asks again what came too late: a machine that is busy with other things may take longer than a question's five seconds

@@ -120,6 +120,32 @@ pub struct IndexStatus {
     pub applied_at: Timestamp,
 }
 
+/// Tags that people gave to an inode and took from it, in one change; by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retagged {
+    /// Which.
+    pub ino: Ino,
+    /// It carries these now.
+    pub given: Vec<String>,
+    /// It carried these before.
+    pub taken: Vec<String>,
+}
+
+/// A change as those are told of it who watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Its place among all changes.
+    pub seq: Seq,
+    /// When it was made.
+    pub at: Timestamp,
+    /// What happened; none where only what left may be told, or no change of it alone made it leave.
+    pub event: Option<Event>,
+    /// Whose tags changed.
+    pub retagged: Vec<Retagged>,
+    /// Inodes that fitted before, and do not fit any more; at most a thousand.
+    pub left: Vec<Ino>,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GraphAnswer {
@@ -159,7 +185,7 @@ pub enum GraphAnswer {
     Text(String),
     /// How far it is.
     Status(IndexStatus),
-    /// Changes, in order.
+    /// Changes, in order. Not answered any more: [`Self::Told`] says more of them.
     Events(Vec<Event>),
     /// Relations made by hand, of [`crate::graph::GraphRequest::Marks`]' inode.
     Hand(Vec<(HandRelation, Ino)>),
@@ -170,4 +196,6 @@ pub enum GraphAnswer {
     /// Of each inode names from the scope (not named) down to it; none where it has none that may be seen, or more than a symlink
     /// could hold.
     Places(Vec<Option<Vec<Name>>>),
+    /// Changes, in order.
+    Told(Vec<Told>),
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Ino, Seq};
 use crate::name::Name;
-use crate::query::{Clause, Key, Query};
+use crate::query::{Clause, DatePrefix, Key, Query};
 
 /// Who looks. Only what this user can reach is shown or counted: an inode whose directories, up to the root, may be
 /// searched, and one of whose names lies in a directory that may be read.
@@ -145,7 +145,7 @@ pub enum GraphRequest {
     Rebuild,
     /// Compares it with the metadata: `Text`, a line for each difference.
     Check,
-    /// Changes behind `after`: `Events`, as soon as there are some.
+    /// Changes behind `after`: `Told`, as soon as there are some.
     Watch {
         /// The last one seen; none: from now on.
         after: Option<Seq>,
@@ -171,6 +171,14 @@ pub enum GraphRequest {
         scope: Ino,
         /// At most [`crate::limits::PLACES_MAX`].
         inos: Vec<Ino>,
+    },
+    /// Years, or months of a year, or days of a month (of UTC), in which something that fits was taken, or where that is not known
+    /// changed: `Facets`, by date; `2024` or two digits each.
+    Dates {
+        /// Where and what.
+        sought: Sought,
+        /// The year or month; none: all years.
+        within: Option<DatePrefix>,
     },
 }
 

@@ -59,6 +59,15 @@ impl Special {
     }
 }
 
+/// Where programs ask: a file that only `.tags` itself has, and that is never listed.
+pub const ASK: &str = "@ask";
+
+/// Is it the name of a view, or of the way to ask? A file that is called so is shown with its id: `@counts~1k`.
+#[must_use]
+pub fn is_view_name(name: &[u8]) -> bool {
+    Special::ALL.into_iter().map(Special::as_str).chain([ASK]).any(|view| view.as_bytes() == name)
+}
+
 /// Reads one component by itself.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! One value of each kind of message about tags and the graph.
 
 use dgfs_proto::attr::FileKind;
-use dgfs_proto::graph::answer::{DuplicateSet, Examined, Facet, Hit, IndexStatus, Mark, RelatedTo};
+use dgfs_proto::graph::answer::{DuplicateSet, Examined, Facet, Hit, IndexStatus, Mark, RelatedTo, Retagged, Told};
 use dgfs_proto::graph::request::{Sought, TaggerCommand};
 use dgfs_proto::graph::{
     Catalogue, GraphAnswer, GraphCall, GraphNode, GraphReply, GraphRequest, HandRelation, NodeFacts, TagFacts, Viewer,
@@ -10,7 +10,7 @@ use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{AdminRequest, ConsumerStatus, MetaReply, Mutation, TagCommand, TagEdit};
 use dgfs_proto::query::expr::parse_expr;
-use dgfs_proto::query::{Context, Key};
+use dgfs_proto::query::{Context, DatePrefix, Key};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
@@ -151,6 +151,7 @@ fn request_name(request: &GraphRequest) -> &'static str {
         GraphRequest::Tagger(_) => "tagger",
         GraphRequest::Step { .. } => "step",
         GraphRequest::Places { .. } => "places",
+        GraphRequest::Dates { .. } => "dates",
     }
 }
 
@@ -184,6 +185,7 @@ pub(crate) fn graph_calls() -> Vec<(String, GraphCall)> {
         GraphRequest::Tagger(TaggerCommand::Pause(true)),
         GraphRequest::Step { sought: sought(), name: name("sun"), clause: next },
         GraphRequest::Places { scope: Ino::ROOT, inos: vec![ino(4), ino(1 << 40)] },
+        GraphRequest::Dates { sought: sought(), within: DatePrefix::new(2024, Some(3), None) },
     ];
     let call = |request| GraphCall {
         request_id: 0x0123_4567_89ab_cdef,
@@ -214,6 +216,7 @@ fn answer_name(answer: &GraphAnswer) -> &'static str {
         GraphAnswer::Refused(_) => "refused",
         GraphAnswer::Denied(_) => "denied",
         GraphAnswer::Places(_) => "places",
+        GraphAnswer::Told(_) => "told",
     }
 }
 
@@ -248,6 +251,7 @@ pub(crate) fn graph_replies() -> Vec<(String, GraphReply)> {
         nodes: vec![node_facts()],
         continues: false,
     };
+    let retagged = Retagged { ino: ino(2), given: vec!["beach".to_owned()], taken: vec!["draft".to_owned()] };
     let all = vec![
         GraphAnswer::Done,
         GraphAnswer::Hits { hits: vec![hit], end: true, changed: time(3) },
@@ -264,11 +268,18 @@ pub(crate) fn graph_replies() -> Vec<(String, GraphReply)> {
         GraphAnswer::Saved(vec![("trips".to_owned(), "beach".to_owned())]),
         GraphAnswer::Text("words".to_owned()),
         GraphAnswer::Status(status()),
-        GraphAnswer::Events(vec![event]),
+        GraphAnswer::Events(vec![event.clone()]),
         GraphAnswer::Hand(relations()),
         GraphAnswer::Refused(Status::NotFound),
         GraphAnswer::Denied("no".to_owned()),
         GraphAnswer::Places(vec![None, Some(vec![name("a"), name("b")])]),
+        GraphAnswer::Told(vec![Told {
+            seq: Seq(9),
+            at: time(1),
+            event: Some(event),
+            retagged: vec![retagged],
+            left: vec![ino(3)],
+        }]),
     ];
     let reply = |answer| GraphReply { seq: Seq(1 << 35), answer };
     numbered(all.into_iter().map(|answer| (answer_name(&answer).to_owned(), reply(answer))).collect())

@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dgfs_tests::mount::Mount;
@@ -225,6 +226,47 @@ fn changes_are_seen_as_they_happen() {
     let line: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(line["change"], "tagged");
     assert!(text.contains("photos/a.jpg"), "{text}");
+}
+
+/// `@ask` cannot be opened for writing there, and `.tags` is called something else.
+#[test]
+fn a_read_only_mount_answers_whatever_its_tags_are_called_and_changes_nothing() {
+    let scratch = Arc::new(Scratch::new("read-only"));
+    let data = scratch.join("data");
+    let mut first = Mount::of_data(&scratch, &data, "first");
+    std::fs::write(first.join("a"), "a").unwrap();
+    std::fs::write(first.join("b"), "b").unwrap();
+    let _ = said(&[&"tag", &"add", &"beach,sun", &first.join("b")]);
+    indexed(&first);
+    first.umount();
+    let words: Vec<OsString> = vec!["--data-dir".into(), data.into(), "-o".into(), "ro,tags=.q".into()];
+    let mount = Mount::with_words(&scratch, "second", words);
+    assert_eq!(said(&[&"find", &"beach sun", &"--in", &mount.path()]), below(&mount, &["b"]));
+    // More than one piece of a request.
+    let long = format!("beach {}", "or beach ".repeat(5000));
+    assert_eq!(said(&[&"find", &long, &"--count", &"--in", &mount.path()]), "1\n");
+    assert_ends(&call(&[&"tag", &"add", &"x", &mount.join("a")]), REFUSED, &["read-only"]);
+    assert_ends(&call(&[&"tag", &"make", &"x", &"--in", &mount.path()]), REFUSED, &["read-only"]);
+}
+
+#[test]
+fn what_taggers_say_is_vetoed_by_taking_it_off_and_what_is_not_there_is_told() {
+    let mount = tagged();
+    assert_ends(
+        &call(&[&"tag", &"rm", &"sun", &mount.join("photos/a.jpg")]),
+        NOTHING,
+        &["a.jpg: does not carry \"sun\""],
+    );
+    assert_ends(
+        &call(&[&"tag", &"delete", &"nosuch", &"--in", &mount.path()]),
+        REFUSED,
+        &["no tag is called \"nosuch\""],
+    );
+    let nothing = call(&[&"find", &"nosuch", &"--in", &mount.path()]);
+    assert_ends(&nothing, NOTHING, &["no file carries a tag or key \"nosuch\""]);
+    assert_eq!(call(&[&"find", &"nosuch", &"-0", &"--in", &mount.path()]).errors, "");
+    assert_eq!(said(&[&"find", &"owner=root", &"--count", &"--in", &mount.path()]), "3\n");
+    assert_ends(&call(&[&"find", &"owner=no-such-account", &"--in", &mount.path()]), REFUSED, &["no user is called"]);
 }
 
 #[test]

@@ -9,30 +9,27 @@ use serde_json::{Value, json};
 
 use dgfs_proto::graph::request::TaggerCommand;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
-use dgfs_proto::limits::TAGGED_MAX;
-use dgfs_proto::meta::{Mutation, TagCommand, TagEdit};
+use dgfs_proto::ids::Ino;
+use dgfs_proto::meta::{Mutation, TagCommand};
 use dgfs_proto::query::{Entry, Relation, show};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
 use super::questions::malformed;
-use super::request::{CommandWord, RelateWords, Save, TagWords, TaggerWord, Which};
+use super::reasons::not_related;
+use super::request::{CommandWord, RelateWords, Save, TaggerWord};
 use super::{AskError, Asking, Lines};
+use crate::tags::accounts;
 use crate::tags::list::saved_component;
 use crate::tags::lookup::saved_name;
 use crate::tags::path::{SAVED, Spot};
 
-fn done() -> Lines {
+pub(super) fn done() -> Lines {
     Ok(vec![json!({ "done": true })])
 }
 
-fn tags(texts: &[String]) -> Result<Vec<Tag>, AskError> {
-    let tag = |text: &String| Tag::parse(text).map_err(|error| named(text, error.into()));
-    texts.iter().map(tag).collect()
-}
-
 /// The refusal with what it is about.
-fn named(what: &str, mut error: AskError) -> AskError {
+pub(super) fn named(what: &str, mut error: AskError) -> AskError {
     error.sentence = format!("\"{what}\": {}", error.sentence);
     error
 }
@@ -89,39 +86,6 @@ impl Asking<'_> {
         self.as_operator(GraphRequest::Tagger(TaggerCommand::Pause(on))).await
     }
 
-    pub(super) async fn tag(&self, words: TagWords) -> Lines {
-        let count = words.inos.len() + words.paths.len();
-        if count == 0 || count > TAGGED_MAX {
-            let sentence = format!("expected 1 to {TAGGED_MAX} files in \"inos\" and \"paths\" together, not {count}");
-            return Err(AskError::new(Status::Invalid, sentence));
-        }
-        let mut edit = TagEdit {
-            add: tags(&words.add)?,
-            remove: tags(&words.remove)?,
-            veto: tags(&words.veto)?,
-            unveto: tags(&words.unveto)?,
-            exclusive: words.exclusive,
-            inos: Vec::with_capacity(count),
-        };
-        if edit.add.is_empty() && edit.remove.is_empty() && edit.veto.is_empty() && edit.unveto.is_empty() {
-            let sentence = "expected a tag in \"add\", \"remove\", \"veto\" or \"unveto\"";
-            return Err(AskError::new(Status::Invalid, sentence));
-        }
-        for which in words.inos.into_iter().chain(words.paths.into_iter().map(Which::Text)) {
-            let ino = self.inode(&which).await?;
-            if let Err(status) = self.view.check_may_tag(ino).await {
-                let sentence = format!("{which:?}: {status}: tagging needs the right to write the file");
-                return Err(AskError::new(status, sentence));
-            }
-            if !edit.inos.contains(&ino) {
-                edit.inos.push(ino);
-            }
-        }
-        let tagged = edit.inos.len();
-        self.view.core.change_tags(edit).await?;
-        Ok(vec![json!({ "tagged": tagged })])
-    }
-
     pub(super) async fn tags_command(&self, word: CommandWord) -> Lines {
         let tag = |text: &str| Tag::parse(text).map_err(|error| named(text, error.into()));
         let command = match word {
@@ -135,22 +99,40 @@ impl Asking<'_> {
             CommandWord::Imply { tag: first, implied, on } => {
                 TagCommand::Imply { tag: tag(&first)?, implied: tag(&implied)?, on }
             }
-            CommandWord::Delete { tag: name, unused: true } => {
-                self.view.delete_tag(dgfs_proto::ids::Ino::ROOT, &tag(&name)?).await.map_err(
-                    |status| match status {
-                        Status::NotEmpty => AskError::new(status, format!("\"{name}\": files carry this tag")),
-                        status => named(&name, status.into()),
-                    },
-                )?;
-                return done();
-            }
+            CommandWord::Delete { tag: name, unused: true } => return self.delete_unused(&tag(&name)?).await,
             CommandWord::Delete { tag: name, unused: false } => {
                 self.check_operator()?;
                 TagCommand::Delete { tag: tag(&name)?, unused_at: None }
             }
         };
-        self.view.core.change_graph(Mutation::Tags(command), &[]).await?;
-        done()
+        match self.change_tags(&command).await {
+            Ok(()) => done(),
+            Err(status) => Err(self.why_not(&command, status).await),
+        }
+    }
+
+    async fn change_tags(&self, command: &TagCommand) -> Result<(), Status> {
+        let change = |command: &TagCommand| self.view.core.change_graph(Mutation::Tags(command.clone()), &[]);
+        let outcome = change(command).await;
+        match (&outcome, command) {
+            // Another name for what only taggers say: then a person says it, too.
+            (Err(Status::NotFound), TagCommand::Alias { tag: Some(tag), .. }) if self.is_known(tag).await => {
+                change(&TagCommand::Make(tag.clone())).await?;
+                change(command).await
+            }
+            _ => outcome,
+        }
+    }
+
+    async fn delete_unused(&self, tag: &Tag) -> Lines {
+        match self.view.delete_tag(Ino::ROOT, tag).await {
+            Ok(true) => done(),
+            Ok(false) => Err(self.not_set(tag).await),
+            Err(Status::NotEmpty) => {
+                Err(AskError::new(Status::NotEmpty, format!("\"{tag}\": files carry this tag, or one below it")))
+            }
+            Err(status) => Err(named(tag.as_str(), status.into())),
+        }
     }
 
     pub(super) async fn relate(&self, words: RelateWords) -> Lines {
@@ -166,7 +148,7 @@ impl Asking<'_> {
         } else {
             self.view.unrelate(self.scope, &from, relation, to).await
         };
-        changed.map_err(|status| named(relation.as_str(), status.into()))?;
+        changed.map_err(|status| not_related(relation, words.on, status))?;
         done()
     }
 
@@ -176,11 +158,19 @@ impl Asking<'_> {
             return Err(AskError::new(Status::Invalid, format!("\"{}\" is no name for a saved query", save.save)));
         };
         let expression = match &save.expression {
-            Some(expression) => Some(show::show_expr(&self.query(expression, save.utc_offset_secs)?)),
+            Some(expression) => {
+                let mut query = self.query(expression, save.utc_offset_secs)?;
+                // An index may run where other people have these names.
+                accounts::number_query(&mut query, &self.view.core.runtime).await?;
+                Some(show::show_expr(&query))
+            }
             None => None,
         };
         let change = Mutation::SaveQuery { name: name.to_owned(), expression };
-        self.view.core.change_graph(change, &[]).await.map_err(|status| named(&save.save, status.into()))?;
+        self.view.core.change_graph(change, &[]).await.map_err(|status| match status {
+            Status::NotFound => AskError::new(status, format!("no saved query is called \"{name}\"")),
+            status => named(name, status.into()),
+        })?;
         done()
     }
 }

@@ -18,6 +18,7 @@ use dgfs_proto::status::Status;
 use super::request::{Count, Explain, Facets, Find, Marks, Related, Tags, Watch};
 use super::{AskError, Asking, Lines, shown};
 use crate::tags::attributes::progress;
+use crate::tags::link::Refusal;
 
 /// Hits in one answer.
 const FIND_MAX: u32 = 10_000;
@@ -28,7 +29,20 @@ const PLACES_AT_ONCE: usize = 16;
 
 impl Asking<'_> {
     pub(super) async fn ask(&self, request: GraphRequest) -> Result<GraphReply, AskError> {
-        Ok(self.view.core.ask_graph(self.view.viewer, request).await?)
+        let query = match &request {
+            GraphRequest::Search { sought, .. }
+            | GraphRequest::Count(sought)
+            | GraphRequest::Facets { sought, .. }
+            | GraphRequest::Explain(sought)
+            | GraphRequest::Watch { sought: Some(sought), .. } => Some(sought.query.clone()),
+            _ => None,
+        };
+        match (self.view.core.ask_graph(self.view.viewer, request).await, query) {
+            (Err(Refusal::Status(Status::NotFound)), Some(query)) => {
+                Err(self.not_known(&query).await.unwrap_or_else(|| Refusal::Status(Status::NotFound).into()))
+            }
+            (answer, _) => Ok(answer?),
+        }
     }
 
     fn sought(&self, expression: &str, utc_offset_secs: i32) -> Result<Sought, AskError> {
@@ -62,7 +76,16 @@ impl Asking<'_> {
             let is_whole = after >= last;
             if !is_whole || end || !leads_on || lines.len() >= wanted {
                 let end = is_whole && (end || !leads_on);
-                lines.push(json!({ "end": end, "after": after, "seq": reply.seq, "changed": shown::time(changed) }));
+                let unknown = if lines.is_empty() && find.after.is_none() {
+                    self.unknown_in(&sought.query).await.iter().filter_map(name_of).collect()
+                } else {
+                    Vec::new()
+                };
+                let mut last = json!({ "end": end, "after": after, "seq": reply.seq, "changed": shown::time(changed) });
+                if let Some(last) = last.as_object_mut().filter(|_| !unknown.is_empty()) {
+                    last.insert("unknown".to_owned(), json!(unknown));
+                }
+                lines.push(last);
                 return Ok(lines);
             }
         }
@@ -189,10 +212,19 @@ impl Asking<'_> {
             }
             answer => answer?,
         };
-        let GraphAnswer::Events(events) = reply.answer else { return Err(malformed()) };
-        let mut lines: Vec<Value> = events.iter().map(shown::event).collect();
+        let GraphAnswer::Told(told) = reply.answer else { return Err(malformed()) };
+        let mut lines: Vec<Value> = told.iter().flat_map(shown::told).collect();
         lines.push(json!({ "seq": reply.seq }));
         Ok(lines)
+    }
+}
+
+/// The tag or key that a test names.
+fn name_of(test: &Test) -> Option<String> {
+    match test {
+        Test::Tag(tag) => Some(tag.as_str().to_owned()),
+        Test::Has(key) | Test::Compare { key, .. } | Test::Range { key, .. } => Some(key.as_str().to_owned()),
+        _ => None,
     }
 }
 

@@ -100,6 +100,35 @@ requests! {
     Save "save" { save: String, expression: Option<String>, #[serde(default)] utc_offset_secs: i32 },
 }
 
+impl Request {
+    /// Does it change anything, be it only the index?
+    pub(crate) const fn changes(&self) -> bool {
+        match self {
+            Self::Find(_)
+            | Self::Count(_)
+            | Self::Facets(_)
+            | Self::Explain(_)
+            | Self::Tags(_)
+            | Self::Saved(_)
+            | Self::Related(_)
+            | Self::Duplicates(_)
+            | Self::Marks(_)
+            | Self::Progress(_)
+            | Self::Wait(_)
+            | Self::Watch(_)
+            | Self::Check(_)
+            | Self::Cypher(_)
+            | Self::Tagger(Tagger { tagger: TaggerWord::List }) => false,
+            Self::Rebuild(_)
+            | Self::Tagger(_)
+            | Self::Tag(_)
+            | Self::TagsCommand(_)
+            | Self::Relate(_)
+            | Self::Save(_) => true,
+        }
+    }
+}
+
 /// What of taggers.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use dgfs_proto::attr::{FileKind, Timestamp};
-use dgfs_proto::graph::answer::{Facet, Hit, IndexStatus, Mark, RelatedTo};
+use dgfs_proto::graph::answer::{Facet, Hit, IndexStatus, Mark, RelatedTo, Told};
 use dgfs_proto::graph::{HandRelation, TagFacts};
 use dgfs_proto::ids::{Ino, TagId};
 use dgfs_proto::log::{Change, Event};
@@ -108,8 +108,44 @@ const fn hand(relation: HandRelation) -> &'static str {
     }
 }
 
+/// A change, and a line for each inode that does not fit any more.
+pub(crate) fn told(told: &Told) -> Vec<Value> {
+    let mut lines: Vec<Value> = told.event.iter().map(event).collect();
+    if let Some(line) = lines.last_mut().and_then(Value::as_object_mut)
+        && !told.retagged.is_empty()
+    {
+        let tags = told.retagged.iter();
+        let tags = tags.map(|one| json!({ "ino": one.ino, "given": one.given, "taken": one.taken }));
+        line.insert("tags".to_owned(), tags.collect());
+    }
+    for ino in &told.left {
+        let mut line = json!({ "change": "left", "ino": ino, "seq": told.seq, "at": time(told.at) });
+        if let Some((parent, name)) = told.event.as_ref().and_then(|event| old_place(event, *ino)) {
+            if let Some(line) = line.as_object_mut() {
+                line.insert("parent".to_owned(), json!(parent));
+            }
+            insert_bytes(&mut line, "name", name.as_bytes());
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Where an inode was before an event that took it from there.
+fn old_place(event: &Event, of: Ino) -> Option<(Ino, &Name)> {
+    match &event.change {
+        Change::Unlinked { ino, parent, name, .. } | Change::Renamed { ino, parent, name, .. } if *ino == of => {
+            Some((*parent, name))
+        }
+        Change::Renamed { new_parent, new_name, replaced, .. } if *replaced == Some(of) => {
+            Some((*new_parent, new_name))
+        }
+        _ => None,
+    }
+}
+
 /// An event: what changed, not how.
-pub(crate) fn event(event: &Event) -> Value {
+fn event(event: &Event) -> Value {
     let named = |what: &str, ino: Ino, parent: Ino, name: &Name| {
         let mut line = json!({ "change": what, "ino": ino, "parent": parent });
         insert_bytes(&mut line, "name", name.as_bytes());

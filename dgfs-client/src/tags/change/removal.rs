@@ -38,8 +38,8 @@ impl View<'_> {
     }
 
     /// `rmdir` of a tag: it is gone with what is below it, if nobody carries it. In a directory below which nobody does, but
-    /// elsewhere somebody, there is nothing to do: it is not there any more.
-    pub(crate) async fn delete_tag(&self, scope: Ino, tag: &Tag) -> Result<(), Status> {
+    /// elsewhere somebody, there is nothing to do: it is not there any more. Whether there was a tag that a person made.
+    pub(crate) async fn delete_tag(&self, scope: Ino, tag: &Tag) -> Result<bool, Status> {
         let clause = Clause::from(Atom::from(Test::Tag(tag.clone())));
         let sought = |scope| Sought { scope, query: Query { clauses: vec![clause.clone()] } };
         // What this user cannot see counts, too.
@@ -49,17 +49,19 @@ impl View<'_> {
         if carriers > 0 {
             let here = self.core.ask_graph(&Viewer::root(), GraphRequest::Count(sought(scope))).await?;
             let elsewhere_only = scope != Ino::ROOT && here.answer == GraphAnswer::Count(0);
-            return if elsewhere_only { Ok(()) } else { Err(Status::NotEmpty) };
+            return if elsewhere_only { Ok(true) } else { Err(Status::NotEmpty) };
         }
+        let mut any = false;
         for tag in self.with_those_below(tag).await? {
             let delete = TagCommand::Delete { tag, unused_at: Some(reply.seq) };
             match self.core.change_graph(Mutation::Tags(delete), &[]).await {
                 // Only a tagger knew it, or somebody was faster.
-                Ok(()) | Err(Status::NotFound) => {}
+                Ok(()) => any = true,
+                Err(Status::NotFound) => {}
                 Err(status) => return Err(status),
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The tags below one, and itself at last.

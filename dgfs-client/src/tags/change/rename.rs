@@ -65,7 +65,11 @@ impl View<'_> {
                 Err(refusal) => return Err(refusal.into()),
             }
         }
-        self.core.change_graph(Mutation::Tags(TagCommand::Rename { from, to }), &[]).await
+        match self.core.change_graph(Mutation::Tags(TagCommand::Rename { from, to }), &[]).await {
+            // It was looked up a moment ago: only taggers say it, and they would say it again.
+            Err(Status::NotFound) => Err(Status::NotPermitted),
+            outcome => outcome,
+        }
     }
 
     pub(super) async fn rename_saved(&self, from: &str, target: &Spot, name: &Name) -> Result<(), Status> {

@@ -22,8 +22,12 @@ async fn world() -> World {
 }
 
 async fn ask_in(world: &World, directory: &str, request: &str, who: Who) -> Vec<Value> {
+    ask_by(world, (directory, READ_WRITE), request, who).await
+}
+
+async fn ask_by(world: &World, (directory, flags): (&str, OpenFlags), request: &str, who: Who) -> Vec<Value> {
     let ino = world.at(&format!("{directory}/.tags/@ask"), who).await.unwrap().ino;
-    let (handle, is_stream) = world.tags().open(ino, READ_WRITE, who).await.unwrap();
+    let (handle, is_stream) = world.tags().open(ino, flags, who).await.unwrap();
     assert!(is_stream);
     world.tags().write(handle, request.as_bytes(), who).await.unwrap();
     let mut text = Vec::new();
@@ -93,7 +97,7 @@ async fn commands_change_what_they_name() {
         r#"{"tags-command": {"make": "empty"}}"#,
         r#"{"tags-command": {"delete": {"tag": "empty"}}}"#,
         r#"{"tags-command": {"rename": {"from": "new", "to": "newer"}}}"#,
-        r#"{"tags-command": {"imply": {"tag": "newer", "implied": "all"}}}"#,
+        r#"{"tags-command": {"imply": {"tag": "newer", "implied": "sun"}}}"#,
         r#"{"tags-command": {"alias": {"alias": "job", "tag": "office"}}}"#,
         r#"{"relate": {"from": "photos/a.jpg", "relation": "links-to", "to": "docs/c.txt"}}"#,
         r#"{"save": "mine", "expression": "newer and -sun"}"#,
@@ -125,7 +129,7 @@ async fn a_refusal_is_a_sentence_with_its_place() {
         (r#"{"tag": {"paths": ["docs/gone"], "add": ["x"]}}"#, "docs/gone: no such file"),
         (r#"{"tag": {"paths": ["../out"], "add": ["x"]}}"#, "../out: crosses devices"),
         (r#"{"tags-command": {"delete": {"tag": "office"}}}"#, "files carry this tag"),
-        (r#"{"tags-command": {"make": "office"}}"#, "exists"),
+        (r#"{"tags-command": {"make": "office"}}"#, "there is a tag already"),
         (r#"{"relate": {"from": 1, "relation": "likes", "to": 2}}"#, "\"likes\" is no relation"),
         (r#"{"save": "a/b", "expression": "x"}"#, "expected"),
         (r#"{"marks": 0}"#, "0 is no inode's number"),
@@ -211,4 +215,111 @@ async fn virtual_attributes_say_what_the_graph_knows() {
     assert_eq!((value("user.dgfs.index").await, value("user.dgfs.relations").await), ("done".into(), "[]".into()));
     assert!(value("user.dgfs.seq").await.parse::<u64>().is_ok());
     assert_eq!(world.tags().getxattr(a, b"user.dgfs.other", ROOT).await, Err(Status::NoXattr));
+}
+
+/// `dgfs tag rm` of what only a tagger said did nothing and called that success.
+#[tokio::test]
+async fn taking_off_what_a_tagger_says_vetoes_it_and_what_is_not_carried_is_told() {
+    let world = world().await;
+    let (a, b) = (world.truth.make("photos/a.jpg", FileKind::File), world.truth.make("photos/b.jpg", FileKind::File));
+    world.truth.edit(a, |thing| thing.said = vec!["photo".to_owned()]);
+    world
+        .truth
+        .volume
+        .lock()
+        .implied
+        .push((dgfs_proto::tag::Tag::parse("sun").unwrap(), dgfs_proto::tag::Tag::parse("warm").unwrap()));
+    let request = r#"{"tag": {"paths": ["photos/a.jpg"], "remove": ["photo", "beach"]}}"#;
+    assert_eq!(ask(&world, request).await, [json!({ "tagged": 1 })]);
+    assert_eq!((world.truth.tags(a), world.truth.edit(a, |thing| thing.vetoes.len())), (vec![], 1));
+    assert_eq!(ask(&world, r#"{"count": "photo"}"#).await[0]["count"], 0);
+    let request = r#"{"tag": {"paths": ["photos/a.jpg", "photos/b.jpg"], "remove": ["beach", "warm"]}}"#;
+    let told = [
+        json!({ "lacks": "beach", "ino": a, "implied": false }),
+        json!({ "lacks": "warm", "ino": a, "implied": false }),
+        json!({ "lacks": "warm", "ino": b, "implied": true }),
+        json!({ "tagged": 2 }),
+    ];
+    assert_eq!(ask(&world, request).await, told);
+    assert_eq!(world.truth.tags(b), ["sun"], "the others are taken off all the same");
+}
+
+#[tokio::test]
+async fn accounts_are_asked_for_by_the_numbers_of_this_machine() {
+    let world = world().await;
+    assert_eq!(
+        ask(&world, r#"{"save": "mine", "expression": "owner=root or group=root"}"#).await,
+        [json!({ "done": true })]
+    );
+    assert_eq!(ask(&world, r#"{"saved": true}"#).await[0]["expression"], "owner=0 or group=0");
+    let refused = ask(&world, r#"{"find": "owner=no-such-account"}"#).await;
+    assert_eq!(refused[0]["error"], "no user is called \"no-such-account\" on the machine of the mount");
+    let refused = ask(&world, r#"{"count": "beach -group=no-such-account"}"#).await;
+    assert_eq!(refused[0]["error"], "no group is called \"no-such-account\" on the machine of the mount");
+    assert_eq!(world.at(".tags/owner=no-such-account", ROOT).await.map(|_| ()), Err(Status::NotFound));
+    assert!(world.at(".tags/owner=root", ROOT).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_refusal_names_what_is_not_known() {
+    let world = world().await;
+    world.truth.edit(world.truth.make("photos/a.jpg", FileKind::File), |thing| thing.said = vec!["photo".to_owned()]);
+    let rows = [
+        (r#"{"find": "beach @saved/nothing"}"#, "no saved query is called \"nothing\""),
+        (r#"{"save": "nothing", "expression": null}"#, "no saved query is called \"nothing\""),
+        (r#"{"tags-command": {"delete": {"tag": "nosuch"}}}"#, "no tag is called \"nosuch\""),
+        (r#"{"tags-command": {"rename": {"from": "nosuch", "to": "x"}}}"#, "no tag is called \"nosuch\""),
+        (r#"{"tags-command": {"rename": {"from": "photo", "to": "x"}}}"#, "nobody set \"photo\" by hand"),
+        (r#"{"tags-command": {"imply": {"tag": "beach", "implied": "outdoors"}}}"#, "no tag is called \"outdoors\""),
+        (
+            r#"{"relate": {"from": "photos/a.jpg", "relation": "similar", "to": "docs/c.txt"}}"#,
+            "found out by the index",
+        ),
+        (
+            r#"{"relate": {"from": "photos/a.jpg", "relation": "links-to", "to": "photos/a.jpg"}}"#,
+            "no relation to itself",
+        ),
+        (
+            r#"{"relate": {"from": "photos/a.jpg", "relation": "links-to", "to": "docs/c.txt", "on": false}}"#,
+            "nobody made",
+        ),
+    ];
+    for (request, sentence) in rows {
+        let line = ask(&world, request).await.remove(0);
+        assert!(line["error"].as_str().is_some_and(|error| error.contains(sentence)), "{request}: {line}");
+    }
+    let nothing = ask(&world, r#"{"find": "nosuch key=5 beach"}"#).await;
+    assert_eq!(nothing[0]["unknown"], json!(["nosuch", "key"]));
+    assert!(ask(&world, r#"{"find": "beach"}"#).await.last().unwrap().get("unknown").is_none());
+    assert_eq!(world.mv(".tags/photo", ".tags/picture").await, Err(Status::NotPermitted));
+}
+
+#[tokio::test]
+async fn a_number_is_no_word_of_a_refusal() {
+    let world = world().await;
+    let c = world.truth.make("docs/c.txt", FileKind::File);
+    world.truth.edit(c, |thing| (thing.attr.uid, thing.attr.mode) = (0, 0o644));
+    let request = format!(r#"{{"tag": {{"inos": [{c}], "add": ["x"]}}}}"#);
+    let line = ask_in(&world, "", &request, USER).await.remove(0);
+    assert_eq!(line["error"], "permission denied: tagging needs the right to write the file");
+}
+
+/// On a mount that is read-only `@ask` cannot be opened for writing.
+#[tokio::test]
+async fn a_handle_that_is_only_read_asks_and_changes_nothing() {
+    let world = world().await;
+    let only_read = OpenFlags { write: false, ..READ_WRITE };
+    let counted = ask_by(&world, ("", only_read), r#"{"count": "beach"}"#, ROOT).await;
+    assert_eq!(counted[0]["count"], 2);
+    for request in [
+        r#"{"tags-command": {"make": "x"}}"#,
+        r#"{"tag": {"paths": ["docs/c.txt"], "add": ["x"]}}"#,
+        r#"{"tagger": "pause"}"#,
+        r#"{"rebuild": true}"#,
+        r#"{"save": "n", "expression": "beach"}"#,
+    ] {
+        let line = ask_by(&world, ("", only_read), request, ROOT).await.remove(0);
+        assert!(line["error"].as_str().is_some_and(|error| error.contains("read-only")), "{request}: {line}");
+    }
+    assert_eq!(world.truth.volume.lock().changes, []);
 }

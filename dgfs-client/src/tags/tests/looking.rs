@@ -377,3 +377,64 @@ async fn the_name_can_be_another_one_or_none_and_it_can_be_shown() {
     world.tags().forget(ino, 1);
     assert!(world.tags().getattr(ino, ROOT).await.is_ok(), "told twice, forgotten once");
 }
+
+#[tokio::test]
+async fn a_file_called_as_a_view_is_listed_with_its_id() {
+    let world = world().await;
+    for name in ["@counts", "@refine", "@explain", "@ask"] {
+        world.truth.file(&format!("odd/{name}"), &["odd"]);
+    }
+    let listed = world.ls(".tags/odd", ROOT).await.unwrap();
+    let files: Vec<&String> = listed.iter().filter(|name| name.contains('~')).collect();
+    assert_eq!((listed.len(), files.len()), (6, 4), "{listed:?}");
+    for name in files {
+        let name = name.trim_end_matches('@');
+        let target = world.readlink(&format!(".tags/odd/{name}")).await.unwrap();
+        assert_eq!(format!("../../odd/{}", name.split('~').next().unwrap()), target);
+    }
+    assert_eq!(world.rm(".tags/odd/@refine", ROOT).await, Err(Status::IsDirectory), "no file was meant");
+}
+
+#[tokio::test]
+async fn values_that_taggers_say_may_have_commas_and_sizes_are_ranges() {
+    let world = world().await;
+    let ino = world.truth.file("photos/hefei.jpg", &["odd"]);
+    world
+        .truth
+        .edit(ino, |thing| thing.said = vec!["place=Hefei, Anhui Sheng, CN".to_owned(), "type=image".to_owned()]);
+    world.truth.edit(ino, |thing| thing.attr.size = 5000);
+    assert_eq!(world.ls(".tags/place=", ROOT).await.unwrap(), ["Hefei%2C Anhui Sheng%2C CN/"]);
+    let refine = world.ls(".tags/odd/@refine", ROOT).await.unwrap();
+    assert_eq!(refine, ["odd@", "place=Hefei%2C Anhui Sheng%2C CN@", "type=image@"]);
+    let found = world.ls(".tags/place=/Hefei%2C Anhui Sheng%2C CN", ROOT).await.unwrap();
+    assert_eq!(found, ["@counts", "@refine/", "hefei.jpg@"]);
+    assert_eq!(world.ls(".tags/size=", ROOT).await.unwrap(), ["1K..1M/"]);
+    assert_eq!(world.ls(".tags/size=/1K..1M", ROOT).await.unwrap(), ["@counts", "@refine/", "hefei.jpg@"]);
+}
+
+#[tokio::test]
+async fn dates_list_their_years_months_and_days() {
+    let world = world().await;
+    assert_eq!(world.ls(".tags/@date", ROOT).await.unwrap(), ["1970/"]);
+    assert_eq!(world.ls(".tags/-@date", ROOT).await.unwrap(), Vec::<String>::new());
+    let files = ["a.jpg@", "b.jpg@"];
+    let rows: [(&str, &[&str]); 4] = [
+        (".tags/beach/@date/1970", &["01/", "@counts", "@refine/"]),
+        (".tags/beach/@date/1970/01", &["01/", "@counts", "@refine/"]),
+        (".tags/beach/@date/1970/01/01", &["@counts", "@refine/"]),
+        (".tags/@date/1970/01/01/beach", &["@counts", "@refine/"]),
+    ];
+    for (path, first) in rows {
+        assert_eq!(world.ls(path, ROOT).await.unwrap(), [first, &files].concat(), "{path}");
+    }
+    assert_eq!(world.ls(".tags/beach/@date/1971", ROOT).await.unwrap(), ["@counts", "@refine/"]);
+}
+
+#[tokio::test]
+async fn without_an_unknown_tag_is_a_plain_question() {
+    let world = world().await;
+    let all = ["@counts", "@refine/", "a.jpg@", "b.jpg@"];
+    assert_eq!(world.ls(".tags/beach/-draft", ROOT).await.unwrap(), all);
+    assert_eq!(world.ls(".tags/beach/not:draft", ROOT).await.unwrap(), all);
+    assert_eq!(world.ls(".tags/beach/draft", ROOT).await, Err(Status::NotFound));
+}

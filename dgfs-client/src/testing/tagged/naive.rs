@@ -10,7 +10,8 @@ use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::name::Name;
 use dgfs_proto::permission::{Guard, Wanted};
 use dgfs_proto::query::entry::{ino_id, parse_id};
-use dgfs_proto::query::{Clause, Compare, Context, Entry, Key, Query, Relation, Test, expr};
+use dgfs_proto::query::path::is_view_name;
+use dgfs_proto::query::{Clause, Compare, Context, DatePrefix, Entry, Key, Query, Relation, Test, expr};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
@@ -26,10 +27,14 @@ impl Volume {
     fn ask(&self, viewer: &Viewer, request: GraphRequest) -> Result<GraphAnswer, Status> {
         match request {
             GraphRequest::Known { scope, clause } => {
-                let known = clause.atoms.iter().all(|atom| self.knows(scope, &atom.test));
+                let known = clause.atoms.iter().all(|atom| atom.negated || self.knows(scope, &atom.test));
                 if known { Ok(GraphAnswer::Done) } else { Err(Status::NotFound) }
             }
             GraphRequest::Search { sought, after, limit } => {
+                let mut tests = sought.query.clauses.iter().flat_map(|clause| &clause.atoms).map(|atom| &atom.test);
+                if tests.any(|test| matches!(test, Test::Saved(_)) && !self.knows(sought.scope, test)) {
+                    return Err(Status::NotFound);
+                }
                 let mut hits = self.hits(viewer, &sought);
                 hits.retain(|hit| Some(hit.ino) > after);
                 let end = hits.len() <= limit as usize;
@@ -50,13 +55,7 @@ impl Volume {
                 Ok(GraphAnswer::Facets(facets))
             }
             GraphRequest::Top { scope } => Ok(GraphAnswer::Facets(self.top(viewer, scope))),
-            GraphRequest::Values { scope, key, .. } => {
-                let all = Sought { scope, query: Query::default() };
-                let mut facets = self.facets(viewer, &all);
-                let begin = format!("{}=", key.as_str());
-                facets.retain(|facet| facet.name.starts_with(&begin));
-                Ok(GraphAnswer::Facets(facets))
-            }
+            GraphRequest::Values { scope, key, .. } => Ok(GraphAnswer::Facets(self.values(viewer, scope, &key))),
             GraphRequest::Explain(sought) => Ok(GraphAnswer::Text(format!("looks at everything for {}", sought.query))),
             GraphRequest::Step { sought, name, clause } => {
                 let scope = sought.scope;
@@ -73,6 +72,7 @@ impl Volume {
                 let path = self.path(scope, ino).filter(|_| self.is_visible(viewer, ino)).ok_or(Status::NotFound)?;
                 Ok(GraphAnswer::Path(path))
             }
+            GraphRequest::Dates { sought, within } => Ok(GraphAnswer::Facets(self.dates(viewer, &sought, within))),
             GraphRequest::Marks(ino) => Ok(self.marks(self.things.get(&ino).ok_or(Status::NotFound)?)),
             GraphRequest::Related { ino, .. } => Ok(GraphAnswer::Related(self.related(ino))),
             GraphRequest::Tags { after, limit } => Ok(GraphAnswer::Catalogue(self.tags(&after, limit))),
@@ -84,10 +84,31 @@ impl Volume {
             GraphRequest::Rebuild => Ok(GraphAnswer::Done),
             GraphRequest::Check => Ok(GraphAnswer::Text("inode 5: no name\n9 inodes compared, 1 differs\n".to_owned())),
             GraphRequest::Duplicates { .. } => Ok(GraphAnswer::Duplicates(Vec::new())),
-            GraphRequest::Watch { .. } => Ok(GraphAnswer::Events(Vec::new())),
+            GraphRequest::Watch { .. } => Ok(GraphAnswer::Told(Vec::new())),
             GraphRequest::Cypher(_) => Ok(GraphAnswer::Denied("Cypher needs Neo4j".to_owned())),
             GraphRequest::Tagger(_) => Ok(GraphAnswer::Text("{\"tagger\":\"type\"}\n".to_owned())),
         }
+    }
+
+    fn values(&self, viewer: &Viewer, scope: Ino, key: &Key) -> Vec<Facet> {
+        let mut facets = self.facets(viewer, &Sought { scope, query: Query::default() });
+        if *key == Key::Size {
+            facets.push(Facet { name: "size=1K..1M".to_owned(), count: 1 });
+        }
+        let begin = format!("{}=", key.as_str());
+        facets.retain(|facet| facet.name.starts_with(&begin));
+        facets
+    }
+
+    fn dates(&self, viewer: &Viewer, sought: &Sought, within: Option<DatePrefix>) -> Vec<Facet> {
+        // Everything was changed in the first second of 1970.
+        let name = match within.map(|date| (date.year(), date.month())) {
+            None => "1970",
+            Some((1970, None | Some(1))) => "01",
+            Some(_) => return Vec::new(),
+        };
+        let count = self.hits(viewer, sought).len() as u64;
+        (count > 0).then(|| Facet { name: name.to_owned(), count }).into_iter().collect()
     }
 
     fn knows(&self, scope: Ino, test: &Test) -> bool {
@@ -99,7 +120,9 @@ impl Volume {
                 self.catalogue.iter().any(same) || all().any(|known| same(&known))
             }
             Test::Has(Key::Other(key)) | Test::Compare { key: Key::Other(key), .. } => {
+                let said = self.things.values().flat_map(|thing| &thing.said).filter_map(|said| said.split_once('='));
                 all().any(|tag| tag.key_value().is_some_and(|(known, _)| known == key.as_str()))
+                    || said.map(|(known, _)| known).any(|known| known == key.as_str())
             }
             Test::Related { of, .. } => self.of(scope, of).is_some(),
             Test::Saved(name) => self.saved.contains_key(name),
@@ -139,16 +162,20 @@ impl Volume {
         let carried = self.carried(thing);
         let value = |key: &str| {
             let values = carried.iter().filter_map(Tag::key_value).filter(|(known, _)| *known == key);
-            values.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+            let said = thing.said.iter().filter_map(|said| said.split_once('=')).filter(|(known, _)| *known == key);
+            values.chain(said).map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
         };
         let name = thing.names.first().map(|(_, name)| name.to_string()).unwrap_or_default();
         match test {
             Test::Tag(tag) => carried.iter().any(|carried| carried.is_within(&self.meant(tag))),
+            Test::Has(Key::Size) => true,
             Test::Has(key) => !value(key.as_str()).is_empty(),
             Test::Compare { key: Key::Ext, value, .. } => {
                 name.rsplit_once('.').is_some_and(|(_, ext)| ext == value.to_text())
             }
             Test::Compare { key, op: Compare::Equal, value: wanted } => value(key.as_str()).contains(&wanted.to_text()),
+            Test::Date(date) => (date.year(), date.month().unwrap_or(1), date.day().unwrap_or(1)) == (1970, 1, 1),
+            Test::Range { key: Key::Size, .. } => thing.attr.size >= 1024,
             Test::All | Test::Recent => true,
             Test::Untagged => thing.tags.is_empty(),
             Test::File(ino) => thing.attr.ino == *ino,
@@ -202,7 +229,7 @@ impl Volume {
         let hit = |thing: &Thing| {
             let (ino, kind) = (thing.attr.ino, thing.attr.kind);
             let mut name = thing.names.first().map(|(_, name)| name.clone()).unwrap();
-            if taken.contains(&name) {
+            if taken.contains(&name) || is_view_name(name.as_bytes()) {
                 name = id_name(ino, &name);
             }
             taken.push(name.clone());
@@ -220,8 +247,13 @@ impl Volume {
     fn facets(&self, viewer: &Viewer, sought: &Sought) -> Vec<Facet> {
         let mut counts = BTreeMap::<String, u64>::new();
         for hit in self.hits(viewer, sought) {
-            for tag in self.carried(&self.things[&hit.ino]) {
+            let thing = &self.things[&hit.ino];
+            for tag in self.carried(thing) {
                 *counts.entry(tag.as_str().to_owned()).or_default() += 1;
+            }
+            // Nobody could set these.
+            for said in thing.said.iter().filter(|said| Tag::parse(said).is_err()) {
+                *counts.entry(said.clone()).or_default() += 1;
             }
         }
         let mut facets: Vec<Facet> = counts.into_iter().map(|(name, count)| Facet { name, count }).collect();

@@ -202,7 +202,7 @@ pub(crate) struct LinkArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
     /// The query's name
-    #[arg(required_unless_present = "list")]
+    #[arg(value_name = "QUERY", required_unless_present = "list")]
     pub(crate) name: Option<String>,
     /// As of `find`
     #[arg(value_name = "EXPR", required_unless_present_any = ["remove", "list"])]

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::asking;
 use crate::cli::Failure;
-use crate::cli::files::read_attribute;
+use crate::cli::files::{MountFacts, read_attribute};
 use crate::cli::graph::{misused, refused};
 
 /// Bytes of a request: a mount takes no more.
@@ -75,28 +76,33 @@ impl<A: Ask> Ask for &A {
 #[derive(Debug)]
 pub(crate) struct Mount {
     directory: PathBuf,
+    /// What `.tags` is called there.
+    tags: String,
 }
 
 impl Mount {
     /// As seen from `directory`.
     pub(crate) fn at(directory: &Path) -> Result<Self, Failure> {
-        if let Err(error) = read_attribute(directory, "dgfs.mount") {
-            return Err(not_mounted(directory, &error));
-        }
-        Ok(Self { directory: directory.to_owned() })
+        let facts = read_attribute(directory, "dgfs.mount").map_err(|error| not_mounted(directory, &error))?;
+        Ok(Self { directory: directory.to_owned(), tags: tags_name(&facts) })
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
-        let at = self.directory.display();
+        let (at, tags) = (self.directory.display(), &self.tags);
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => refused(format!(
-                "{at} has no .tags to ask: it lies in one itself, or the mount was made without it or by an older version"
+                "{at} has no {tags} to ask: it lies in one itself, or the mount was made without it or by an older version"
             )),
             Some(libc::EOPNOTSUPP) => refused(format!("the mount at {at} knows no index: start one with `dgfs index`")),
             Some(libc::ETIMEDOUT | libc::EAGAIN) => refused(format!("the mount at {at}: no index answered in time")),
             _ => refused(format!("ask the mount at {at}: {error}")),
         }
     }
+}
+
+/// What a mount that says this of itself calls `.tags`.
+fn tags_name(facts: &[u8]) -> String {
+    MountFacts::parse(facts).ok().and_then(|facts| facts.tags).unwrap_or_else(|| ".tags".to_owned())
 }
 
 /// Why `directory` is none to ask from.
@@ -123,10 +129,20 @@ impl Ask for Mount {
     fn ask(&self, request: &Value, take: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
         let bytes = request.to_string();
         check_length(&bytes)?;
-        let path = self.directory.join(".tags/@ask");
+        let path = self.directory.join(&self.tags).join("@ask");
         let failed = |error: io::Error| self.failed(&error);
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        file.write_all(bytes.as_bytes()).map_err(failed)?;
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+                let file = OpenOptions::new().read(true).open(&path).map_err(failed)?;
+                asking::send(&file, bytes.as_bytes()).map_err(failed)?;
+                file
+            }
+            opened => {
+                let mut file = opened.map_err(failed)?;
+                file.write_all(bytes.as_bytes()).map_err(failed)?;
+                file
+            }
+        };
         let mut answer = BufReader::with_capacity(64 << 10, file);
         while let Some(line) = next_line(&mut answer, failed)? {
             take(line)?;
@@ -179,7 +195,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Mount, check_length, next_line, not_mounted, refusal};
+    use super::{Mount, check_length, next_line, not_mounted, refusal, tags_name};
     use crate::cli::graph::{CODE_REFUSED, refused};
 
     #[test]
@@ -216,6 +232,17 @@ mod tests {
             not_mounted(Path::new("/m/.tags/a"), &Error::from_raw_os_error(libc::ENODATA)).sentence.contains("--in")
         );
         assert!(Mount::at(&directory.join("gone-for-good")).unwrap_err().sentence.contains("No such file"));
+    }
+
+    #[test]
+    fn a_mount_says_what_its_tags_are_called() {
+        let facts = |tags: &str| {
+            format!(r#"{{"pid":1,"host":"h","mount_point":"/m","volume":"v","version":"0.1.0"{tags}}}"#).into_bytes()
+        };
+        assert_eq!(tags_name(&facts(r#","tags":".q""#)), ".q");
+        for older in [facts(""), facts(r#","tags":null"#), b"{}".to_vec(), Vec::new()] {
+            assert_eq!(tags_name(&older), ".tags");
+        }
     }
 
     #[test]

@@ -59,13 +59,15 @@ pub(crate) struct Changes<'a, M> {
 pub(crate) struct Tally {
     pub(crate) changed: u64,
     pub(crate) failed: u64,
+    /// Tags that were to be taken off files that do not carry them.
+    pub(crate) lacking: u64,
 }
 
 impl Tally {
-    /// The command's end: a failure if any file failed.
+    /// The command's end: a failure if any file failed, else whether there was all that was to be taken off.
     pub(crate) fn ended(self) -> Ended {
         match self.failed {
-            0 => Ok(Outcome::Done),
+            0 => Ok(Outcome::of(self.lacking == 0)),
             failed => Err(refused(format!("{failed} of {} files were not changed", failed + self.changed))),
         }
     }
@@ -110,17 +112,34 @@ impl<A: Ask, M: FnMut(&Named) -> Result<A, Failure>> Changes<'_, M> {
             }
         };
         let inos: Vec<u64> = batch.iter().map(|named| named.ino).collect();
-        match mount.order(&self.edit.request(&inos)) {
+        match self.order(&mount, batch, &inos, tally) {
             Ok(()) => tally.changed += batch.len() as u64,
             Err(failure) if batch.len() == 1 => self.failed(&about(first, &failure), tally),
             Err(_) => self.one_by_one(&mount, batch, tally),
         }
     }
 
+    /// Makes the change of some files; what they do not carry is told.
+    fn order(&mut self, mount: &A, batch: &[Named], inos: &[u64], tally: &mut Tally) -> Result<(), Failure> {
+        for line in mount.lines(&self.edit.request(inos))? {
+            let Some(tag) = line.get("lacks").and_then(Value::as_str) else { continue };
+            let named = batch.iter().find(|named| line.get("ino").and_then(Value::as_u64) == Some(named.ino));
+            let Some(named) = named else { continue };
+            tally.lacking += 1;
+            let why = if line.get("implied").and_then(Value::as_bool) == Some(true) {
+                format!("carries \"{tag}\" only by another tag that implies it: take that one off")
+            } else {
+                format!("does not carry \"{tag}\"")
+            };
+            (self.problem)(&format!("{}: {why}", named.path.display()));
+        }
+        Ok(())
+    }
+
     fn one_by_one(&mut self, mount: &A, batch: &[Named], tally: &mut Tally) {
         let mut in_a_row = 0;
         for (at, named) in batch.iter().enumerate() {
-            match mount.order(&self.edit.request(&[named.ino])) {
+            match self.order(mount, std::slice::from_ref(named), &[named.ino], tally) {
                 Ok(()) => {
                     in_a_row = 0;
                     tally.changed += 1;
@@ -150,6 +169,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Changes, Edit, Tally};
+    use crate::cli::graph::Outcome;
     use crate::cli::graph::ask::testing::Fake;
     use crate::cli::graph::expression::tag;
     use crate::cli::graph::places::{Links, Named};
@@ -200,7 +220,7 @@ mod tests {
         let inos: Vec<u64> = (0..600).map(|at| place.ino(at)).collect();
         let done = |count: u64| vec![json!({ "tagged": count })];
         let fake = Fake::new([(request(&inos[..512]), done(512)), (request(&inos[512..]), done(88))]);
-        assert_eq!(make(&fake, &place.names), (Tally { changed: 600, failed: 0 }, vec![]));
+        assert_eq!(make(&fake, &place.names), (Tally { changed: 600, ..Tally::default() }, vec![]));
     }
 
     #[test]
@@ -215,7 +235,7 @@ mod tests {
             (request(&inos[2..]), vec![json!({ "tagged": 1 })]),
         ]);
         let (tally, problems) = make(&fake, &place.names);
-        assert_eq!(tally, Tally { changed: 2, failed: 1 });
+        assert_eq!(tally, Tally { changed: 2, failed: 1, lacking: 0 });
         assert_eq!(problems, [format!("{}: not permitted", place.names[1].display())]);
         assert_eq!(tally.ended().unwrap_err().sentence, "1 of 3 files were not changed");
     }
@@ -233,11 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_does_not_carry_is_told_and_the_exit_code_says_so() {
+        let place = Place::new("lacking", 2);
+        let inos = [place.ino(0), place.ino(1)];
+        let lines = vec![
+            json!({ "lacks": "x", "ino": inos[0], "implied": false }),
+            json!({ "lacks": "x", "ino": inos[1], "implied": true }),
+            json!({ "tagged": 2 }),
+        ];
+        let fake = Fake::new([(request(&inos), lines)]);
+        let (tally, problems) = make(&fake, &place.names);
+        assert_eq!(tally, Tally { changed: 2, failed: 0, lacking: 2 });
+        assert_eq!(tally.ended().unwrap(), Outcome::Nothing);
+        assert!(problems[0].ends_with("f0: does not carry \"x\""), "{problems:?}");
+        assert!(problems[1].contains("another tag that implies it"), "{problems:?}");
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
         let place = Place::new("missing", 1);
         let fake = Fake::new([(request(&[place.ino(0)]), vec![json!({ "tagged": 1 })])]);
         let (tally, problems) = make(&fake, &[place.directory.join("gone"), place.names[0].clone()]);
-        assert_eq!(tally, Tally { changed: 1, failed: 1 });
+        assert_eq!(tally, Tally { changed: 1, failed: 1, lacking: 0 });
         assert!(problems[0].contains("gone: No such file"), "{problems:?}");
     }
 }

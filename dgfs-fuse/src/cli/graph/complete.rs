@@ -34,7 +34,9 @@ const OFFERED_MAX: u32 = 200;
 const KEYS: [&str; 13] =
     ["size", "mtime", "ctime", "btime", "taken", "type", "ext", "mime", "lang", "owner", "group", "nlink", "hash"];
 /// Further beginnings of tests.
-const TESTS: [&str; 6] = ["@all", "@untagged", "@recent", "name:", "text:", "not:"];
+const TESTS: [&str; 7] = ["@all", "@untagged", "@recent", SAVED, "name:", "text:", "not:"];
+/// What a saved query begins with.
+const SAVED: &str = "@saved/";
 
 /// Prints a shell's script.
 pub(crate) fn script(shell: Shell, out: &mut Output<'_>) -> Ended {
@@ -82,6 +84,7 @@ fn candidates(words: &[String], ask: Asked<'_>) -> Vec<String> {
         Kind::Tags => tags(&word, directory.as_ref(), ask),
         Kind::Expression => expression(&word, directory.as_ref(), ask),
         Kind::Relation => relations(&word),
+        Kind::Saved => saved("", &word, directory.as_ref(), ask),
         Kind::File => Vec::new(),
     }
 }
@@ -97,6 +100,13 @@ fn facets(prefix: &str, directory: Option<&PathBuf>, ask: Asked<'_>) -> Vec<Stri
     lines.iter().map(|line| text(line, "name").to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
+/// Names of saved queries that begin with `word`, each behind `head`.
+fn saved(head: &str, word: &str, directory: Option<&PathBuf>, ask: Asked<'_>) -> Vec<String> {
+    let lines = ask(directory.map(PathBuf::as_path), &json!({ "saved": true }));
+    let names = lines.iter().map(|line| text(line, "name")).filter(|name| name.starts_with(word));
+    names.take(OFFERED_MAX as usize).map(|name| format!("{head}{name}")).collect()
+}
+
 /// Tags for the last one of a comma list.
 fn tags(word: &str, directory: Option<&PathBuf>, ask: Asked<'_>) -> Vec<String> {
     let (head, last) = last_piece(word, &[',']);
@@ -110,6 +120,9 @@ fn expression(word: &str, directory: Option<&PathBuf>, ask: Asked<'_>) -> Vec<St
         Some(rest) => last.split_at(last.len() - rest.len()),
         None => ("", last),
     };
+    if let Some(name) = last.strip_prefix(SAVED) {
+        return saved(&format!("{head}{sign}{SAVED}"), name, directory, ask);
+    }
     let names = facets(last, directory, ask);
     let mut offered: Vec<String> = if last.contains('=') {
         names
@@ -149,6 +162,9 @@ mod tests {
     fn complete(line: &[&str]) -> Vec<String> {
         let words: Vec<String> = std::iter::once(&"dgfs").chain(line).map(|word| (*word).to_owned()).collect();
         candidates(&words, &|directory: Option<&Path>, request: &Value| {
+            if *request == json!({ "saved": true }) {
+                return vec![json!({ "name": "holidays" }), json!({ "name": "home work" })];
+            }
             let names = ["beach", "beach ball", "place:cn", "year=2019", "year=2020"];
             let prefix = request["prefix"].as_str().unwrap();
             let names = names.iter().filter(|name| name.starts_with(prefix));
@@ -189,5 +205,16 @@ mod tests {
         assert_eq!(complete(&["find", "--in", "/m", "pl"]), ["place:cn"]);
         assert!(complete(&["find", "--in", "/other", "pl"]).is_empty());
         assert_eq!(complete(&["save", "n", "(x or pl"]), ["(x or place:cn"]);
+        assert_eq!(complete(&["find", "not:be"]), ["not:\"beach ball\"", "not:beach"]);
+        assert_eq!(complete(&["find", "--", "-pl"]), ["-place:cn"]);
+        assert_eq!(complete(&["find", "x -pl"]), ["x -place:cn"]);
+    }
+
+    #[test]
+    fn saved_queries_are_completed_by_name() {
+        assert_eq!(complete(&["find", "@sav"]), ["@saved/"]);
+        assert_eq!(complete(&["find", "@saved/hol"]), ["@saved/holidays"]);
+        assert_eq!(complete(&["find", "x,not:@saved/hol"]), ["x,not:@saved/holidays"]);
+        assert_eq!(complete(&["save", "--remove", "ho"]), ["holidays", "home work"]);
     }
 }

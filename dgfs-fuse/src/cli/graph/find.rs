@@ -12,8 +12,9 @@ use crate::cli::Failure;
 use crate::cli::args::graph::{Shown, Where};
 use crate::cli::graph::ask::Ask;
 use crate::cli::graph::expression::Expression;
-use crate::cli::graph::output::{Output, bytes, bytes_text, number, text};
+use crate::cli::graph::output::{Output, bytes, bytes_text, items, number, text};
 use crate::cli::graph::places::mount_in;
+use crate::cli::graph::tag::tell;
 use crate::cli::graph::{Ended, Outcome, local, refused};
 
 /// Hits asked for at once: the first ones are shown soon.
@@ -23,7 +24,8 @@ const PAGE: u64 = 1024;
 pub(crate) fn run(words: &[String], place: &Where, shown: &Shown, out: &mut Output<'_>) -> Ended {
     let expression = Expression::new(words)?;
     let mount = mount_in(place)?;
-    Search { mount: &mount, expression, shown, below: Below::new(place.dir.as_deref()) }.run(out)
+    let below = Below::new(place.dir.as_deref());
+    Search { mount: &mount, expression, shown, below, hint: &tell }.run(out)
 }
 
 /// Runs `untagged`.
@@ -74,6 +76,8 @@ struct Search<'a, A> {
     expression: Expression,
     shown: &'a Shown,
     below: Below,
+    /// Told why nothing may have been found; people only are.
+    hint: &'a dyn Fn(&str),
 }
 
 impl<A: Ask> Search<'_, A> {
@@ -106,6 +110,9 @@ impl<A: Ask> Search<'_, A> {
             self.mount.ask(&request, &mut |line| {
                 if let Some(is_end) = line.get("end").and_then(Value::as_bool) {
                     (end, last) = (Some(is_end), line.get("after").and_then(Value::as_u64));
+                    if found == 0 && !self.shown.json && !self.shown.null {
+                        items(&line, "unknown").iter().filter_map(Value::as_str).for_each(|name| self.unknown(name));
+                    }
                     return Ok(());
                 }
                 found += 1;
@@ -122,6 +129,10 @@ impl<A: Ask> Search<'_, A> {
             }
         }
         Ok(Outcome::of(found > 0))
+    }
+
+    fn unknown(&self, name: &str) {
+        (self.hint)(&format!("no file carries a tag or key \"{name}\""));
     }
 
     fn request(&self, after: Option<u64>, limit: u64) -> Value {
@@ -194,8 +205,24 @@ mod tests {
     fn search(fake: &Fake, shown: &Shown, directory: Option<&str>) -> (String, Result<Outcome, crate::cli::Failure>) {
         let expression = Expression { text: "beach".to_owned(), utc_offset_secs: 3600 };
         let below = Below::new(directory.map(Path::new));
-        let search = Search { mount: fake, expression, shown, below };
+        let hint = &|sentence: &str| panic!("not expected: {sentence}");
+        let search = Search { mount: fake, expression, shown, below, hint };
         printed(|out| search.run(out))
+    }
+
+    #[test]
+    fn a_person_is_told_that_a_name_is_not_known_and_a_program_is_not() {
+        let last = json!({ "end": true, "after": null, "seq": 9, "unknown": ["beach"] });
+        let told = std::cell::RefCell::new(Vec::new());
+        for (shown, hints) in [(Shown::default(), 1), (Shown { json: true, ..Shown::default() }, 1)] {
+            let fake = Fake::new([(find(1024, None), vec![last.clone()])]);
+            let expression = Expression { text: "beach".to_owned(), utc_offset_secs: 3600 };
+            let hint = &|sentence: &str| told.borrow_mut().push(sentence.to_owned());
+            let search = Search { mount: &fake, expression, shown: &shown, below: Below::new(None), hint };
+            assert_eq!(printed(|out| search.run(out)).1.unwrap(), Outcome::Nothing);
+            assert_eq!(told.borrow().len(), hints);
+        }
+        assert_eq!(told.into_inner(), ["no file carries a tag or key \"beach\""]);
     }
 
     fn end(end: bool, after: u64) -> Value {

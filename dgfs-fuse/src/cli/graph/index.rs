@@ -65,23 +65,28 @@ fn status_text(line: &Value) -> String {
     let (seq, head) = (number(line, "seq"), number(line, "head"));
     let behind = match head.saturating_sub(seq) {
         0 => "nothing behind".to_owned(),
-        behind => format!("{behind} changes behind"),
+        behind => format!("{} behind", counted(behind, "change")),
     };
-    let at = line
-        .pointer("/applied-at/secs")
-        .and_then(Value::as_i64)
-        .map_or_else(String::new, |secs| format!(", the last one applied {}", local::second_text(secs)));
+    let at = match line.pointer("/applied-at/secs").and_then(Value::as_i64) {
+        _ if seq == 0 => ", none applied yet".to_owned(),
+        Some(secs) => format!(", the last one applied {}", local::second_text(secs)),
+        None => String::new(),
+    };
     let mut lines = vec![format!("changes    {seq} of {head} applied ({behind}){at}")];
     if let Some(read) = line.get("building").and_then(Value::as_u64) {
-        lines.push(format!("building   {read} inodes read so far"));
+        lines.push(format!("building   {} read so far", counted(read, "inode")));
     }
     lines.push(format!(
-        "graph      {} inodes, {} tags, {} pairs of inode and tag",
-        number(line, "inodes"),
-        number(line, "tags"),
-        number(line, "edges")
+        "graph      {}, {}, {} of inode and tag",
+        counted(number(line, "inodes"), "inode"),
+        counted(number(line, "tags"), "tag"),
+        counted(number(line, "edges"), "pair")
     ));
-    lines.push(format!("taggers    {} jobs waiting, {} files failed", number(line, "jobs"), number(line, "failed")));
+    lines.push(format!(
+        "taggers    {} waiting, {} failed",
+        counted(number(line, "jobs"), "job"),
+        counted(number(line, "failed"), "file")
+    ));
     lines.push(format!(
         "room       {} in memory, {} on disk",
         bytes_text(number(line, "memory-bytes")),
@@ -89,6 +94,11 @@ fn status_text(line: &Value) -> String {
     ));
     lines.extend(neo4j_line(line));
     lines.join("\n") + "\n"
+}
+
+/// `1 job`, `2 jobs`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// How far Neo4j is; none where it is not configured.
@@ -131,7 +141,8 @@ fn wait(mount: &impl Ask, taggers: bool, mut pause: impl FnMut() -> bool) -> End
             let jobs = number(&line, "jobs");
             let state = if builds { ", and it is being built" } else { "" };
             return Err(refused(format!(
-                "the index is at change {seq}, waited for was {target}{state}; {jobs} jobs wait for taggers"
+                "the index is at change {seq}, waited for was {target}{state}; waiting for taggers: {}",
+                counted(jobs, "job")
             )));
         }
     }
@@ -191,6 +202,12 @@ mod tests {
             "1.0 MiB",
             "7, 3 behind; refused",
         ] {
+            assert!(text.contains(words), "{text}");
+        }
+        let (request, mut answer) = at(0, 1, 1, None);
+        answer[0]["edges"] = json!(1);
+        let (text, _) = printed(|out| status(&Fake::new([(request, answer)]), false, out));
+        for words in ["0 of 1 applied (1 change behind), none applied yet\n", "1 pair of", "1 job waiting, 0 files"] {
             assert!(text.contains(words), "{text}");
         }
         let (text, _) = printed(|out| graph_status(&Fake::new([at(10, 10, 0, None)]), false, out));

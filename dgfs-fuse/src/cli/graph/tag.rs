@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use dgfs_proto::limits::TAGS_PER_FILE_MAX;
 use dgfs_proto::tag::to_csv;
 
 use crate::cli::Failure;
@@ -89,7 +90,9 @@ fn set_one(csv: &[u8], path: &Path, links: Links) -> Result<(), Failure> {
     let path = path.canonicalize().map_err(failed)?;
     let set = if csv.is_empty() { xattr::remove(&path, xattr::TAGS) } else { xattr::set(&path, xattr::TAGS, csv) };
     set.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::E2BIG | libc::ERANGE) => refused(format!("{at}: more tags than a file may have")),
+        Some(libc::ENOSPC | libc::E2BIG | libc::ERANGE) => {
+            refused(format!("{at}: a file carries at most {TAGS_PER_FILE_MAX} tags"))
+        }
         _ => failed(error),
     })
 }

@@ -4,7 +4,6 @@
 //! where a file lies is asked afterwards, so a path is the one it has then.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -24,6 +23,8 @@ use crate::cli::graph::{Ended, Outcome, local, refused};
 
 /// An answer without changes that comes sooner than this was none that waited: then we do.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// What a line says of a file that fits no more.
+const LEFT: &str = "left";
 
 /// Runs the command.
 pub(crate) fn run(args: &WatchArgs, out: &mut Output<'_>) -> Ended {
@@ -65,10 +66,13 @@ impl<A: Ask> Watch<'_, A> {
             seq.ok_or_else(|| refused("the mount's answer does not say how far it goes: its version is another one"))?;
         let places = if lines.is_empty() { BTreeMap::new() } else { self.places(&lines) };
         for line in &mut lines {
-            if self.left == Some(0) {
-                break;
+            // What left is told with the change that it left by.
+            if text(line, "change") != LEFT {
+                if self.left == Some(0) {
+                    break;
+                }
+                self.left = self.left.map(|left| left - 1);
             }
-            self.left = self.left.map(|left| left - 1);
             self.show(line, &places, out)?;
         }
         out.flush()?;
@@ -87,7 +91,8 @@ impl<A: Ask> Watch<'_, A> {
     /// Where the inodes lie that the changes name. What is gone, or lies elsewhere, has no path; nor has anything when the question
     /// is refused: the changes are shown all the same.
     fn places(&self, lines: &[Value]) -> BTreeMap<u64, Vec<u8>> {
-        let mut inos: Vec<u64> = lines.iter().flat_map(inos).collect();
+        let parents = lines.iter().filter_map(|line| line.get("parent").and_then(Value::as_u64));
+        let mut inos: Vec<u64> = lines.iter().flat_map(inos).chain(parents).collect();
         inos.sort_unstable();
         inos.dedup();
         let mut places = BTreeMap::new();
@@ -108,7 +113,10 @@ impl<A: Ask> Watch<'_, A> {
     }
 
     fn show(&self, line: &mut Value, places: &BTreeMap<u64, Vec<u8>>, out: &mut Output<'_>) -> Result<(), Failure> {
-        let paths: Vec<&Vec<u8>> = inos(line).filter_map(|ino| places.get(&ino)).collect();
+        let mut paths: Vec<Vec<u8>> = inos(line).filter_map(|ino| places.get(&ino)).cloned().collect();
+        if paths.is_empty() {
+            paths.extend(old_path(line, places));
+        }
         if self.json {
             if let Some(object) = line.as_object_mut() {
                 let text: Vec<_> = paths.iter().map(|path| String::from_utf8_lossy(path)).collect();
@@ -118,6 +126,11 @@ impl<A: Ask> Watch<'_, A> {
         }
         let secs = line.pointer("/at/secs").and_then(Value::as_i64).unwrap_or(0);
         out.raw(format!("{} {:<10}", local::second_text(secs), text(line, "change")).as_bytes())?;
+        let retagged = retagged(line);
+        if !retagged.is_empty() {
+            out.raw(b" ")?;
+            out.name(retagged.as_bytes())?;
+        }
         if paths.is_empty() {
             // What is gone has only the name that it had.
             let name = bytes(line, "name").unwrap_or_else(|| words(line).into_bytes());
@@ -126,10 +139,31 @@ impl<A: Ask> Watch<'_, A> {
         }
         for path in paths {
             out.raw(b" ")?;
-            out.name(std::ffi::OsStr::from_bytes(path).as_bytes())?;
+            out.name(&path)?;
         }
         out.line("")
     }
+}
+
+/// Where something was that is gone from there: behind the place of its directory.
+fn old_path(line: &Value, places: &BTreeMap<u64, Vec<u8>>) -> Option<Vec<u8>> {
+    let (parent, name) = (line.get("parent").and_then(Value::as_u64)?, bytes(line, "name")?);
+    let parent = places.get(&parent)?;
+    Some([parent.as_slice(), b"/", &name].concat())
+}
+
+/// Which tags were given (`+`) and taken (`-`); of several files each once.
+fn retagged(line: &Value) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for (key, sign) in [("given", '+'), ("taken", '-')] {
+        for tag in items(line, "tags").iter().flat_map(|one| items(one, key)).filter_map(Value::as_str) {
+            let word = format!("{sign}{tag}");
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+    }
+    words.join(",")
 }
 
 /// The inodes that a change is about.
@@ -178,7 +212,7 @@ mod tests {
                 ],
             ),
             (
-                json!({ "find": "@file/~11 or @file/~12 or @file/~13", "limit": 64 }),
+                json!({ "find": "@file/~1 or @file/~11 or @file/~12 or @file/~13", "limit": 64 }),
                 vec![
                     json!({ "ino": 33, "path": "a" }),
                     json!({ "ino": 34, "path": "b/c" }),
@@ -196,6 +230,30 @@ mod tests {
         let shown: Vec<&str> = text.lines().map(|line| &line[20..]).collect();
         assert_eq!(shown, ["content    a", "tagged     a b/c", "unlinked   gone"]);
         assert!(fake.is_done());
+    }
+
+    #[test]
+    fn what_leaves_is_told_with_the_tags_that_were_taken() {
+        let at = json!({ "secs": 0, "nanos": 0 });
+        let tags = json!([{ "ino": 33, "given": ["new"], "taken": ["beach", "sun"] }]);
+        let lines = vec![
+            json!({ "change": "tagged", "inos": [33], "tags": tags, "seq": 5, "at": at }),
+            json!({ "change": "left", "ino": 33, "seq": 5, "at": at }),
+            json!({ "change": "unlinked", "ino": 35, "parent": 40, "name": "gone", "seq": 7, "at": at }),
+            json!({ "change": "left", "ino": 35, "parent": 40, "name": "gone", "seq": 7, "at": at }),
+            json!({ "seq": 9 }),
+        ];
+        let places = vec![json!({ "ino": 33, "path": "a" }), json!({ "ino": 40, "path": "d" }), json!({ "end": true })];
+        let fake = Fake::new([
+            (json!({ "watch": "beach", "after": 4, "utc-offset-secs": 0 }), lines),
+            (json!({ "find": "@file/~11 or @file/~13 or @file/~18", "limit": 64 }), places),
+        ]);
+        let mut limited = watch(&fake, false, Some(2));
+        let (text, ended) = printed(|out| limited.step(4, out));
+        assert_eq!((ended.unwrap(), limited.left), ((9, true), Some(0)));
+        let shown: Vec<&str> = text.lines().map(|line| &line[20..]).collect();
+        let expected = ["tagged     +new,-beach,-sun a", "left       a", "unlinked   d/gone", "left       d/gone"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

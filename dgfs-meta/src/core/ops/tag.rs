@@ -94,10 +94,7 @@ pub(crate) fn listed(tx: &mut Tx<'_>, all: Xattrs) -> Step<Vec<Vec<u8>>> {
 
 /// The tags that a value of `user.xdg.tags` names replace those of `all`.
 pub(crate) fn replace(tx: &mut Tx<'_>, row: &InodeRow, all: &mut Xattrs, value: &[u8]) -> Step<()> {
-    let wanted = parse_csv(value).map_err(|_| Status::Invalid)?;
-    if wanted.len() > TAGS_PER_FILE_MAX {
-        return Err(Status::XattrTooBig.into());
-    }
+    let wanted = parse_csv(value).map_err(|error| error.status())?;
     let (ids, made) = ids_of(tx, &wanted)?;
     all.remove(SHOWN);
     encode(all, TAGS, &ids);

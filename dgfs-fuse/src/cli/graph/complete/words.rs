@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Tags,
     /// A word of an expression.
     Expression,
+    /// The name of a saved query.
+    Saved,
     /// The name of a relation.
     Relation,
     /// A path or anything else that the shell knows better.
@@ -127,6 +129,7 @@ fn kind_of(arg: &Arg) -> Kind {
         Some("TAG[,TAG]" | "TAG" | "INTO") => Kind::Tags,
         Some("EXPR") => Kind::Expression,
         Some("RELATION") => Kind::Relation,
+        Some("QUERY") => Kind::Saved,
         Some(_) | None => Kind::File,
     }
 }

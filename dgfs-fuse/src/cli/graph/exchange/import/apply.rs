@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use dgfs_proto::query::{Context, expr};
 use dgfs_proto::tag::Tag;
 
 use super::problem_of;
@@ -228,25 +229,33 @@ impl<'a, 'o, A: Ask> Import<'a, 'o, A> {
         self.known = Some(known);
         self.tally.tags += 1;
         for order in orders {
-            self.order(tag.as_str(), &json!({ "tags-command": order }));
+            let _ = self.order(tag.as_str(), &json!({ "tags-command": order }));
         }
         Ok(())
     }
 
     fn saved(&mut self, name: &str, expression: &str) -> Result<(), Failure> {
-        self.tally.saved += 1;
-        self.order(name, &json!({ "save": name, "expression": expression }));
+        // Also where nothing is changed: what would be refused is no query that would be taken over.
+        if let Err(error) = expr::parse_expr(expression, &Context::default()) {
+            self.told(&format!("the saved query {name:?}: {error}"));
+            return Ok(());
+        }
+        if self.order(name, &json!({ "save": name, "expression": expression })) {
+            self.tally.saved += 1;
+        }
         Ok(())
     }
 
-    /// Asks for a change; a refusal is told.
-    fn order(&mut self, what: &str, request: &Value) {
+    /// Asks for a change, and says whether it was (or would be) made; a refusal is told.
+    fn order(&mut self, what: &str, request: &Value) -> bool {
         if self.dry_run {
-            return;
+            return true;
         }
-        if let Err(failure) = self.mount.order(request) {
+        let refused = self.mount.order(request).err();
+        if let Some(failure) = &refused {
             self.told(&format!("{what}: {}", failure.sentence));
         }
+        refused.is_none()
     }
 
     /// Tags what waits.

@@ -153,10 +153,12 @@ fn tags_relations_and_queries_that_are_there_are_not_made_again() {
     let items = vec![
         Item::Tag(TagItem { tag: "sun".into(), aliases: texts(&["sol", "soleil"]), implies: texts(&["sky", "warm"]) }),
         Item::Saved("n".into(), "sun".into()),
+        Item::Saved("broken".into(), "(sun".into()),
         Item::File(FileItem { path: "b".into(), relations, ..FileItem::default() }),
     ];
     let done = import(&fake, &place.0, false, items);
-    assert_eq!(done.tally, Tally { tags: 1, saved: 1, relations: 2, problems: 2, ..Tally::default() });
+    assert_eq!(done.tally, Tally { tags: 1, saved: 0, relations: 2, problems: 3, ..Tally::default() });
     assert_eq!(done.problems[0], "n: no room");
-    assert!(done.problems[1].starts_with("b: related zz: No such file"), "{}", done.problems[1]);
+    assert!(done.problems[1].starts_with("the saved query \"broken\": at "), "{}", done.problems[1]);
+    assert!(done.problems[2].starts_with("b: related zz: No such file"), "{}", done.problems[2]);
 }
