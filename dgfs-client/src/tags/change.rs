@@ -25,12 +25,6 @@ mod rename;
 mod target;
 
 impl Core {
-    /// Changes what inodes carry; known attributes of them are old then.
-    pub(crate) async fn change_tags(&self, edit: TagEdit) -> Result<(), Status> {
-        let inos = edit.inos.clone();
-        self.change_graph(Mutation::Tag(edit), &inos).await
-    }
-
     /// Changes what the graph is made of.
     pub(crate) async fn change_graph(&self, mutation: Mutation, inos: &[Ino]) -> Result<(), Status> {
         let op = self.op();
@@ -44,6 +38,23 @@ impl Core {
 }
 
 impl View<'_> {
+    /// Changes what inodes carry, on the viewer's behalf; known attributes of them are old then.
+    pub(crate) async fn change_tags(&self, edit: TagEdit) -> Result<(), Status> {
+        let inos = edit.inos.clone();
+        self.core.change_graph(Mutation::Tag(TagEdit { uid: self.viewer.uid, ..edit }), &inos).await
+    }
+
+    /// Changes the catalogue of tags, as far as the viewer may.
+    pub(crate) async fn change_catalogue(&self, command: TagCommand) -> Result<(), Status> {
+        self.core.change_graph(Mutation::Tags { command, by: self.actor() }, &[]).await
+    }
+
+    /// Saves a query under a name that is not there yet, or forgets it.
+    async fn change_saved(&self, name: String, expression: Option<String>) -> Result<(), Status> {
+        let by = self.actor();
+        self.core.change_graph(Mutation::SaveQuery { name, expression, replace: false, by }, &[]).await
+    }
+
     /// `mkdir`: makes a tag.
     pub(crate) async fn make_tag(&self, parent: &Node, name: &Name) -> Result<Node, Status> {
         let Node::Directory(at) = parent else { return Err(Status::NotDirectory) };
@@ -62,7 +73,7 @@ impl View<'_> {
         }
         let spot = at.child(&text).map_err(|error| error.status())?;
         let tag = spot.last_tag().ok_or(Status::NotPermitted)?;
-        self.core.change_graph(Mutation::Tags(TagCommand::Make(tag)), &[]).await?;
+        self.change_catalogue(TagCommand::Make(tag)).await?;
         Ok(Node::Directory(std::sync::Arc::new(spot)))
     }
 
@@ -74,7 +85,7 @@ impl View<'_> {
         }
         let add = at.tags()?;
         self.check_may_tag(ino).await?;
-        self.core.change_tags(TagEdit { inos: vec![ino], add, exclusive: true, ..TagEdit::default() }).await
+        self.change_tags(TagEdit { inos: vec![ino], add, exclusive: true, ..TagEdit::default() }).await
     }
 
     /// `symlink`: as `link`, of what the target leads to; or saves a query.
@@ -103,7 +114,7 @@ impl View<'_> {
             return Err(Status::Exists);
         }
         let expression = Some(show::show_expr(&query));
-        self.core.change_graph(Mutation::SaveQuery { name: name.clone(), expression }, &[]).await?;
+        self.change_saved(name.clone(), expression).await?;
         Ok(Node::Saved { at: std::sync::Arc::clone(at), name })
     }
 
@@ -112,9 +123,7 @@ impl View<'_> {
         let Node::Directory(at) = parent else { return Err(Status::NotDirectory) };
         match (self.lookup(parent, name).await?, kind) {
             (Node::Entry { ino, .. }, RemoveKind::Unlink) => self.remove_entry(at, ino).await,
-            (Node::Saved { name, .. }, RemoveKind::Unlink) => {
-                self.core.change_graph(Mutation::SaveQuery { name, expression: None }, &[]).await
-            }
+            (Node::Saved { name, .. }, RemoveKind::Unlink) => self.change_saved(name, None).await,
             (
                 Node::File { special: Special::Counts | Special::Explain, .. } | Node::Refinement { .. },
                 RemoveKind::Unlink,
@@ -133,8 +142,7 @@ impl View<'_> {
         if at.meaning == Meaning::Saved
             && let Some(name) = saved_name(spot)
         {
-            let forget = Mutation::SaveQuery { name: name.to_owned(), expression: None };
-            return self.core.change_graph(forget, &[]).await;
+            return self.change_saved(name.to_owned(), None).await;
         }
         match spot.last_tag().filter(|_| at.meaning == Meaning::Top) {
             Some(tag) => self.delete_tag(at.scope, &tag).await,

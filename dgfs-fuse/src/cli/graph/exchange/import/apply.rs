@@ -235,7 +235,7 @@ impl<'a, 'o, A: Ask> Import<'a, 'o, A> {
 
     fn saved(&mut self, name: &str, expression: &str) -> Result<(), Failure> {
         self.tally.saved += 1;
-        self.order(name, &json!({ "save": name, "expression": expression }));
+        self.order(name, &json!({ "save": name, "expression": expression, "replace": true }));
         Ok(())
     }
 
