@@ -128,6 +128,7 @@ impl Asking<'_> {
             unveto: tags(&words.unveto)?,
             exclusive: words.exclusive,
             inos: Vec::with_capacity(count),
+            uid: self.view.viewer.uid,
         };
         if edit.add.is_empty() && edit.remove.is_empty() && edit.veto.is_empty() && edit.unveto.is_empty() {
             let sentence = "expected a tag in \"add\", \"remove\", \"veto\" or \"unveto\"";
