@@ -244,7 +244,7 @@ pub(crate) fn touched(mutation: &Mutation) -> Touched {
         | Mutation::UnlockOwner { .. }
         | Mutation::Grant { .. }
         | Mutation::GrantInodes { .. }
-        | Mutation::Tags(_)
+        | Mutation::Tags { .. }
         | Mutation::SaveQuery { .. } => these(&[]),
     }
 }

@@ -91,7 +91,7 @@ impl MetaKind {
             Mutation::SetXattr { .. }
             | Mutation::RemoveXattr { .. }
             | Mutation::Tag(_)
-            | Mutation::Tags(_)
+            | Mutation::Tags { .. }
             | Mutation::Relate { .. }
             | Mutation::SaveQuery { .. } => Self::SetXattr,
             Mutation::CopyChunks { .. } => Self::CopyChunks,

@@ -353,9 +353,9 @@ impl Vfs {
         self.core.statfs().await
     }
 
-    /// Sets an extended attribute.
-    pub async fn setxattr(&self, ino: Ino, name: Vec<u8>, value: Vec<u8>, mode: XattrMode) -> Answer<()> {
-        self.core.setxattr(ino, name, value, mode).await
+    /// Sets an extended attribute to a value, on behalf of a user: of `user.xdg.tags`, tags that are new are this user's.
+    pub async fn setxattr(&self, ino: Ino, named: (Vec<u8>, Vec<u8>), mode: XattrMode, uid: u32) -> Answer<()> {
+        self.core.setxattr(ino, named, mode, uid).await
     }
 
     /// An extended attribute's value.

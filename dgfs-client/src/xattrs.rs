@@ -15,12 +15,12 @@ impl Core {
     pub(crate) async fn setxattr(
         &self,
         ino: Ino,
-        name: Vec<u8>,
-        value: Vec<u8>,
+        (name, value): (Vec<u8>, Vec<u8>),
         mode: XattrMode,
+        uid: u32,
     ) -> Result<(), Status> {
         let op = self.op();
-        self.change_xattr(&op, ino, Mutation::SetXattr { ino, name, value, mode }).await
+        self.change_xattr(&op, ino, Mutation::SetXattr { ino, name, value, mode, uid }).await
     }
 
     pub(crate) async fn removexattr(&self, ino: Ino, name: Vec<u8>) -> Result<(), Status> {

@@ -123,7 +123,10 @@ impl Volume {
         let mut page = Catalogue::default();
         for number in after.map_or(1, |after| after.get() + 1)..=3 + TAIL {
             if let (Some(id), Ok(name)) = (TagId::new(number), label(&format!("tag{number}"))) {
-                page.tags.push((id, TagFacts { name, aliases: Vec::new(), implies: Vec::new(), merged_into: None }));
+                page.tags.push((
+                    id,
+                    TagFacts { name, aliases: Vec::new(), implies: Vec::new(), merged_into: None, owner: 0 },
+                ));
             }
         }
         page

@@ -288,6 +288,17 @@ pub struct ConsumerRow {
     pub seen: Timestamp,
 }
 
+/// A saved query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRow {
+    /// Its name.
+    pub name: String,
+    /// What it asks for.
+    pub expression: String,
+    /// The user who saved it.
+    pub owner: u32,
+}
+
 /// Any row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -335,8 +346,8 @@ pub enum Row {
     Tag(TagFacts),
     /// [`Table::Tag`], partition 1: folded names and what they mean.
     TagNames(Vec<(String, TagId)>),
-    /// [`Table::Tag`], partition 2: names and expressions of saved queries.
-    Saved(Vec<(String, String)>),
+    /// [`Table::Tag`], partition 2: saved queries.
+    Saved(Vec<SavedRow>),
 }
 
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
@@ -441,7 +452,7 @@ impl Row {
             Self::Answer(_) | Self::Event(_) => 400,
             Self::Tag(row) => 200 + (row.aliases.len() + row.implies.len()) * 64,
             Self::TagNames(names) => names.iter().map(|(name, _)| 64 + name.len()).sum(),
-            Self::Saved(all) => all.iter().map(|(name, expression)| 64 + name.len() + expression.len()).sum(),
+            Self::Saved(all) => all.iter().map(|saved| 64 + saved.name.len() + saved.expression.len()).sum(),
             Self::Volume(_)
             | Self::Counters(_)
             | Self::Session(_)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dgfs_meta::engine::{RowKey, Table};
 use dgfs_meta::rows::{
-    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, MemberRow, Row, RowError, ServerRow, SessionRow,
-    SettingsRow, key,
+    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, MemberRow, Row, RowError, SavedRow, ServerRow,
+    SessionRow, SettingsRow, key,
 };
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
@@ -133,12 +133,16 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ("member", key::member(ServerId(2)), Row::Member(member())),
         ("tag", key::tag(tag_id()), Row::Tag(tag())),
         ("tag-names", key::tag_names(1 << 54), Row::TagNames(vec![("beach".to_owned(), tag_id())])),
-        ("saved", key::saved(1 << 53), Row::Saved(vec![("trips".to_owned(), "beach and sea".to_owned())])),
+        ("saved", key::saved(1 << 53), Row::Saved(vec![saved()])),
     ]
 }
 
 fn tag_id() -> TagId {
     TagId::new(302).unwrap()
+}
+
+fn saved() -> SavedRow {
+    SavedRow { name: "trips".to_owned(), expression: "beach and sea".to_owned(), owner: 1000 }
 }
 
 fn tag() -> TagFacts {
@@ -147,6 +151,7 @@ fn tag() -> TagFacts {
         aliases: vec![Tag::parse("strand").unwrap()],
         implies: vec![TagId::new(303).unwrap()],
         merged_into: Some(TagId::new(304).unwrap()),
+        owner: 1000,
     }
 }
 

@@ -75,6 +75,8 @@ pub struct TagFacts {
     pub implies: Vec<TagId>,
     /// It is this one now: inodes that carry it carry that one.
     pub merged_into: Option<TagId>,
+    /// The user who made it: by name, or by tagging the first file with it.
+    pub owner: u32,
 }
 
 /// A relation that people make by hand.

@@ -21,8 +21,8 @@ use crate::name::Name;
 pub use self::kept_back::{Applied, KeptAnswer, KeptBack, digest};
 pub use self::lease::{Leasing, Recall, RecallOf};
 pub use self::mutation::{
-    Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit, TagCommand,
-    TagEdit, XattrMode,
+    Actor, Commit, Mutation, NewContent, NewNode, OpenMode, RemoveKind, RenameMode, SetAttr, SetTime, SlotEdit,
+    TagCommand, TagEdit, XattrMode,
 };
 pub use self::reply::{
     ClassHealth, ConsumerStatus, Content, DirEntry, InodeChunks, MetaReply, MetaStatus, Named, ServerStatus,

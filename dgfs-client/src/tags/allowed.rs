@@ -2,11 +2,15 @@
 //!
 //! Never changes anything. The rule is that of `user.*` attributes (xattr(7)): write permission on a file or directory, in a
 //! directory with the sticky bit its owner's; of everything else, which has no such attributes, its owner's. Root may always.
+//! What may be done to a tag itself, meta decides: it knows who made it.
+
+use std::os::unix::fs::MetadataExt as _;
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind};
-use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
+use dgfs_proto::graph::{GraphAnswer, GraphRequest, TagFacts, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::limits::GRAPH_PAGE_MAX;
+use dgfs_proto::meta::Actor;
 use dgfs_proto::permission::{Guard, Wanted};
 use dgfs_proto::query::path::{Component, parse_component};
 use dgfs_proto::query::{Clause, Context};
@@ -52,6 +56,13 @@ impl Carried {
 }
 
 impl View<'_> {
+    /// On whose behalf the viewer's changes of tags and saved queries are made. Whose they are, meta knows.
+    pub(crate) fn actor(&self) -> Actor {
+        let uid = self.viewer.uid;
+        let mounted_by = std::fs::metadata("/proc/self").map(|facts| facts.uid());
+        Actor { uid, operator: mounted_by.is_ok_and(|owner| owner == uid) }
+    }
+
     /// Refuses a viewer that may not tag `ino`.
     pub(crate) async fn check_may_tag(&self, ino: Ino) -> Result<(), Status> {
         if self.viewer.uid == 0 {
@@ -156,6 +167,30 @@ impl View<'_> {
             after = last;
         }
         Ok(false)
+    }
+
+    /// The user who made the tag of this name or alias; none where it is not known.
+    pub(crate) async fn owner_of(&self, name: &Tag) -> Result<Option<u32>, Status> {
+        let wanted = name.fold();
+        let mut after = String::new();
+        for _ in 0..PAGES_MAX {
+            let request = GraphRequest::Tags { after: after.clone(), limit: GRAPH_PAGE_MAX };
+            let GraphAnswer::Catalogue(page) = self.core.ask_graph(self.viewer, request).await?.answer else {
+                return Err(Status::Malformed);
+            };
+            let is_it = |facts: &TagFacts| {
+                facts.name.fold() == wanted || facts.aliases.iter().any(|alias| alias.fold() == wanted)
+            };
+            if let Some((_, facts, _)) = page.iter().find(|(_, facts, _)| is_it(facts)) {
+                return Ok(Some(facts.owner));
+            }
+            let last = page.last().map(|(_, facts, _)| facts.name.fold());
+            match last.filter(|last| page.len() >= GRAPH_PAGE_MAX as usize && *last > after) {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        Ok(None)
     }
 
     /// Tags behind `after`, each with its other names; the last one, folded, where a page may follow.

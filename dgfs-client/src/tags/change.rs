@@ -26,12 +26,6 @@ mod rename;
 mod target;
 
 impl Core {
-    /// Changes what inodes carry; known attributes of them are old then.
-    pub(crate) async fn change_tags(&self, edit: TagEdit) -> Result<(), Status> {
-        let inos = edit.inos.clone();
-        self.change_graph(Mutation::Tag(edit), &inos).await
-    }
-
     /// Changes what the graph is made of.
     pub(crate) async fn change_graph(&self, mutation: Mutation, inos: &[Ino]) -> Result<(), Status> {
         let op = self.op();
@@ -45,6 +39,23 @@ impl Core {
 }
 
 impl View<'_> {
+    /// Changes what inodes carry, on the viewer's behalf; known attributes of them are old then.
+    pub(crate) async fn change_tags(&self, edit: TagEdit) -> Result<(), Status> {
+        let inos = edit.inos.clone();
+        self.core.change_graph(Mutation::Tag(TagEdit { uid: self.viewer.uid, ..edit }), &inos).await
+    }
+
+    /// Changes the catalogue of tags, as far as the viewer may.
+    pub(crate) async fn change_catalogue(&self, command: TagCommand) -> Result<(), Status> {
+        self.core.change_graph(Mutation::Tags { command, by: self.actor() }, &[]).await
+    }
+
+    /// Saves a query under a name that is not there yet, or forgets it.
+    async fn change_saved(&self, name: String, expression: Option<String>) -> Result<(), Status> {
+        let by = self.actor();
+        self.core.change_graph(Mutation::SaveQuery { name, expression, replace: false, by }, &[]).await
+    }
+
     /// `mkdir`: makes a tag.
     pub(crate) async fn make_tag(&self, parent: &Node, name: &Name) -> Result<Node, Status> {
         let Node::Directory(at) = parent else { return Err(Status::NotDirectory) };
@@ -64,7 +75,7 @@ impl View<'_> {
         }
         let spot = at.child(&text).map_err(|error| error.status())?;
         let tag = spot.last_tag().ok_or(Status::NotPermitted)?;
-        self.core.change_graph(Mutation::Tags(TagCommand::Make(tag)), &[]).await?;
+        self.change_catalogue(TagCommand::Make(tag)).await?;
         Ok(Node::Directory(std::sync::Arc::new(spot)))
     }
 
@@ -76,7 +87,7 @@ impl View<'_> {
         }
         let add = at.tags()?;
         self.check_may_tag(ino).await?;
-        self.core.change_tags(TagEdit { inos: vec![ino], add, exclusive: true, ..TagEdit::default() }).await
+        self.change_tags(TagEdit { inos: vec![ino], add, exclusive: true, ..TagEdit::default() }).await
     }
 
     /// `symlink`: as `link`, of what the target leads to; or saves a query.
@@ -106,7 +117,7 @@ impl View<'_> {
         }
         accounts::number_query(&mut query, &self.core.runtime).await?;
         let expression = Some(show::show_expr(&query));
-        self.core.change_graph(Mutation::SaveQuery { name: name.clone(), expression }, &[]).await?;
+        self.change_saved(name.clone(), expression).await?;
         Ok(Node::Saved { at: std::sync::Arc::clone(at), name })
     }
 
@@ -133,7 +144,7 @@ impl View<'_> {
         if at.scope != Ino::ROOT {
             return Ok(());
         }
-        self.core.change_graph(Mutation::SaveQuery { name, expression: None }, &[]).await
+        self.change_saved(name, None).await
     }
 
     async fn remove_directory(&self, at: &Spot, spot: &Spot) -> Result<(), Status> {

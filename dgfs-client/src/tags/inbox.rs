@@ -31,7 +31,7 @@ impl View<'_> {
         let directory = self.inbox(inbox).await?;
         let (name, made) = self.make_numbered(directory, request).await?;
         let ino = made.0.attr.ino;
-        match self.core.change_tags(TagEdit { inos: vec![ino], add: tags, ..TagEdit::default() }).await {
+        match self.change_tags(TagEdit { inos: vec![ino], add: tags, ..TagEdit::default() }).await {
             Ok(()) => Ok(made),
             Err(status) => {
                 // Nobody has seen it. Whether it can be taken away or not, the answer is why it is not tagged.

@@ -15,7 +15,8 @@ use dgfs_proto::graph::{GraphCall, GraphReply, HandRelation};
 use dgfs_proto::ids::{Epoch, Ino, Seq, SessionId, Uuid};
 use dgfs_proto::limits::POLL_MS;
 use dgfs_proto::meta::{
-    MetaCall, MetaReply, MetaRequest, Mutation, Named, NewNode, Query, SessionRequest, TagCommand, TagEdit, VolumeInfo,
+    Actor, MetaCall, MetaReply, MetaRequest, Mutation, Named, NewNode, Query, SessionRequest, TagCommand, TagEdit,
+    VolumeInfo,
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
@@ -47,6 +48,10 @@ pub(crate) struct Volume {
     pub(crate) aliases: Vec<(Tag, Tag)>,
     pub(crate) implied: Vec<(Tag, Tag)>,
     pub(crate) saved: BTreeMap<String, String>,
+    /// Who saved them; of those put here by hand, nobody.
+    pub(crate) savers: BTreeMap<String, u32>,
+    /// Who made tags, by folded name; those not named are root's.
+    pub(crate) owners: BTreeMap<String, u32>,
     pub(crate) seq: u64,
     /// Every change of tags, as it came.
     pub(crate) changes: Vec<Mutation>,
@@ -189,7 +194,7 @@ impl Volume {
     fn apply(&mut self, mutation: Mutation) -> Result<MetaReply, Status> {
         let of_tags = matches!(
             mutation,
-            Mutation::Tag(_) | Mutation::Tags(_) | Mutation::Relate { .. } | Mutation::SaveQuery { .. }
+            Mutation::Tag(_) | Mutation::Tags { .. } | Mutation::Relate { .. } | Mutation::SaveQuery { .. }
         );
         let reply = self.carry_out(mutation.clone())?;
         self.seq += 1;
@@ -216,7 +221,10 @@ impl Volume {
                 Ok(MetaReply::Named(Named { ino, lost: None, attrs }))
             }
             Mutation::Tag(edit) => self.tag(edit),
-            Mutation::Tags(command) => self.command(command),
+            Mutation::Tags { command, by } => {
+                self.check_owners(&command, by)?;
+                self.command(command, by)
+            }
             Mutation::Relate { from, relation, to, on } => {
                 let related = &mut self.thing(from)?.related;
                 let known = related.iter().position(|one| *one == (relation, to));
@@ -228,7 +236,15 @@ impl Volume {
                 }
                 Ok(MetaReply::Done)
             }
-            Mutation::SaveQuery { name, expression } => {
+            Mutation::SaveQuery { name, expression, replace, by } => {
+                match self.savers.get(&name) {
+                    Some(owner) if !by.may_change(*owner) => return Err(Status::NotPermitted),
+                    Some(_) if expression.is_some() && !replace => return Err(Status::Exists),
+                    Some(_) | None => drop(self.savers.insert(name.clone(), by.uid)),
+                }
+                if expression.is_none() {
+                    self.savers.remove(&name);
+                }
                 match expression {
                     Some(expression) => drop(self.saved.insert(name, expression)),
                     None => drop(self.saved.remove(&name).ok_or(Status::NotFound)?),
@@ -255,6 +271,7 @@ impl Volume {
         }
         for tag in &edit.add {
             if !self.is_known(tag) {
+                self.owners.insert(tag.fold(), edit.uid);
                 self.catalogue.push(tag.clone());
             }
         }
@@ -273,12 +290,26 @@ impl Volume {
         Ok(MetaReply::Done)
     }
 
-    fn command(&mut self, command: TagCommand) -> Result<MetaReply, Status> {
+    fn check_owners(&self, command: &TagCommand, by: Actor) -> Result<(), Status> {
+        let named = match command {
+            TagCommand::Make(_) => Vec::new(),
+            TagCommand::Rename { from: tag, .. } | TagCommand::Delete { tag, .. } => vec![tag],
+            TagCommand::Alias { alias, tag } => vec![tag.as_ref().unwrap_or(alias)],
+            TagCommand::Merge { from: one, into: other } | TagCommand::Imply { tag: one, implied: other, .. } => {
+                vec![one, other]
+            }
+        };
+        let is_theirs = |tag: &Tag| by.may_change(self.owners.get(&tag.fold()).copied().unwrap_or(0));
+        if named.into_iter().all(is_theirs) { Ok(()) } else { Err(Status::NotPermitted) }
+    }
+
+    fn command(&mut self, command: TagCommand, by: Actor) -> Result<MetaReply, Status> {
         match command {
             TagCommand::Make(tag) => {
                 if self.is_known(&tag) {
                     return Err(Status::Exists);
                 }
+                self.owners.insert(tag.fold(), by.uid);
                 self.catalogue.push(tag);
             }
             TagCommand::Rename { from, .. } if !self.is_known(&from) => return Err(Status::NotFound),

@@ -350,7 +350,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -361,10 +361,10 @@ impl Filesystem for Adapter {
         if self.is_tags_attribute(ino, name) {
             return Respond::<()>::refuse(reply, Status::NotPermitted.into());
         }
-        let (name, value, vfs) = (name.as_bytes().to_vec(), value.to_vec(), self.vfs());
+        let (name, value, uid, vfs) = (name.as_bytes().to_vec(), value.to_vec(), request.uid(), self.vfs());
         self.serve(Op::SetXattr, reply, async move {
             let mode = translate::xattr_mode(flags)?;
-            Ok(vfs.setxattr(translate::ino(ino)?, name, value, mode).await?)
+            Ok(vfs.setxattr(translate::ino(ino)?, (name, value), mode, uid).await?)
         });
     }
 

@@ -246,6 +246,7 @@ mod tests {
             aliases: aliases.iter().map(|alias| Tag::parse(alias).unwrap()).collect(),
             implies: implies.iter().map(|id| TagId::new(*id).unwrap()).collect(),
             merged_into: merged.and_then(TagId::new),
+            owner: 0,
         }
     }
 

@@ -165,6 +165,7 @@ mod tests {
                 aliases: aliases.iter().map(|alias| Tag::parse(alias).unwrap()).collect(),
                 implies: implies.iter().map(|id| TagId::new(*id).unwrap()).collect(),
                 merged_into: None,
+                owner: 0,
             };
             (TagId::new(*id).unwrap(), facts)
         });

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// Grows with every change of the tables, and of what is derived from attributes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE applied(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at_secs INTEGER NOT NULL, at_nanos INTEGER NOT NULL,

@@ -183,7 +183,7 @@ impl Truth {
         }
         let id = TagId::new(self.next_tag).unwrap();
         self.next_tag += 1;
-        let facts = TagFacts { name: tag(text), aliases: Vec::new(), implies: Vec::new(), merged_into: None };
+        let facts = TagFacts { name: tag(text), aliases: Vec::new(), implies: Vec::new(), merged_into: None, owner: 0 };
         self.tags.insert(id, facts.clone());
         (id, Some(facts))
     }

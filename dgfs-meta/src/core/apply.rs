@@ -8,6 +8,7 @@ use dgfs_proto::limits::OPS_IN_FLIGHT_MAX;
 use dgfs_proto::meta::{Leasing, MetaReply, Mutation, Named};
 use dgfs_proto::status::Status;
 
+use crate::core::catalogue::saved;
 use crate::core::leasing::{Attempt, told_by_mutation};
 use crate::core::ops::copy::CopyChunks;
 use crate::core::ops::make::Make;
@@ -208,8 +209,8 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
         }
         Mutation::SetAttr { ino, set } => setattr::set_attr(tx, *ino, set).map(MetaReply::Attr),
         Mutation::Commit(request) => commit::commit(tx, request).map(MetaReply::Attr),
-        Mutation::SetXattr { ino, name, value, mode } => {
-            xattr::set(tx, *ino, name, value, *mode).map(|()| MetaReply::Done)
+        Mutation::SetXattr { ino, name, value, mode, uid } => {
+            xattr::set(tx, *ino, (name, value), *mode, *uid).map(|()| MetaReply::Done)
         }
         Mutation::RemoveXattr { ino, name } => xattr::remove(tx, *ino, name).map(|()| MetaReply::Done),
         Mutation::CopyChunks { from, from_index, to, to_index, count, size_at_least } => {
@@ -234,12 +235,12 @@ fn apply(tx: &mut Tx<'_>, session: SessionId, mutation: &Mutation) -> Step<MetaR
             lock::unlock_owner(tx, session, *ino, *family, *owner).map(|()| MetaReply::Done)
         }
         Mutation::Tag(edit) => tag::edit(tx, edit).map(|()| MetaReply::Done),
-        Mutation::Tags(command) => tag::command(tx, command).map(|()| MetaReply::Done),
+        Mutation::Tags { command, by } => tag::command(tx, command, *by).map(|()| MetaReply::Done),
         Mutation::Relate { from, relation, to, on } => {
             tag::relate(tx, *from, (*relation, *to), *on).map(|()| MetaReply::Done)
         }
-        Mutation::SaveQuery { name, expression } => {
-            tag::save_query(tx, name, expression.as_deref()).map(|()| MetaReply::Done)
+        Mutation::SaveQuery { name, expression, replace, by } => {
+            saved::save(tx, (name, expression.as_deref()), *replace, *by).map(|()| MetaReply::Done)
         }
         Mutation::Grant { .. } | Mutation::GrantInodes { .. } => Err(Status::Malformed.into()),
     }

@@ -190,7 +190,7 @@ fn class_in(value: &[u8]) -> Result<Class, Status> {
 impl Core {
     /// Refuses a policy that makes no sense or cannot be followed, before anything is changed.
     pub(crate) fn check_policy(&self, mutation: &Mutation) -> Result<(), Status> {
-        let Mutation::SetXattr { ino, name, value, mode: _ } = mutation else { return Ok(()) };
+        let Mutation::SetXattr { ino, name, value, mode: _, uid: _ } = mutation else { return Ok(()) };
         if !name.starts_with(PREFIX) {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl Core {
 
     /// A policy was set or removed.
     pub(crate) fn note_policy(&mut self, mutation: &Mutation) {
-        if let Mutation::SetXattr { ino, name, value, mode: _ } = mutation {
+        if let Mutation::SetXattr { ino, name, value, mode: _, uid: _ } = mutation {
             match name.as_slice() {
                 REDUNDANCY => {
                     if let Ok(class) = class_in(value) {

@@ -162,7 +162,7 @@ pub(crate) fn grows(mutation: &Mutation) -> bool {
         | Mutation::Grant { .. }
         | Mutation::GrantInodes { .. } => true,
         Mutation::Tag(edit) => !(edit.add.is_empty() && edit.veto.is_empty()),
-        Mutation::Tags(command) => !matches!(command, TagCommand::Delete { .. }),
+        Mutation::Tags { command, .. } => !matches!(command, TagCommand::Delete { .. }),
         Mutation::Relate { on, .. } => *on,
         Mutation::SaveQuery { expression, .. } => expression.is_some(),
         Mutation::Commit(commit) => match &commit.content {

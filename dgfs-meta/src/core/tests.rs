@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use dgfs_proto::attr::{Attr, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
-use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, Uuid};
+use dgfs_proto::graph::TagFacts;
+use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, ServerId, SessionId, TagId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::meta::{
     Caller, ClientInfo, Commit, Content, Leasing, LockFamily, LockKind, LockSpec, MetaReply, Mutation, Named,
@@ -13,6 +14,7 @@ use dgfs_proto::meta::{
 };
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
+use dgfs_proto::tag::Tag;
 
 use crate::cluster::Stored;
 use crate::core::ops::{acl, lock};
@@ -22,6 +24,7 @@ use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
 
 mod locks;
 mod model;
+mod owners;
 mod policies;
 mod rules;
 mod sessions;
@@ -37,6 +40,8 @@ pub(crate) struct Bench {
     session: SessionId,
     op: u64,
     now_ms: u64,
+    /// How often the rules were asked.
+    attempts: usize,
 }
 
 fn name(text: &str) -> Name {
@@ -100,7 +105,7 @@ impl Bench {
         let mut core = Core::new(snapshot, LEASE, memory_bytes, Timestamp::from_ms(1));
         core.write(key::inode(Ino::ROOT), Some(std::sync::Arc::new(Row::Inode(root_row()))));
         let session = SessionId::new(1).unwrap();
-        let mut bench = Self { core, rows: BTreeMap::new(), session, op: 0, now_ms: 1000 };
+        let mut bench = Self { core, rows: BTreeMap::new(), session, op: 0, now_ms: 1000, attempts: 0 };
         bench.session = bench.open_session();
         bench
     }
@@ -132,6 +137,7 @@ impl Bench {
         let mut ranges = Vec::new();
         let (mut began, mut wait) = (None, None);
         for _ in 0..10_000 {
+            self.attempts += 1;
             let mut attempt = crate::core::Attempt { loaded: &ranges, wait, leasing: Leasing::default() };
             let outcome = step(&mut self.core, &mut attempt);
             if matches!(outcome, Outcome::Need(_)) {
@@ -170,6 +176,24 @@ impl Bench {
             }
         }
         panic!("no answer after 10,000 attempts");
+    }
+
+    /// The number of a tag, from the rows.
+    pub(crate) fn tag_id(&self, name: &Tag) -> TagId {
+        let of_tag = |(key, bytes): (&RowKey, &Vec<u8>)| match Row::decode(*key, bytes) {
+            Ok(Row::Tag(facts)) if facts.name == *name => TagId::new(key.sort),
+            _ => None,
+        };
+        self.rows.iter().find_map(of_tag).expect("a tag of that name")
+    }
+
+    /// Changes the row of a tag behind the back of all rules.
+    pub(crate) fn edit_tag(&mut self, id: TagId, edit: impl FnOnce(&mut TagFacts)) {
+        let key = key::tag(id);
+        let Ok(Row::Tag(mut facts)) = Row::decode(key, &self.rows[&key]) else { panic!("no row of a tag") };
+        edit(&mut facts);
+        self.core.write(key, Some(std::sync::Arc::new(Row::Tag(facts))));
+        self.commit();
     }
 
     /// Every session carries out what it is told.

@@ -2,6 +2,8 @@
 //!
 //! Never holds up writers: rows are read as the engine has them, while they change. What a page missed, the change log tells.
 
+use std::collections::BTreeSet;
+
 use dgfs_proto::graph::{Catalogue, GraphNode, NodeFacts, is_kept_xattr};
 use dgfs_proto::ids::{Ino, TagId};
 use dgfs_proto::limits::{LIST_MAX, PAGE_BYTES_MAX, SAVED_QUERIES_MAX};
@@ -83,7 +85,31 @@ impl Active {
                 Err(_) => return Ok(None),
             }
         }
+        self.leave_out_the_dead(&mut nodes).await?;
         Ok(Some(nodes))
+    }
+
+    /// Tags that were deleted, and relations to inodes that were, stay in the rows of those who had them. Whoever follows the
+    /// log has forgotten them.
+    async fn leave_out_the_dead(&self, nodes: &mut [GraphNode]) -> Result<(), Dead> {
+        let tags = nodes.iter().flat_map(|node| node.tags.iter().map(|tag| key::tag(*tag)));
+        let related = nodes.iter().flat_map(|node| node.related.iter().map(|(_, to)| key::inode(*to)));
+        let keys: BTreeSet<RowKey> = tags.chain(related).collect();
+        let keys: Vec<RowKey> = keys.into_iter().collect();
+        let mut dead = BTreeSet::new();
+        for part in keys.chunks(LIST_MAX) {
+            let load = || self.engine.load(part.to_vec());
+            let rows = self.persistently("load tags and relations for the graph", load).await?;
+            dead.extend(part.iter().zip(rows).filter(|(_, row)| row.is_none()).map(|(key, _)| *key));
+        }
+        if dead.is_empty() {
+            return Ok(());
+        }
+        for node in nodes {
+            node.tags.retain(|tag| !dead.contains(&key::tag(*tag)));
+            node.related.retain(|(_, to)| !dead.contains(&key::inode(*to)));
+        }
+        Ok(())
     }
 
     /// Tags behind `after`; with the first page, saved queries.
@@ -103,7 +129,9 @@ impl Active {
             let range = RowRange { partition: 2, from: 0, limit: SAVED_QUERIES_MAX + 1, ..range };
             for (key, bytes) in self.persistently("list saved queries", || self.engine.list(range)).await? {
                 match Row::decode(key, &bytes) {
-                    Ok(Row::Saved(all)) => page.saved.extend(all),
+                    Ok(Row::Saved(all)) => {
+                        page.saved.extend(all.into_iter().map(|saved| (saved.name, saved.expression)))
+                    }
                     Ok(_) | Err(_) => return Ok(MetaReply::Refused(Status::Corrupt)),
                 }
             }

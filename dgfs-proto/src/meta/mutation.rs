@@ -226,6 +226,8 @@ pub enum Mutation {
         value: Vec<u8>,
         /// What of one that is there.
         mode: XattrMode,
+        /// Whoever sets it, as the kernel says: tags that `user.xdg.tags` makes are this user's.
+        uid: u32,
     },
     /// Removes an extended attribute.
     RemoveXattr {
@@ -300,8 +302,13 @@ pub enum Mutation {
     },
     /// Tags and untags inodes, all in one.
     Tag(TagEdit),
-    /// Changes the catalogue of tags.
-    Tags(TagCommand),
+    /// Changes the catalogue of tags. `NotPermitted` where `by` may not change one of the tags.
+    Tags {
+        /// What.
+        command: TagCommand,
+        /// On whose behalf.
+        by: Actor,
+    },
     /// Adds or takes back a relation that a person made.
     Relate {
         /// From this inode.
@@ -319,7 +326,28 @@ pub enum Mutation {
         name: String,
         /// As [`crate::query`] shows it; none: forget it (`NotFound` when there is none).
         expression: Option<String>,
+        /// Takes the place of one of that name, which is refused with `Exists` otherwise.
+        replace: bool,
+        /// On whose behalf: a new one is this user's; `NotPermitted` where one that is there is another's.
+        by: Actor,
     },
+}
+
+/// On whose behalf tags and saved queries are changed, as the mount says: it is trusted, as with every change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// File-system user: owns what is made.
+    pub uid: u32,
+    /// Whoever mounted: may change what others made.
+    pub operator: bool,
+}
+
+impl Actor {
+    /// May it change what `owner` made? Its own, and everything for root and whoever mounted.
+    #[must_use]
+    pub const fn may_change(self, owner: u32) -> bool {
+        self.operator || self.uid == 0 || self.uid == owner
+    }
 }
 
 /// Tags to add and to take away. A tag that does not exist is made.
@@ -337,9 +365,12 @@ pub struct TagEdit {
     pub unveto: Vec<Tag>,
     /// Refused with `Exists` when an inode carries all of `add` already (`ln` into a tag's directory).
     pub exclusive: bool,
+    /// On behalf of this user, who owns the tags that are made.
+    pub uid: u32,
 }
 
-/// A change of the catalogue of tags.
+/// A change of the catalogue of tags. Making needs nothing; everything else needs every tag it changes, every tag that gets more
+/// carriers by it (what those imply included), and every tag above such a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TagCommand {
     /// Makes a tag that nobody carries yet; `Exists` when there is one.

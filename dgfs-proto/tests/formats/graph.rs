@@ -8,7 +8,7 @@ use dgfs_proto::graph::{
 };
 use dgfs_proto::ids::{Ino, Seq, TagId};
 use dgfs_proto::log::{Change, Event};
-use dgfs_proto::meta::{AdminRequest, ConsumerStatus, MetaReply, Mutation, TagCommand, TagEdit};
+use dgfs_proto::meta::{Actor, AdminRequest, ConsumerStatus, MetaReply, Mutation, TagCommand, TagEdit};
 use dgfs_proto::query::expr::parse_expr;
 use dgfs_proto::query::{Context, DatePrefix, Key};
 use dgfs_proto::status::Status;
@@ -30,6 +30,7 @@ fn tag_facts() -> TagFacts {
         aliases: vec![tag("ort:cn")],
         implies: vec![TagId::new(7).unwrap()],
         merged_into: Some(tag_id()),
+        owner: 1000,
     }
 }
 
@@ -67,7 +68,9 @@ pub(crate) fn mutations() -> Vec<Mutation> {
         veto: vec![tag("c")],
         unveto: vec![tag("d")],
         exclusive: true,
+        uid: 1000,
     };
+    let by = Actor { uid: 1000, operator: true };
     let commands = [
         TagCommand::Make(tag("a")),
         TagCommand::Rename { from: tag("a"), to: tag("b") },
@@ -77,9 +80,9 @@ pub(crate) fn mutations() -> Vec<Mutation> {
         TagCommand::Imply { tag: tag("a"), implied: tag("b"), on: true },
     ];
     let mut all = vec![Mutation::Tag(edit)];
-    all.extend(commands.into_iter().map(Mutation::Tags));
+    all.extend(commands.into_iter().map(|command| Mutation::Tags { command, by }));
     all.push(Mutation::Relate { from: ino(2), relation: HandRelation::VersionOf, to: ino(3), on: false });
-    all.push(Mutation::SaveQuery { name: "trips".to_owned(), expression: None });
+    all.push(Mutation::SaveQuery { name: "trips".to_owned(), expression: None, replace: true, by });
     all
 }
 

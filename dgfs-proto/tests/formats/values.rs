@@ -187,7 +187,7 @@ fn mutation_name(mutation: &Mutation) -> &'static str {
         Mutation::Grant { .. } => "grant",
         Mutation::GrantInodes { .. } => "grant-inodes",
         Mutation::Tag(_) => "tag",
-        Mutation::Tags(_) => "tags",
+        Mutation::Tags { .. } => "tags",
         Mutation::Relate { .. } => "relate",
         Mutation::SaveQuery { .. } => "save-query",
     }
@@ -230,7 +230,8 @@ fn mutations() -> Vec<Mutation> {
         kill_privileges: true,
     };
     let touch = SetAttr { atime: Some(SetTime::Now), ..SetAttr::default() };
-    let set_xattr = |mode| Mutation::SetXattr { ino: ino(2), name: b"user.a".to_vec(), value: vec![0, 255], mode };
+    let set_xattr =
+        |mode| Mutation::SetXattr { ino: ino(2), name: b"user.a".to_vec(), value: vec![0, 255], mode, uid: 1000 };
     let lock_of = |kind, family| Mutation::Lock { ino: ino(2), lock: LockSpec { kind, family, ..lock() }, wait: true };
     vec![
         make(NewNode::File),

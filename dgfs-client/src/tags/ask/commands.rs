@@ -1,15 +1,15 @@
 //! Commands: tags, relations, saved queries, the index itself.
 //!
-//! Never more than the writer may do: tagging needs the right to write each file. What concerns everybody (building the index
-//! anew, a tag that is taken from every file, Cypher, which sees everything) is for root and for the user who mounted.
-
-use std::os::unix::fs::MetadataExt as _;
+//! Never more than the writer may do: tagging needs the right to write each file, and a tag or saved query is changed by whom it
+//! belongs to. What concerns everybody (building the index anew, Cypher, which sees everything) is for root and for the user
+//! who mounted.
 
 use serde_json::{Value, json};
 
 use dgfs_proto::graph::request::TaggerCommand;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
+use dgfs_proto::limits::{SAVED_QUERIES_MAX, TAG_WORDS_MAX};
 use dgfs_proto::meta::{Mutation, TagCommand};
 use dgfs_proto::query::{Entry, Relation, show};
 use dgfs_proto::status::Status;
@@ -24,6 +24,25 @@ use crate::tags::list::saved_component;
 use crate::tags::lookup::saved_name;
 use crate::tags::path::{SAVED, Spot};
 
+fn not_theirs(tag: &Tag, owner: u32) -> String {
+    format!("the tag \"{tag}\" was made by user {owner}: only that user, root and whoever mounted can change it")
+}
+
+/// Why a query could not be saved or forgotten.
+fn saving_refused(status: Status) -> String {
+    match status {
+        Status::Exists => {
+            "a query of this name is saved already (it can be replaced: \"replace\", --replace)".to_owned()
+        }
+        Status::NotPermitted => {
+            "another user saved this query: only that user, root and whoever mounted can change it".to_owned()
+        }
+        Status::NotFound => "no query of this name is saved".to_owned(),
+        Status::NoSpace => format!("there are {SAVED_QUERIES_MAX} saved queries, and no more is possible"),
+        status => status.to_string(),
+    }
+}
+
 pub(super) fn done() -> Lines {
     Ok(vec![json!({ "done": true })])
 }
@@ -36,9 +55,8 @@ pub(super) fn named(what: &str, mut error: AskError) -> AskError {
 
 impl Asking<'_> {
     fn check_operator(&self) -> Result<(), AskError> {
-        let uid = self.view.viewer.uid;
-        let mounted_by = std::fs::metadata("/proc/self").map(|facts| facts.uid());
-        if uid == 0 || mounted_by.is_ok_and(|owner| owner == uid) {
+        let by = self.view.actor();
+        if by.uid == 0 || by.operator {
             return Ok(());
         }
         Err(AskError::new(Status::NotPermitted, "only root and the user who mounted the volume may do this"))
@@ -101,18 +119,20 @@ impl Asking<'_> {
             }
             CommandWord::Delete { tag: name, unused: true } => return self.delete_unused(&tag(&name)?).await,
             CommandWord::Delete { tag: name, unused: false } => {
-                self.check_operator()?;
                 TagCommand::Delete { tag: tag(&name)?, unused_at: None }
             }
         };
         match self.change_tags(&command).await {
             Ok(()) => done(),
+            Err(status @ (Status::NotPermitted | Status::XattrTooBig)) => {
+                Err(self.catalogue_refused(status, &command).await)
+            }
             Err(status) => Err(self.why_not(&command, status).await),
         }
     }
 
     async fn change_tags(&self, command: &TagCommand) -> Result<(), Status> {
-        let change = |command: &TagCommand| self.view.core.change_graph(Mutation::Tags(command.clone()), &[]);
+        let change = |command: &TagCommand| self.view.change_catalogue(command.clone());
         let outcome = change(command).await;
         match (&outcome, command) {
             // Another name for what only taggers say: then a person says it, too.
@@ -131,8 +151,46 @@ impl Asking<'_> {
             Err(Status::NotEmpty) => {
                 Err(AskError::new(Status::NotEmpty, format!("\"{tag}\": files carry this tag, or one below it")))
             }
+            Err(status @ Status::NotPermitted) => {
+                let delete = TagCommand::Delete { tag: tag.clone(), unused_at: None };
+                Err(self.catalogue_refused(status, &delete).await)
+            }
             Err(status) => Err(named(tag.as_str(), status.into())),
         }
+    }
+
+    /// Why the catalogue could not be changed: where that is a right, whose.
+    async fn catalogue_refused(&self, status: Status, command: &TagCommand) -> AskError {
+        if status == Status::XattrTooBig {
+            let sentence = format!(
+                "a tag has at most {TAG_WORDS_MAX} aliases and implies at most as many others, and this one, or what follows \
+                 from it, would have more"
+            );
+            return AskError::new(status, sentence);
+        }
+        if status != Status::NotPermitted {
+            return status.into();
+        }
+        let named = match command {
+            TagCommand::Make(tag) | TagCommand::Delete { tag, .. } | TagCommand::Alias { alias: tag, tag: None } => {
+                [Some(tag), None]
+            }
+            TagCommand::Alias { tag: Some(tag), .. } | TagCommand::Rename { from: tag, .. } => [Some(tag), None],
+            TagCommand::Merge { from, into } => [Some(from), Some(into)],
+            TagCommand::Imply { tag, implied, .. } => [Some(tag), Some(implied)],
+        };
+        let by = self.view.actor();
+        for tag in named.into_iter().flatten() {
+            // Without an index it is not known whose it is: that it is not the writer's is.
+            if let Ok(Some(owner)) = self.view.owner_of(tag).await
+                && !by.may_change(owner)
+            {
+                return AskError::new(status, not_theirs(tag, owner));
+            }
+        }
+        let sentence = "by this, files would be found by a tag of another user, or a tag of another user would get another \
+                        name: only that user, root and whoever mounted can do so";
+        AskError::new(status, sentence)
     }
 
     pub(super) async fn relate(&self, words: RelateWords) -> Lines {
@@ -166,11 +224,10 @@ impl Asking<'_> {
             }
             None => None,
         };
-        let change = Mutation::SaveQuery { name: name.to_owned(), expression };
-        self.view.core.change_graph(change, &[]).await.map_err(|status| match status {
-            Status::NotFound => AskError::new(status, format!("no saved query is called \"{name}\"")),
-            status => named(name, status.into()),
-        })?;
+        let (replace, by) = (save.replace, self.view.actor());
+        let change = Mutation::SaveQuery { name: name.to_owned(), expression, replace, by };
+        let refused = |status| named(&save.save, AskError::new(status, saving_refused(status)));
+        self.view.core.change_graph(change, &[]).await.map_err(refused)?;
         done()
     }
 }

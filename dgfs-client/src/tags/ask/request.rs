@@ -97,7 +97,12 @@ requests! {
     Tag "tag" { tag: TagWords },
     TagsCommand "tags-command" { tags_command: CommandWord },
     Relate "relate" { relate: RelateWords },
-    Save "save" { save: String, expression: Option<String>, #[serde(default)] utc_offset_secs: i32 },
+    Save "save" {
+        save: String,
+        expression: Option<String>,
+        #[serde(default)] replace: bool,
+        #[serde(default)] utc_offset_secs: i32,
+    },
 }
 
 impl Request {
@@ -267,6 +272,7 @@ mod tests {
             r#"{"tags-command": {"delete": {"tag": "x"}}}"#,
             r#"{"relate": {"from": "a", "relation": "links-to", "to": "b"}}"#,
             r#"{"save": "n", "expression": null}"#,
+            r#"{"save": "n", "expression": "x", "replace": true}"#,
         ];
         for request in requests {
             assert!(read(request.as_bytes()).is_ok(), "{request}: {:?}", read(request.as_bytes()).err());

@@ -82,6 +82,7 @@ pub(crate) fn tag(id: TagId, facts: &TagFacts, count: u64) -> Value {
         "aliases": facts.aliases,
         "implies": facts.implies,
         "merged-into": facts.merged_into,
+        "owner": facts.owner,
     })
 }
 

@@ -44,6 +44,7 @@ impl Asking<'_> {
             unveto: tags(&words.unveto)?,
             exclusive: words.exclusive,
             inos: Vec::with_capacity(count),
+            uid: self.view.viewer.uid,
         };
         if is_empty(&edit) && remove.is_empty() {
             let sentence = "expected a tag in \"add\", \"remove\", \"veto\" or \"unveto\"";
@@ -59,7 +60,7 @@ impl Asking<'_> {
         let tagged = edit.inos.len();
         let mut lines = self.take_off(&mut edit, &remove).await?;
         if !is_empty(&edit) {
-            self.view.core.change_tags(edit).await.map_err(|status| match status {
+            self.view.change_tags(edit).await.map_err(|status| match status {
                 Status::XattrTooBig => AskError::new(
                     status,
                     format!("a file carries at most {TAGS_PER_FILE_MAX} tags, and as many vetoes"),

@@ -5,7 +5,7 @@
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{Mutation, TagCommand, TagEdit};
+use dgfs_proto::meta::{TagCommand, TagEdit};
 use dgfs_proto::query::{Atom, Clause, Query, Test};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
@@ -26,7 +26,7 @@ impl View<'_> {
         self.check_may_tag(ino).await?;
         let mut edit = TagEdit { inos: vec![ino], ..TagEdit::default() };
         self.take_off(&mut edit, ino, &tag).await?;
-        self.core.change_tags(edit).await
+        self.change_tags(edit).await
     }
 
     /// Adds to `edit` what makes `ino` carry `tag` no more.
@@ -54,7 +54,7 @@ impl View<'_> {
         let mut any = false;
         for tag in self.with_those_below(tag).await? {
             let delete = TagCommand::Delete { tag, unused_at: Some(reply.seq) };
-            match self.core.change_graph(Mutation::Tags(delete), &[]).await {
+            match self.change_catalogue(delete).await {
                 // Only a tagger knew it, or somebody was faster.
                 Ok(()) => any = true,
                 Err(Status::NotFound) => {}

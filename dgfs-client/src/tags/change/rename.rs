@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use dgfs_proto::graph::GraphRequest;
 use dgfs_proto::ids::Ino;
-use dgfs_proto::meta::{Mutation, TagCommand, TagEdit};
+use dgfs_proto::meta::{TagCommand, TagEdit};
 use dgfs_proto::name::Name;
 use dgfs_proto::query::path::component_text;
 use dgfs_proto::status::Status;
@@ -36,7 +36,7 @@ impl View<'_> {
         edit.remove.retain(|tag| !stays.contains(&tag.fold()));
         edit.veto.retain(|tag| !stays.contains(&tag.fold()));
         edit.add = add;
-        self.core.change_tags(edit).await
+        self.change_tags(edit).await
     }
 
     /// `mv .tags/a .tags/c`: another name for a tag.
@@ -65,7 +65,7 @@ impl View<'_> {
                 Err(refusal) => return Err(refusal.into()),
             }
         }
-        match self.core.change_graph(Mutation::Tags(TagCommand::Rename { from, to }), &[]).await {
+        match self.change_catalogue(TagCommand::Rename { from, to }).await {
             // It was looked up a moment ago: only taggers say it, and they would say it again.
             Err(Status::NotFound) => Err(Status::NotPermitted),
             outcome => outcome,
@@ -84,7 +84,12 @@ impl View<'_> {
         }
         let expression = saved.into_iter().find(|(known, _)| known == from).map(|(_, expression)| expression);
         let expression = Some(expression.ok_or(Status::NotFound)?);
-        self.core.change_graph(Mutation::SaveQuery { name: to, expression }, &[]).await?;
-        self.core.change_graph(Mutation::SaveQuery { name: from.to_owned(), expression: None }, &[]).await
+        self.change_saved(to.clone(), expression).await?;
+        let forgotten = self.change_saved(from.to_owned(), None).await;
+        if forgotten == Err(Status::NotPermitted) {
+            // It is another user's, and stays what it is called. Whether the copy goes or not, that is the answer.
+            let _ = self.change_saved(to, None).await;
+        }
+        forgotten
     }
 }

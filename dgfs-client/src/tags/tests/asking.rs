@@ -13,6 +13,9 @@ use crate::vfs::OpenFlags;
 const READ_WRITE: OpenFlags =
     OpenFlags { read: true, write: true, append: false, truncate: false, direct: false, sync: false };
 
+/// Neither root nor, most likely, whoever runs this.
+const STRANGER: Who = Who { uid: 54_321, gid: 54_321, pid: 0 };
+
 async fn world() -> World {
     let world = World::new().await;
     world.truth.file("photos/a.jpg", &["beach"]);
@@ -177,6 +180,32 @@ async fn nobody_lends_his_rights_to_what_another_has_written() {
     let answer = world.tags().read(handle, 0, 1000, ROOT).await.unwrap();
     assert!(std::str::from_utf8(&answer).unwrap().contains("only root"), "{answer:?}");
     assert!(world.truth.volume.lock().changes.is_empty());
+}
+
+/// A stranger merged root's tag away, and wrote over root's saved queries.
+#[tokio::test]
+async fn tags_and_saved_queries_are_changed_by_whom_they_belong_to() {
+    let world = world().await;
+    ask_in(&world, "", r#"{"tags-command": {"make": "own"}}"#, STRANGER).await;
+    ask(&world, r#"{"save": "q", "expression": "sun"}"#).await;
+    let owned = "was made by user 0: only that user, root and whoever mounted can change it";
+    let refused = [
+        (r#"{"tags-command": {"merge": {"from": "office", "into": "own"}}}"#, owned),
+        (r#"{"tags-command": {"imply": {"tag": "own", "implied": "office"}}}"#, owned),
+        (r#"{"tags-command": {"delete": {"tag": "office", "unused": false}}}"#, owned),
+        (r#"{"save": "q", "expression": "x", "replace": true}"#, "another user saved this query"),
+        (r#"{"save": "q", "expression": null}"#, "another user saved this query"),
+    ];
+    for (request, sentence) in refused {
+        let said = ask_in(&world, "", request, STRANGER).await[0]["error"].as_str().unwrap().to_owned();
+        assert!(said.contains(sentence), "{request}: {said}");
+    }
+    let said = ask(&world, r#"{"save": "q", "expression": "x"}"#).await[0]["error"].as_str().unwrap().to_owned();
+    assert!(said.contains("saved already"), "{said}");
+    assert_eq!(ask(&world, r#"{"save": "q", "expression": "x", "replace": true}"#).await, [json!({ "done": true })]);
+    let renamed = r#"{"tags-command": {"rename": {"from": "own", "to": "mine"}}}"#;
+    assert_eq!(ask_in(&world, "", renamed, STRANGER).await, [json!({ "done": true })]);
+    assert_eq!(world.rm(".tags/@saved/q", STRANGER).await, Err(Status::NotPermitted));
 }
 
 #[tokio::test]

@@ -314,8 +314,9 @@ impl Volume {
     fn tags(&self, after: &str, limit: u32) -> Vec<(TagId, TagFacts, u64)> {
         let facts = |(at, tag): (usize, &Tag)| {
             let of = |(alias, meant): &(Tag, Tag)| (meant == tag).then(|| alias.clone());
+            let owner = self.owners.get(&tag.fold()).copied().unwrap_or(0);
             let aliases = self.aliases.iter().filter_map(of).collect();
-            let facts = TagFacts { name: tag.clone(), aliases, implies: Vec::new(), merged_into: None };
+            let facts = TagFacts { name: tag.clone(), aliases, implies: Vec::new(), merged_into: None, owner };
             let carriers = self.things.values().filter(|thing| thing.tags.contains(tag)).count();
             (TagId::new(at as u64 + 1).unwrap(), facts, carriers as u64)
         };

@@ -210,6 +210,9 @@ pub(crate) struct SaveArgs {
     /// Forget the query of that name
     #[arg(long, conflicts_with_all = ["expression", "list"])]
     pub(crate) remove: bool,
+    /// Take the place of one of your own that has the name
+    #[arg(long, conflicts_with_all = ["remove", "list"])]
+    pub(crate) replace: bool,
     /// Show all
     #[arg(long, conflicts_with = "name")]
     pub(crate) list: bool,

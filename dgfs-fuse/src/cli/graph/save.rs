@@ -1,6 +1,6 @@
 //! `dgfs save`: queries under a name.
 //!
-//! Never saves what cannot be read again: an expression is checked first.
+//! Never saves what cannot be read again: an expression is checked first. Never replaces a query that was not meant to be.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ fn request(args: &SaveArgs) -> Result<Value, crate::cli::Failure> {
         return Ok(json!({ "save": name, "expression": null }));
     }
     let Expression { text, utc_offset_secs } = Expression::new(&args.expression)?;
-    Ok(json!({ "save": name, "expression": text, "utc-offset-secs": utc_offset_secs }))
+    let replace = args.replace;
+    Ok(json!({ "save": name, "expression": text, "replace": replace, "utc-offset-secs": utc_offset_secs }))
 }
 
 fn list(mount: &impl Ask, json: bool, out: &mut Output<'_>) -> Ended {
@@ -58,13 +59,16 @@ mod tests {
     fn args(name: &str, expression: &[&str], remove: bool) -> SaveArgs {
         let expression = expression.iter().map(|word| (*word).to_owned()).collect();
         let place = Where::default();
-        SaveArgs { name: Some(name.to_owned()), expression, remove, list: false, place, json: false }
+        SaveArgs { name: Some(name.to_owned()), expression, remove, replace: false, list: false, place, json: false }
     }
 
     #[test]
     fn a_query_is_checked_before_it_is_saved() {
         let saved = request(&args("mine", &["a", "b"], false)).unwrap();
         assert_eq!((&saved["save"], &saved["expression"]), (&json!("mine"), &json!("a b")));
+        assert_eq!(saved["replace"], json!(false));
+        let replacing = SaveArgs { replace: true, ..args("mine", &["a"], false) };
+        assert_eq!(request(&replacing).unwrap()["replace"], json!(true));
         assert_eq!(request(&args("mine", &["(a"], false)).unwrap_err().code, 2);
         assert_eq!(request(&args("mine", &[], true)).unwrap(), json!({ "save": "mine", "expression": null }));
     }

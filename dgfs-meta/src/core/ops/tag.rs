@@ -1,4 +1,4 @@
-//! Tags, vetoes, relations by hand and saved queries.
+//! Tags, vetoes and relations by hand.
 //!
 //! Never keeps a tag's name with an inode: its number is kept, in the row of extended attributes, under a name that nobody can
 //! set. `user.xdg.tags` is made of them when it is asked for.
@@ -11,18 +11,14 @@ use serde::de::DeserializeOwned;
 use dgfs_proto::attr::AttrFlags;
 use dgfs_proto::graph::{HandRelation, TagFacts};
 use dgfs_proto::ids::{Ino, TagId};
-use dgfs_proto::limits::{
-    EXPRESSION_BYTES_MAX, NAME_BYTES_MAX, RELATIONS_MAX, SAVED_QUERIES_MAX, TAGGED_MAX, TAGS_PER_FILE_MAX,
-};
+use dgfs_proto::limits::{RELATIONS_MAX, TAGGED_MAX, TAGS_PER_FILE_MAX};
 use dgfs_proto::log::Change;
-use dgfs_proto::meta::{TagCommand, TagEdit};
-use dgfs_proto::name::name_hash;
+use dgfs_proto::meta::{Actor, TagCommand, TagEdit};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::{Tag, parse_csv, to_csv};
 
 use crate::core::catalogue;
-use crate::core::tx::{Need, Step, Stop, Tx};
-use crate::engine::{RowRange, Table};
+use crate::core::tx::{Step, Stop, Tx};
 use crate::rows::{InodeRow, Row, key};
 
 /// What people know the tags of an inode as.
@@ -93,9 +89,9 @@ pub(crate) fn listed(tx: &mut Tx<'_>, all: Xattrs) -> Step<Vec<Vec<u8>>> {
 }
 
 /// The tags that a value of `user.xdg.tags` names replace those of `all`.
-pub(crate) fn replace(tx: &mut Tx<'_>, row: &InodeRow, all: &mut Xattrs, value: &[u8]) -> Step<()> {
+pub(crate) fn replace(tx: &mut Tx<'_>, row: &InodeRow, all: &mut Xattrs, (value, uid): (&[u8], u32)) -> Step<()> {
     let wanted = parse_csv(value).map_err(|error| error.status())?;
-    let (ids, made) = ids_of(tx, &wanted)?;
+    let (ids, made) = ids_of(tx, &wanted, uid)?;
     all.remove(SHOWN);
     encode(all, TAGS, &ids);
     tx.use_of_tags(&ids);
@@ -106,14 +102,15 @@ pub(crate) fn replace(tx: &mut Tx<'_>, row: &InodeRow, all: &mut Xattrs, value: 
 /// Numbers of tags, and those of them that were made.
 type Numbered = (Vec<TagId>, Vec<(TagId, TagFacts)>);
 
-/// Numbers of tags by name; those that do not exist are made.
-fn ids_of(tx: &mut Tx<'_>, tags: &[Tag]) -> Step<Numbered> {
+/// Numbers of tags by name; those that do not exist are made, for this user.
+fn ids_of(tx: &mut Tx<'_>, tags: &[Tag], uid: u32) -> Step<Numbered> {
+    tx.want_names(tags)?;
     let (mut ids, mut made) = (Vec::with_capacity(tags.len()), Vec::new());
     for tag in tags {
         let id = match tx.tag_named(tag)? {
             Some(id) => id,
             None => {
-                let (id, facts) = tx.make_tag(tag)?;
+                let (id, facts) = tx.make_tag(tag, uid)?;
                 made.push((id, facts));
                 id
             }
@@ -128,12 +125,17 @@ fn ids_of(tx: &mut Tx<'_>, tags: &[Tag]) -> Step<Numbered> {
 /// Tags and untags inodes.
 pub(crate) fn edit(tx: &mut Tx<'_>, edit: &TagEdit) -> Step<()> {
     let longest = [&edit.add, &edit.remove, &edit.veto, &edit.unveto].into_iter().map(Vec::len).max();
-    if edit.inos.len() > TAGGED_MAX || longest > Some(TAGS_PER_FILE_MAX) {
+    if edit.inos.len() > TAGGED_MAX {
         return Err(Status::Malformed.into());
+    }
+    if longest > Some(TAGS_PER_FILE_MAX) {
+        return Err(Status::XattrTooBig.into());
     }
     let keys: Vec<_> = edit.inos.iter().flat_map(|ino| [key::inode(*ino), key::xattr(*ino)]).collect();
     tx.want(&keys)?;
-    let (add, made) = ids_of(tx, &edit.add)?;
+    // All at once: each row that is asked for alone would begin the whole change again.
+    tx.want_names(edit.add.iter().chain(&edit.remove))?;
+    let (add, made) = ids_of(tx, &edit.add, edit.uid)?;
     let mut remove = Vec::with_capacity(edit.remove.len());
     for tag in &edit.remove {
         remove.extend(tx.tag_named(tag)?);
@@ -213,28 +215,30 @@ pub(crate) fn store(tx: &mut Tx<'_>, mut row: InodeRow, all: Xattrs) -> Step<()>
 }
 
 /// Changes the catalogue.
-pub(crate) fn command(tx: &mut Tx<'_>, command: &TagCommand) -> Step<()> {
+pub(crate) fn command(tx: &mut Tx<'_>, command: &TagCommand, by: Actor) -> Step<()> {
     match command {
-        TagCommand::Make(tag) => catalogue::make(tx, tag),
-        TagCommand::Rename { from, to } => catalogue::rename(tx, from, to),
-        TagCommand::Merge { from, into } => catalogue::merge(tx, from, into),
-        TagCommand::Delete { tag, unused_at } => catalogue::delete(tx, tag, *unused_at),
-        TagCommand::Alias { alias, tag } => catalogue::alias(tx, alias, tag.as_ref()),
-        TagCommand::Imply { tag, implied, on } => catalogue::imply(tx, tag, implied, *on),
+        TagCommand::Make(tag) => catalogue::make(tx, tag, by),
+        TagCommand::Rename { from, to } => catalogue::rename(tx, from, to, by),
+        TagCommand::Merge { from, into } => catalogue::merge(tx, from, into, by),
+        TagCommand::Delete { tag, unused_at } => catalogue::delete(tx, tag, *unused_at, by),
+        TagCommand::Alias { alias, tag: Some(tag) } => catalogue::alias(tx, alias, tag, by),
+        TagCommand::Alias { alias, tag: None } => catalogue::unalias(tx, alias, by),
+        TagCommand::Imply { tag, implied, on } => catalogue::imply(tx, (tag, implied), *on, by),
     }
 }
 
 /// Adds or takes back a relation that a person made.
 pub(crate) fn relate(tx: &mut Tx<'_>, from: Ino, (relation, to): (HandRelation, Ino), on: bool) -> Step<()> {
-    let row = tx.live_inode(from)?;
+    let row = tx.inode(from)?;
     if on {
-        tx.live_inode(to)?;
+        tx.inode(to)?;
         if from == to {
             return Err(Status::Invalid.into());
         }
     }
     let mut all = if row.attr.flags.has(AttrFlags::HAS_XATTR) { tx.xattrs(from)? } else { Xattrs::new() };
     let mut related: Vec<(HandRelation, Ino)> = decode(&all, RELATED)?;
+    without_the_dead(tx, &mut related)?;
     match (on, related.contains(&(relation, to))) {
         (true, true) => return Err(Status::Exists.into()),
         (false, false) => return Err(Status::NotFound.into()),
@@ -248,44 +252,16 @@ pub(crate) fn relate(tx: &mut Tx<'_>, from: Ino, (relation, to): (HandRelation, 
     Ok(())
 }
 
-/// Saves a query under a name, or forgets it.
-pub(crate) fn save_query(tx: &mut Tx<'_>, name: &str, expression: Option<&str>) -> Step<()> {
-    let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(['/', '\0']);
-    if !is_name || expression.is_some_and(|text| text.is_empty() || text.len() > EXPRESSION_BYTES_MAX) {
-        return Err(Status::Invalid.into());
-    }
-    let key = key::saved(name_hash(tx.volume, name.as_bytes()));
-    let mut all = match tx.row(key)?.as_deref() {
-        Some(Row::Saved(all)) => all.clone(),
-        Some(_) => return Err(Status::Corrupt.into()),
-        None => Vec::new(),
-    };
-    let known = all.iter().any(|(saved, _)| saved == name);
-    all.retain(|(saved, _)| saved != name);
-    match expression {
-        Some(text) => {
-            if !known && saved_queries(tx)? >= SAVED_QUERIES_MAX {
-                return Err(Status::NoSpace.into());
-            }
-            all.push((name.to_owned(), text.to_owned()));
+/// Leaves out relations to inodes that are gone: nobody took those back.
+fn without_the_dead(tx: &mut Tx<'_>, related: &mut Vec<(HandRelation, Ino)>) -> Step<()> {
+    let keys: Vec<_> = related.iter().map(|(_, to)| key::inode(*to)).collect();
+    tx.want(&keys)?;
+    let mut living = Vec::with_capacity(related.len());
+    for (relation, to) in related.drain(..) {
+        if tx.row(key::inode(to))?.is_some() {
+            living.push((relation, to));
         }
-        None if known => {}
-        None => return Err(Status::NotFound.into()),
     }
-    if all.is_empty() {
-        tx.delete(key);
-    } else {
-        tx.put(key, Row::Saved(all));
-    }
-    tx.changes.push(Change::Saved { name: name.to_owned(), expression: expression.map(str::to_owned) });
+    *related = living;
     Ok(())
-}
-
-/// Rows of saved queries there are.
-fn saved_queries(tx: &mut Tx<'_>) -> Step<usize> {
-    let range = RowRange { table: Table::Tag, partition: 2, from: 0, to: u64::MAX, limit: SAVED_QUERIES_MAX + 1 };
-    if !tx.cache.is_complete_list(range.table, range.partition) && tx.known_range(range).is_none() {
-        return Err(Stop::Need(Need::Range(range)));
-    }
-    Ok(tx.cache.listed(range.table, range.partition).len())
 }

@@ -24,8 +24,8 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), Status> {
     if known || name == acl::ACCESS || name == acl::DEFAULT { Ok(()) } else { Err(Status::NotSupported) }
 }
 
-/// Sets one.
-pub(crate) fn set(tx: &mut Tx<'_>, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Step<()> {
+/// Sets one to a value, on behalf of a user.
+pub(crate) fn set(tx: &mut Tx<'_>, ino: Ino, (name, value): (&[u8], &[u8]), mode: XattrMode, uid: u32) -> Step<()> {
     check_name(name)?;
     if value.len() > XATTR_VALUE_BYTES_MAX {
         return Err(Status::XattrTooBig.into());
@@ -39,7 +39,7 @@ pub(crate) fn set(tx: &mut Tx<'_>, ino: Ino, name: &[u8], value: &[u8], mode: Xa
         XattrMode::Any | XattrMode::Create | XattrMode::Replace => {}
     }
     if name == tag::SHOWN {
-        tag::replace(tx, &row, &mut all, value)?;
+        tag::replace(tx, &row, &mut all, (value, uid))?;
         return tag::store(tx, row, all);
     }
     let keep = if name == acl::ACCESS || name == acl::DEFAULT { set_acl(&mut row, name, value)? } else { true };
@@ -82,7 +82,8 @@ pub(crate) fn remove(tx: &mut Tx<'_>, ino: Ino, name: &[u8]) -> Step<()> {
     let mut all = tx.xattrs(ino)?;
     if name == tag::SHOWN {
         tag::shown(tx, &all)?.ok_or(Status::NoXattr)?;
-        tag::replace(tx, &row, &mut all, b"")?;
+        // Nothing is made by taking all away: it is no matter by whom.
+        tag::replace(tx, &row, &mut all, (b"", 0))?;
         return tag::store(tx, row, all);
     }
     if all.remove(name).is_none() {

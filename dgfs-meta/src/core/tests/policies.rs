@@ -44,7 +44,7 @@ fn ask(bench: &mut Bench, request: &ServerRequest) -> MetaReply {
 
 fn set(bench: &mut Bench, ino: Ino, name: &str, value: &str) -> Result<(), Status> {
     let (name, value) = (format!("dgfs.policy.{name}").into_bytes(), value.as_bytes().to_vec());
-    bench.mutate(&Mutation::SetXattr { ino, name, value, mode: XattrMode::Any }).map(drop)
+    bench.mutate(&Mutation::SetXattr { ino, name, value, mode: XattrMode::Any, uid: 0 }).map(drop)
 }
 
 fn unset(bench: &mut Bench, ino: Ino, name: &str) -> Result<(), Status> {

@@ -328,7 +328,8 @@ fn a_default_acl_takes_the_umasks_place_and_chmod_moves_the_mask() {
     let mut bench = Bench::new(BIG);
     let dir = bench.make(Ino::ROOT, "d", NewNode::Directory).unwrap().ino;
     let default = acl_bytes(&[(1, 7, 0), (2, 6, 5), (4, 5, 0), (16, 7, 0), (32, 0, 0)]);
-    let set = Mutation::SetXattr { ino: dir, name: acl::DEFAULT.to_vec(), value: default, mode: XattrMode::Any };
+    let set =
+        Mutation::SetXattr { ino: dir, name: acl::DEFAULT.to_vec(), value: default, mode: XattrMode::Any, uid: 0 };
     bench.must(&set);
     let file = bench.make(dir, "f", NewNode::File).unwrap();
     assert_eq!(file.mode, 0o660, "the default ACL, limited by 0666; no umask");
@@ -345,7 +346,7 @@ fn xattr_modes_and_bounds_are_refused_by_their_status() {
     let mut bench = Bench::new(BIG);
     let ino = bench.make(Ino::ROOT, "f", NewNode::File).unwrap().ino;
     let mut set = |name: &[u8], bytes: usize, mode| {
-        bench.mutate(&Mutation::SetXattr { ino, name: name.to_vec(), value: vec![1; bytes], mode }).map(drop)
+        bench.mutate(&Mutation::SetXattr { ino, name: name.to_vec(), value: vec![1; bytes], mode, uid: 0 }).map(drop)
     };
     assert_eq!(set(b"user.a", 10, XattrMode::Replace), Err(Status::NoXattr));
     assert_eq!(set(b"user.a", 10, XattrMode::Create), Ok(()));

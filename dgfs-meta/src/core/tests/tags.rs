@@ -6,18 +6,22 @@ use dgfs_proto::graph::{HandRelation, NodeFacts};
 use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::limits::TAGS_PER_FILE_MAX;
 use dgfs_proto::log::Change;
-use dgfs_proto::meta::{MetaReply, Mutation, NewNode, Query, RemoveKind, RenameMode, TagCommand, TagEdit, XattrMode};
+use dgfs_proto::meta::{
+    Actor, MetaReply, Mutation, NewNode, Query, RemoveKind, RenameMode, TagCommand, TagEdit, XattrMode,
+};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::Tag;
 
 use super::Bench;
 use super::rules::BIG;
 
-fn tag(text: &str) -> Tag {
+const ROOT: Actor = Actor { uid: 0, operator: false };
+
+pub(super) fn tag(text: &str) -> Tag {
     Tag::parse(text).unwrap()
 }
 
-fn tags(texts: &[&str]) -> Vec<Tag> {
+pub(super) fn tags(texts: &[&str]) -> Vec<Tag> {
     texts.iter().map(|text| tag(text)).collect()
 }
 
@@ -26,10 +30,10 @@ fn edit(inos: &[Ino], add: &[&str], remove: &[&str]) -> Mutation {
 }
 
 fn command(command: TagCommand) -> Mutation {
-    Mutation::Tags(command)
+    Mutation::Tags { command, by: ROOT }
 }
 
-fn shown(bench: &mut Bench, ino: Ino) -> Option<String> {
+pub(super) fn shown(bench: &mut Bench, ino: Ino) -> Option<String> {
     match bench.query(&Query::GetXattr { ino, name: b"user.xdg.tags".to_vec() }) {
         Ok(MetaReply::Bytes(value)) => Some(String::from_utf8(value).unwrap()),
         Err(Status::NoXattr) => None,
@@ -39,10 +43,12 @@ fn shown(bench: &mut Bench, ino: Ino) -> Option<String> {
 
 fn set(bench: &mut Bench, ino: Ino, value: &str) -> Result<(), Status> {
     let name = b"user.xdg.tags".to_vec();
-    bench.mutate(&Mutation::SetXattr { ino, name, value: value.as_bytes().to_vec(), mode: XattrMode::Any }).map(drop)
+    bench
+        .mutate(&Mutation::SetXattr { ino, name, value: value.as_bytes().to_vec(), mode: XattrMode::Any, uid: 0 })
+        .map(drop)
 }
 
-fn file(bench: &mut Bench, name: &str) -> Ino {
+pub(super) fn file(bench: &mut Bench, name: &str) -> Ino {
     bench.make(Ino::ROOT, name, NewNode::File).unwrap().ino
 }
 
@@ -62,7 +68,7 @@ fn the_attribute_and_the_edit_are_one_set() {
     let gone = Mutation::RemoveXattr { ino, name: b"user.xdg.tags".to_vec() };
     assert_eq!(bench.mutate(&gone), Err(Status::NoXattr));
     assert_eq!(set(&mut bench, ino, "a\u{1}b"), Err(Status::Invalid));
-    let hidden = Mutation::SetXattr { ino, name: b"graph.tags".to_vec(), value: vec![1], mode: XattrMode::Any };
+    let hidden = Mutation::SetXattr { ino, name: b"graph.tags".to_vec(), value: vec![1], mode: XattrMode::Any, uid: 0 };
     assert_eq!(bench.mutate(&hidden), Err(Status::NotSupported));
 }
 
@@ -158,9 +164,15 @@ fn vetoes_relations_and_saved_queries_are_kept() {
     assert_eq!(bench.mutate(&relate(a, true)), Err(Status::Invalid));
     bench.must(&relate(b, false));
     assert_eq!(bench.mutate(&relate(b, false)), Err(Status::NotFound));
+    let nobody = Ino::new(1 << 40).unwrap();
+    assert_eq!(bench.mutate(&relate(nobody, true)), Err(Status::NotFound), "no session ended");
+    let from_nobody = Mutation::Relate { from: nobody, relation: HandRelation::LinksTo, to: a, on: true };
+    assert_eq!(bench.mutate(&from_nobody), Err(Status::NotFound));
     let save = |name: &str, text: Option<&str>| Mutation::SaveQuery {
         name: name.to_owned(),
         expression: text.map(str::to_owned),
+        replace: true,
+        by: ROOT,
     };
     bench.must(&save("trips", Some("beach")));
     bench.must(&save("trips", Some("beach and sea")));

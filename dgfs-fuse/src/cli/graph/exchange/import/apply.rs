@@ -240,7 +240,7 @@ impl<'a, 'o, A: Ask> Import<'a, 'o, A> {
             self.told(&format!("the saved query {name:?}: {error}"));
             return Ok(());
         }
-        if self.order(name, &json!({ "save": name, "expression": expression })) {
+        if self.order(name, &json!({ "save": name, "expression": expression, "replace": true })) {
             self.tally.saved += 1;
         }
         Ok(())

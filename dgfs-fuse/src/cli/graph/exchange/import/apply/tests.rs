@@ -143,7 +143,7 @@ fn tags_relations_and_queries_that_are_there_are_not_made_again() {
         (json!({ "tags-command": { "make": "warm" } }), done()),
         (json!({ "tags-command": { "alias": { "alias": "soleil", "tag": "sun" } } }), done()),
         (json!({ "tags-command": { "imply": { "tag": "sun", "implied": "warm", "on": true } } }), done()),
-        (json!({ "save": "n", "expression": "sun" }), vec![json!({ "error": "no room" })]),
+        (json!({ "save": "n", "expression": "sun", "replace": true }), vec![json!({ "error": "no room" })]),
         (json!({ "related": place.ino("b") }), vec![by_hand]),
         (json!({ "relate": { "from": place.ino("b"), "relation": "related", "to": place.ino("a") } }), done()),
     ]);
