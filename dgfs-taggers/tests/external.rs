@@ -109,6 +109,32 @@ async fn one_that_breaks_the_rules_fails_one_job_and_goes_on() {
     folder.examine(&tagger, "fine").await.unwrap();
 }
 
+/// A pipe that nobody writes to kept the index from starting for ever, and zeroes were printed into its log.
+#[test]
+fn what_is_no_registration_is_refused_at_once_and_in_printable_words() {
+    let folder = Folder::new("rubbish");
+    let pipe = folder.0.join("a.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::create_dir(folder.0.join("b.toml")).unwrap();
+    fs::write(folder.0.join("c.toml"), "name = '\0\u{1b}[31m\0'\n".repeat(200)).unwrap();
+    fs::write(folder.0.join("d.toml"), b"name = \xff\xfe").unwrap();
+    fs::write(folder.0.join("e.toml"), " ".repeat(70_000)).unwrap();
+    let (taggers, refused) = load_all(&folder.0, &[]);
+    assert!(taggers.is_empty());
+    let words = |error: &dyn std::error::Error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    let refused: Vec<String> = refused.iter().map(|error| words(error)).collect();
+    let expected =
+        ["regular file", "regular file", "\\u{", "UTF-8, which ends at byte 7", "70000 bytes, of at most 65536"];
+    assert_eq!(refused.len(), expected.len(), "{refused:?}");
+    for (refused, expected) in refused.iter().zip(expected) {
+        assert!(refused.contains(expected), "{refused}");
+        assert!(refused.len() < 2000 && !refused.contains(['\0', '\u{1b}']), "{refused:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_network_is_there_only_if_it_was_asked_for() {
     let folder = Folder::new("network");
