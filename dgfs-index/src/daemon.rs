@@ -43,6 +43,9 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 pub struct IndexConfig {
     /// Where it keeps what it derived.
     pub dir: PathBuf,
+    /// Where users register taggers of their own; none: `taggers` beside `dir`, which may be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<PathBuf>,
     /// Where clients reach it.
     pub listen: SocketAddr,
     /// `HOST:PORT` at which clients are told to reach it; none: where it listens. The change log is followed under this name,
@@ -179,7 +182,7 @@ fn tagging(
         contents: (VfsConfig::cluster(ClientInfo::default()), deps),
         worker: worker_command(),
         workers: config.taggers,
-        registrations: config.dir.join("taggers"),
+        registrations: config.registrations.clone().unwrap_or_else(|| config.dir.with_file_name("taggers")),
         spool: config.dir.join("spool"),
     })
 }

@@ -18,17 +18,21 @@ use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::Sleep;
 
 use dgfs_proto::graph::answer::IndexStatus;
+use dgfs_proto::graph::request::TaggerCommand;
 use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphReply, GraphRequest, Viewer};
-use dgfs_proto::ids::Seq;
+use dgfs_proto::ids::{Ino, Seq};
 use dgfs_proto::limits::{GRAPH_DEADLINE_MS, GROUPS_MAX};
+use dgfs_proto::permission::Wanted;
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{GraphProtocol, Handler, Peer};
 use dgfs_runtime::clock::Clock;
 
+use crate::graph::Graph;
 use crate::index::Index;
 use crate::meta_link::MetaLink;
 use crate::metrics::QueryNumbers;
 use crate::query::answer::Question;
+use crate::query::view::View;
 use crate::query::{Ask, Deadline, Refusal};
 use crate::rebuild::check;
 use crate::service::watches::Watches;
@@ -153,13 +157,28 @@ impl IndexService {
                 let answer = extended(self.parts.cypher.as_ref(), refusal, call).await?;
                 Ok((applied(), answer))
             }
-            GraphRequest::Tagger(_) => {
-                administrators_only(&call.viewer)?;
+            GraphRequest::Tagger(ref command) => {
+                self.check_may_command(&call, command).await?;
                 let answer = extended(self.parts.taggers.as_ref(), "this index runs no taggers", call).await?;
                 Ok((applied(), answer))
             }
             _ => self.question(call).await,
         }
+    }
+
+    /// Everybody may see the taggers, and let them look again at what he may write; to stop them is root's.
+    async fn check_may_command(&self, call: &GraphCall, command: &TaggerCommand) -> Result<(), Refusal> {
+        let ino = match command {
+            TaggerCommand::List => return Ok(()),
+            TaggerCommand::Pause(_) => return administrators_only(&call.viewer),
+            TaggerCommand::Run { ino, .. } => *ino,
+        };
+        let patience = Duration::from_millis(u64::from(call.deadline_ms).min(GRAPH_DEADLINE_MS));
+        tokio::select! {
+            reached = self.wait_for_past(call.at_least) => reached?,
+            () = self.sleep(patience) => return Err(Status::Unavailable.into()),
+        }
+        self.parts.index.read(|shared| may_be_run(&shared.graph, ino, &call.viewer))
     }
 
     async fn question(self: &Arc<Self>, call: GraphCall) -> Result<(Seq, GraphAnswer), Refusal> {
@@ -283,6 +302,15 @@ async fn extended(
         Some(extension) => Ok(extension.answer(call.viewer, call.request).await),
         None => Err(Refusal::Sentence(refusal.to_owned())),
     }
+}
+
+/// Only what the viewer can reach and may write, as tagging asks for.
+fn may_be_run(graph: &Graph, ino: Ino, viewer: &Viewer) -> Result<(), Refusal> {
+    let doc = graph.columns.doc(ino).filter(|doc| graph.columns.live().contains(*doc)).ok_or(Status::NotFound)?;
+    if !View::new(graph, Ino::ROOT, viewer).admits(doc) {
+        return Err(Status::NotFound.into());
+    }
+    if viewer.uid == 0 || graph.may(doc, viewer, Wanted::WRITE) { Ok(()) } else { Err(Status::AccessDenied.into()) }
 }
 
 fn administrators_only(viewer: &Viewer) -> Result<(), Refusal> {

@@ -4,8 +4,9 @@
 //! processes with limits. Always: what is found belongs to a version of the data, and is looked for again after a kill.
 //!
 //! Reading order: [`queue`] (who is due) → [`look`] (what is known of a file and whether to look) → [`found`] (what the index
-//! keeps of what workers say); [`large`] (files that taggers do not read to their end).
+//! keeps of what workers say); [`large`] (files that taggers do not read to their end); [`commands`] (what people ask of taggers).
 
+mod commands;
 mod found;
 mod large;
 mod look;
@@ -15,10 +16,9 @@ use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
@@ -26,8 +26,6 @@ use tokio::time::Instant;
 
 use dgfs_client::config::{VfsConfig, VfsDeps};
 use dgfs_client::reader::{Reader, Snapshot};
-use dgfs_proto::graph::request::TaggerCommand;
-use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 use dgfs_runtime::lifecycle::Shutdown;
@@ -38,8 +36,8 @@ use dgfs_taggers::protocol::{Answer, Found};
 use dgfs_taggers::sandbox::Limits;
 
 use crate::index::Index;
-use crate::service::Extension;
 use crate::store::{Findings, StoreError};
+use crate::tagging::commands::Pause;
 use crate::tagging::large::Large;
 use crate::tagging::look::{Look, Stage};
 use crate::tagging::queue::{Due, Queue};
@@ -75,7 +73,7 @@ pub struct TaggingParts {
     pub workers: usize,
     /// Where users register taggers of their own (`docs/TAGGERS.md`).
     pub registrations: PathBuf,
-    /// A directory for copies of what those read; what lies in it goes.
+    /// A directory for copies of what those read; what lies in it goes. Beside it lies the mark that says that taggers pause.
     pub spool: PathBuf,
 }
 
@@ -93,7 +91,7 @@ pub struct Tagging {
     workers: usize,
     queue: Mutex<Queue>,
     large: Large,
-    paused: AtomicBool,
+    pause: Pause,
     poked: Notify,
     /// Changes of the index up to here are in the queue.
     seen: AtomicU64,
@@ -126,6 +124,7 @@ impl Tagging {
         if let Err(error) = emptied(&spool) {
             tracing::warn!(%error, spool = %spool.display(), "copies for taggers that users registered cannot be made");
         }
+        let pause = Pause::beside(&spool);
         let pool = Pool::new(PoolConfig { command: worker, workers, limits: Limits::default() });
         Arc::new(Self {
             index,
@@ -138,7 +137,7 @@ impl Tagging {
             workers: workers.max(1),
             queue: Mutex::new(Queue::default()),
             large: Large::default(),
-            paused: AtomicBool::new(false),
+            pause,
             poked: Notify::new(),
             seen: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -178,7 +177,7 @@ impl Tagging {
             }
             applied.borrow_and_update();
             let step = async {
-                if self.paused.load(Ordering::Acquire) {
+                if self.pause.is_on() {
                     return Ok(false);
                 }
                 let more = self.learn().await?;
@@ -190,6 +189,8 @@ impl Tagging {
             };
             let wait = match stepped {
                 Ok(true) => continue,
+                // What is due waits for the word that ends it.
+                Ok(false) if self.pause.is_on() => None,
                 Ok(false) => self.queue.lock().next_due(),
                 Err(error) => {
                     tracing::warn!(%error, "what taggers found could not be kept; trying again");
@@ -239,7 +240,7 @@ impl Tagging {
         let mut queue = self.queue.lock();
         for changed in &page {
             if changed.gone {
-                queue.forget(changed.ino);
+                queue.gone(changed.ino);
             } else {
                 queue.changed(changed.ino, now);
             }
@@ -343,13 +344,26 @@ impl Tagging {
         match self.pool.examine(&job).await {
             Ok(mut answer) => {
                 self.ask_externals(&job, &mut answer).await;
+                let passing = answer.failures.iter().any(|failed| failed.passing);
+                self.ended(look.ino, (!answer.failures.is_empty()).then_some(passing));
                 Some(found::content(&snapshot, (key, answer)))
             }
             Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(ino = look.ino.get(), %error, "taggers failed on a file");
+                self.ended(look.ino, Some(error.is_passing()));
                 Some(found::failed(&look, &snapshot, (key, error.to_string())))
             }
+        }
+    }
+
+    /// A look has ended; `failed`: not well, and whether for a reason that may pass.
+    fn ended(&self, ino: Ino, failed: Option<bool>) {
+        self.failed.fetch_add(u64::from(failed.is_some()), Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        if failed != Some(true) {
+            queue.settled(ino);
+        } else if !queue.failed_in_passing(ino, Instant::now()) {
+            tracing::warn!(ino = ino.get(), "taggers failed on a file for the last time; a change of it tries again");
         }
     }
 
@@ -366,58 +380,6 @@ impl Tagging {
                 Err(failed) => answer.failures.push(failed),
             }
         }
-    }
-
-    fn list(&self) -> String {
-        let queue = self.queue.lock();
-        let mut lines = Vec::new();
-        for tagger in dgfs_taggers::builtin() {
-            lines.push(serde_json::json!({ "tagger": tagger.name(), "version": tagger.version(), "built-in": true }));
-        }
-        for tagger in &self.externals {
-            let (name, version) = (tagger.name(), tagger.version());
-            lines.push(match tagger.off() {
-                None => serde_json::json!({ "tagger": name, "version": version, "built-in": false }),
-                Some(off) => serde_json::json!({ "tagger": name, "version": version, "built-in": false, "off": off }),
-            });
-        }
-        lines.push(serde_json::json!({
-            "paused": self.paused.load(Ordering::Acquire),
-            "waiting": queue.len(),
-            "waiting-for-hash": self.large.len(),
-            "examined": self.examined.load(Ordering::Relaxed),
-            "failed": self.failed.load(Ordering::Relaxed),
-            "workers-started": self.pool.workers_started(),
-            "limits": self.pool.in_force(),
-        }));
-        drop(queue);
-        lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Extension for Tagging {
-    fn answer(&self, _viewer: Viewer, request: GraphRequest) -> BoxFuture<'static, GraphAnswer> {
-        let answer = match request {
-            GraphRequest::Tagger(TaggerCommand::List) => GraphAnswer::Text(self.list()),
-            GraphRequest::Tagger(TaggerCommand::Pause(on)) => {
-                self.paused.store(on, Ordering::Release);
-                self.poked.notify_one();
-                GraphAnswer::Done
-            }
-            // All of them look at a file together.
-            GraphRequest::Tagger(TaggerCommand::Run { tagger: _, ino }) => {
-                self.queue.lock().force(ino, Instant::now());
-                self.poked.notify_one();
-                GraphAnswer::Done
-            }
-            _ => GraphAnswer::Denied("taggers do not answer this".to_owned()),
-        };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn jobs(&self) -> u64 {
-        let unlearned = u64::from(self.index.applied().stamp > self.seen.load(Ordering::Acquire));
-        self.queue.lock().len() as u64 + self.large.len() as u64 + self.busy.load(Ordering::Acquire) + unlearned
     }
 }
 

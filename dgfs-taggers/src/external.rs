@@ -175,16 +175,18 @@ impl External {
     /// The tagger's name and a sentence: this job failed and no other.
     pub async fn examine(&self, job: &Job<'_>, kind: &Kind, spool: &Path) -> Result<Found, Failed> {
         let outcome = match &self.runs {
-            Runs::Program(program) => {
-                program.ask(&self.name, (job, kind), spool).await.map_err(|error| sentence(&error))
-            }
+            Runs::Program(program) => program
+                .ask(&self.name, (job, kind), spool)
+                .await
+                .map_err(|error| (sentence(&error), error.is_passing())),
             #[cfg(feature = "models")]
             Runs::Model(model) => model.ask(&self.name, job).await,
         };
-        let findings = outcome.map_err(|reason| Failed {
+        let findings = outcome.map_err(|(reason, passing)| Failed {
             name: self.name.clone(),
             version: self.version,
             reason: one_line(&reason),
+            passing,
         })?;
         Ok(Found { name: self.name.clone(), version: self.version, findings })
     }
@@ -200,23 +202,24 @@ fn sentence(error: &JobError) -> String {
 
 #[cfg(feature = "models")]
 impl RunningModel {
-    async fn ask(&self, name: &str, job: &Job<'_>) -> Result<Findings, String> {
+    /// An error is a sentence, and whether another try may end otherwise.
+    async fn ask(&self, name: &str, job: &Job<'_>) -> Result<Findings, (String, bool)> {
         if let Some(reason) = self.off.get() {
-            return Err(reason.clone());
+            return Err((reason.clone(), false));
         }
         let answer = self.pool.examine(job).await.map_err(|error| {
             let reason = sentence(&error);
             if !matches!(error, JobError::Useless { .. }) {
-                return reason;
+                return (reason, error.is_passing());
             }
             let reason = format!("the model is not used: {reason}");
             if self.off.set(reason.clone()).is_ok() {
                 tracing::warn!(tagger = name, %reason, "a tagger is off until the next start");
             }
-            reason
+            (reason, false)
         })?;
         if let Some(failed) = answer.failures.into_iter().next() {
-            return Err(failed.reason);
+            return Err((failed.reason, false));
         }
         // A file that it does not want by its own look at the content has nothing found in it.
         Ok(answer.findings.into_iter().next().map(|found| found.findings).unwrap_or_default())

@@ -100,6 +100,9 @@ pub struct Failed {
     pub version: u32,
     /// A sentence.
     pub reason: String,
+    /// Another try may end otherwise. The parent's word alone: a tagger that can say why it failed would fail again.
+    #[serde(skip)]
+    pub passing: bool,
 }
 
 /// Reads the next frame; `None` at the end of the input.

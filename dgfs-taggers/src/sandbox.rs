@@ -1,7 +1,8 @@
 //! What a process that reads untrusted content may not do.
 //!
 //! Never relies on one fence: limits of the kernel bound memory, time and files; a filter of system calls and, where it
-//! is allowed, an empty network namespace take the network away; Landlock takes writing away where the kernel has it.
+//! is allowed, an empty network namespace take the network away; the filter takes away what changes a file without writing it, and
+//! signals; Landlock takes writing away where the kernel has it; a namespace of processes ends with the first of them.
 //! A fence that is required and cannot be set keeps the process from starting.
 
 mod filter;
@@ -13,7 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-pub(crate) use sys::{kill_group, take_stdout};
+pub(crate) use sys::{Announced, kill_group, processor_time, reap, take_stdout};
+
+/// How much longer a job may take by the clock than of processor time.
+const CLOCK_FACTOR: u32 = 6;
 
 /// Whether a process may use the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub enum Network {
 pub struct Limits {
     /// Bytes of address space.
     pub memory_bytes: u64,
-    /// Wall time of one job; then the process is killed.
+    /// Processor time of one job, of the process itself; then it is killed. By the clock it has [`Limits::clock_time`].
     pub job_time: Duration,
     /// Jobs of one process; then another takes its place, so that what leaks is given back.
     pub jobs_max: u32,
@@ -53,6 +57,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Time of one job by the clock: a machine that is busy with other things gives a process a part of a processor, which is no
+    /// fault of the file.
+    pub fn clock_time(&self) -> Duration {
+        self.job_time.saturating_mul(CLOCK_FACTOR)
+    }
+
     /// Seconds of processor time over the life of a process: what all its jobs may take together. A worker that has lost
     /// its parent cannot burn more.
     pub fn cpu_seconds(&self) -> u64 {
@@ -77,12 +87,13 @@ pub struct InForce {
 }
 
 /// Makes `command` start behind `limits`: bounded, niced, in a process group of its own, dead with the thread that
-/// started it, without a core file, without the network unless allowed, unable to write files.
+/// started it, without a core file, without the network unless allowed, unable to write files or to change what is told of them, and,
+/// where the kernel allows it, the first process of a namespace that ends with it.
 ///
 /// # Errors
 ///
 /// Where the fences cannot be prepared.
-pub fn confine(command: &mut Command, limits: &Limits) -> io::Result<()> {
+pub(crate) fn confine(command: &mut Command, limits: &Limits) -> io::Result<Announced> {
     sys::confine(command, limits)
 }
 

@@ -116,7 +116,7 @@ pub fn examine(id: u64, job: &Job<'_>, taggers: &[Box<dyn Tagger>]) -> Answer {
             }
         };
         if let Some(reason) = reason {
-            answer.failures.push(Failed { name: name.clone(), version, reason: one_line(&reason) });
+            answer.failures.push(Failed { name: name.clone(), version, reason: one_line(&reason), passing: false });
         }
         if findings != Findings::default() {
             answer.findings.push(Found { name, version, findings: findings.finish() });

@@ -80,14 +80,17 @@ async fn what_it_says_is_bounded_and_spelt_lawfully() {
 async fn one_that_breaks_the_rules_fails_one_job_and_goes_on() {
     let folder = Folder::new("rules");
     let program = "import sys,json,os,time,socket\nfor l in sys.stdin:\n j=json.loads(l)\n t=open(j['path']).read()\n a={'id':j['id']}\n \
-        if t=='hang': time.sleep(100)\n if t=='eat': x='x'*(1<<30)\n if t=='die': os._exit(7)\n if t=='rubbish': print('{')\n \
+        if t=='hang': time.sleep(100)\n \
+        while t=='spin': pass\n if t=='eat': x='x'*(1<<30)\n if t=='die': os._exit(7)\n if t=='rubbish': print('{')\n \
         if t=='other': a['id']=0\n if t=='unknown': a['colour']=1\n if t=='error': a['error']='no idea'\n \
         if t=='twice': print(json.dumps(a))\n if t=='write': open('written','w').write('x')\n \
         if t=='net': socket.socket()\n if t=='child': os.system('sleep 100 &')\n print(json.dumps(a),flush=True)\n";
-    let tagger = folder.tagger(program, "timeout_ms = 4000\nmemory_bytes = 268435456");
+    let tagger = folder.tagger(program, "timeout_ms = 1000\nmemory_bytes = 268435456");
     let cases = [
-        ("hang", "no answer within 4000 ms"),
+        ("hang", "no answer within 6000 ms by the clock"),
         ("eat", "ended before it answered (exit status: 1)"),
+        // By which of its two times depends on what else the machine does.
+        ("spin", "the tagger process was killed"),
         ("die", "exit status: 7"),
         ("rubbish", "its line is not {\"id\""),
         ("other", "it answered job 0"),
@@ -109,6 +112,32 @@ async fn one_that_breaks_the_rules_fails_one_job_and_goes_on() {
     folder.examine(&tagger, "fine").await.unwrap();
 }
 
+/// A pipe that nobody writes to kept the index from starting for ever, and zeroes were printed into its log.
+#[test]
+fn what_is_no_registration_is_refused_at_once_and_in_printable_words() {
+    let folder = Folder::new("rubbish");
+    let pipe = folder.0.join("a.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::create_dir(folder.0.join("b.toml")).unwrap();
+    fs::write(folder.0.join("c.toml"), "name = '\0\u{1b}[31m\0'\n".repeat(200)).unwrap();
+    fs::write(folder.0.join("d.toml"), b"name = \xff\xfe").unwrap();
+    fs::write(folder.0.join("e.toml"), " ".repeat(70_000)).unwrap();
+    let (taggers, refused) = load_all(&folder.0, &[]);
+    assert!(taggers.is_empty());
+    let words = |error: &dyn std::error::Error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    let refused: Vec<String> = refused.iter().map(|error| words(error)).collect();
+    let expected =
+        ["regular file", "regular file", "\\u{", "UTF-8, which ends at byte 7", "70000 bytes, of at most 65536"];
+    assert_eq!(refused.len(), expected.len(), "{refused:?}");
+    for (refused, expected) in refused.iter().zip(expected) {
+        assert!(refused.contains(expected), "{refused}");
+        assert!(refused.len() < 2000 && !refused.contains(['\0', '\u{1b}']), "{refused:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_network_is_there_only_if_it_was_asked_for() {
     let folder = Folder::new("network");
@@ -116,6 +145,85 @@ async fn the_network_is_there_only_if_it_was_asked_for() {
         print(json.dumps({'id':j['id']}),flush=True)\n";
     folder.examine(&folder.tagger(program, "network = true"), "x").await.unwrap();
     folder.examine(&folder.tagger(program, "network = false"), "x").await.unwrap_err();
+}
+
+/// Does what a file says, as no tagger should.
+const OBEYS: &str = "import sys,json,os,time,subprocess,signal\ndef tried(f,*a):\n try:\n  f(*a)\n  return 'done'\n except OSError as e:\n  \
+    return type(e).__name__\nfor l in sys.stdin:\n j=json.loads(l)\n r={}\n exec(open(j['path']).read())\n \
+    print(json.dumps({'id':j['id'],'values':r}),flush=True)\n";
+
+/// A registered script changed the mode and the times of a directory outside, and could kill the mount.
+#[tokio::test]
+async fn attributes_of_files_and_other_processes_are_out_of_reach() {
+    use std::os::unix::fs::MetadataExt as _;
+    for network in ["network = false", "network = true"] {
+        let folder = Folder::new(network);
+        let tagger = folder.tagger(OBEYS, network);
+        let victim = folder.0.join("victim");
+        fs::write(&victim, "x").unwrap();
+        let before = fs::metadata(&victim).unwrap();
+        let orders = format!(
+            "v={victim:?}\nr={{'mode':tried(os.chmod,v,0o777),'times':tried(os.utime,v,(1,1)),'owner':tried(os.chown,v,0,0),\
+             'attribute':tried(os.setxattr,v,'user.x',b'1'),'parent':tried(os.kill,{},0),'self':tried(os.kill,os.getpid(),0)}}\n\
+             p=subprocess.Popen(['sleep','600'])\np.kill()\nr['child']=p.wait()\n",
+            std::process::id()
+        );
+        let found = folder.examine(&tagger, &orders).await.unwrap().findings;
+        for key in ["mode", "times", "owner", "attribute"] {
+            assert_eq!(found.text_of(key), Some("PermissionError"), "{key}");
+        }
+        let parent = found.text_of("parent").unwrap();
+        assert!(["ProcessLookupError", "PermissionError"].contains(&parent), "{parent}");
+        assert_eq!(found.text_of("self"), Some("PermissionError"));
+        assert_eq!(found.number_of("child"), Some(-9.0), "what it started is its own");
+        let after = fs::metadata(&victim).unwrap();
+        assert_eq!((after.mode(), after.mtime_nsec()), (before.mode(), before.mtime_nsec()));
+    }
+}
+
+/// Processes that run in this folder, as all do that a tagger started.
+fn living(folder: &Path) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let is_there = |entry: &fs::DirEntry| fs::read_link(entry.path().join("cwd")).is_ok_and(|place| place == folder);
+    let is_process =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+    processes.filter(|entry| is_process(entry) && is_there(entry)).count()
+}
+
+async fn deserted(folder: &Path) {
+    let gone = async {
+        while living(folder) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, gone).await.unwrap_or_else(|_| panic!("{} processes stay", living(folder)));
+}
+
+/// `setsid sleep &` of a tagger lived on after the mount, and a fork bomb had the whole machine.
+#[tokio::test]
+async fn what_a_tagger_started_is_bounded_and_ends_with_it() {
+    let folder = Folder::new("orphans");
+    let tagger = folder.tagger(OBEYS, "timeout_ms = 10000");
+    let orphan = "subprocess.Popen(['sleep','600'],start_new_session=True)\nr={'ok':1}\n";
+    folder.examine(&tagger, orphan).await.unwrap();
+    assert_eq!(living(&folder.0), 2, "a tagger may start what it likes");
+    folder.examine(&tagger, "os._exit(0)").await.unwrap_err();
+    deserted(&folder.0).await;
+    // No more than the machine bears where the kernel bounds nothing.
+    let bomb = "n=0\ntry:\n while n<500:\n  if os.fork()==0:\n   os.setsid()\n   time.sleep(600)\n   os._exit(0)\n  n+=1\nexcept OSError: pass\nr={'forked':n}\n";
+    let forked = folder.examine(&tagger, bomb).await.unwrap().findings.number_of("forked").unwrap();
+    println!("{forked} processes of one tagger");
+    assert!(kernel() < (6, 14) || forked < 400.0, "{forked}");
+    drop(tagger);
+    deserted(&folder.0).await;
+}
+
+/// Version of the kernel that runs.
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 #[test]

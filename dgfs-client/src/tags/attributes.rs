@@ -67,6 +67,9 @@ pub(crate) fn progress(examined: &Examined) -> String {
         Examined::Never => "never".to_owned(),
         Examined::Pending => "pending".to_owned(),
         Examined::Done => "done".to_owned(),
-        Examined::Failed(taggers) => format!("failed:{}", taggers.join(",")),
+        Examined::Failed(failed) => {
+            let names: Vec<&str> = failed.iter().map(|failed| failed.tagger.as_str()).collect();
+            format!("failed:{}", names.join(","))
+        }
     }
 }

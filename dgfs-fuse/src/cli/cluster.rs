@@ -270,6 +270,7 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     }
     let index = IndexConfig {
         dir: "index-1".into(),
+        registrations: None,
         listen: addresses.next().ok_or_else(|| Failure::new("find a free port"))?,
         advertise: None,
         meta: meta.clone(),

@@ -153,6 +153,7 @@ fn index_file(args: &JoinArgs, joined: &Joined) -> Result<IndexConfig, Failure> 
     let (listen, advertise) = reached_at(args, joined)?;
     Ok(IndexConfig {
         dir: "data".into(),
+        registrations: None,
         listen,
         advertise,
         meta: joined.meta.clone(),

@@ -132,7 +132,8 @@ fn tagging(index: &Arc<Index>, contents: VfsDeps, dir: &Path) -> Arc<Tagging> {
         contents: (VfsConfig::embedded(ClientInfo::default()), contents),
         worker: worker_command(),
         workers: WORKERS,
-        registrations: dir.join("taggers"),
+        // Beside the index, which may be removed and is built anew: registrations are not.
+        registrations: dir.with_file_name("taggers"),
         spool: dir.join("spool"),
     })
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use dgfs_proto::attr::FileKind;
-use dgfs_proto::graph::answer::{DuplicateSet, Examined, Mark};
+use dgfs_proto::graph::answer::{DuplicateSet, Examined, FailedTagger, Mark};
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
@@ -14,6 +14,7 @@ use dgfs_proto::name::Name;
 use dgfs_proto::query::{Clause, Entry, Key, Query, Test};
 use dgfs_proto::status::Status;
 use dgfs_proto::tag::fold;
+use dgfs_taggers::findings::one_line;
 
 use crate::graph::columns::NO_CONTENT;
 use crate::graph::tags::below;
@@ -23,6 +24,7 @@ use crate::query::facets::shows_all;
 use crate::query::results::{ResultCache, may_be_shown};
 use crate::query::view::View;
 use crate::query::{Ask, Refusal};
+use crate::store::Finding;
 
 /// A question, and what it is answered from.
 pub(crate) struct Question<'a> {
@@ -220,12 +222,11 @@ impl<'a> Question<'a> {
         let has = |(tagger, version): &(String, u32)| {
             examination.findings.iter().any(|finding| finding.tagger == *tagger && finding.version == *version)
         };
-        let failed: Vec<String> = examination
-            .findings
-            .iter()
-            .filter(|finding| finding.failed.is_some())
-            .map(|finding| finding.tagger.clone())
-            .collect();
+        let failed = |finding: &Finding| {
+            let reason = one_line(finding.failed.as_deref()?);
+            Some(FailedTagger { tagger: finding.tagger.clone(), reason })
+        };
+        let failed: Vec<FailedTagger> = examination.findings.iter().filter_map(failed).collect();
         let examined = if facts.kind != FileKind::File || facts.unindexed {
             Examined::Never
         } else if !self.taggers.iter().all(has) || self.is_changed(ino, &examination)? {

@@ -155,7 +155,7 @@ impl Tagging {
                 return Ok(Ended::Given);
             }
             tokio::time::sleep_until(until + Duration::from_micros(read * 1_000_000 / BYTES_PER_SECOND)).await;
-            while self.paused.load(std::sync::atomic::Ordering::Acquire) {
+            while self.pause.is_on() {
                 tokio::time::sleep(PAUSE).await;
             }
         }

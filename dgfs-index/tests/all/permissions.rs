@@ -1,7 +1,7 @@
 //! Nobody sees or counts what he cannot reach.
 
 use dgfs_index::store::{Finding, Findings, Hints};
-use dgfs_proto::graph::request::Sought;
+use dgfs_proto::graph::request::{Sought, TaggerCommand};
 use dgfs_proto::graph::{GraphAnswer, GraphRequest, Viewer};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::query::Query;
@@ -67,6 +67,35 @@ async fn what_is_asked_by_number_is_not_told_either() {
     }
     for request in [GraphRequest::Rebuild, GraphRequest::Check] {
         assert_eq!(rig.ask_as(user(11, &[21]), request).await, GraphAnswer::Refused(Status::NotPermitted));
+    }
+}
+
+/// All of it was root's: the owner of a file could not have it looked at again.
+#[tokio::test]
+async fn taggers_look_again_for_who_may_write_and_pause_for_root_alone() {
+    let rig = Rig::new(tree());
+    rig.meta.change(|truth| {
+        truth.change(ino(3), |node| {
+            node.uid = 11;
+            node.mode = 0o600;
+        });
+    });
+    let run = |number| GraphRequest::Tagger(TaggerCommand::Run { tagger: None, ino: ino(number) });
+    let pause = || GraphRequest::Tagger(TaggerCommand::Pause(true));
+    let refused = GraphAnswer::Refused;
+    // This index has no taggers to ask: who may ask hears that.
+    let allowed = || GraphAnswer::Denied("this index runs no taggers".to_owned());
+    for (uid, request, expected) in [
+        (11, run(3), allowed()),
+        (0, run(3), allowed()),
+        (12, run(3), refused(Status::AccessDenied)),
+        (11, run(5), refused(Status::NotFound)),
+        (0, run(4711), refused(Status::NotFound)),
+        (12, GraphRequest::Tagger(TaggerCommand::List), allowed()),
+        (11, pause(), refused(Status::NotPermitted)),
+        (0, pause(), allowed()),
+    ] {
+        assert_eq!(rig.ask_patiently(user(uid, &[21]), request.clone()).await, expected, "{uid}: {request:?}");
     }
 }
 

@@ -66,7 +66,16 @@ pub enum Examined {
     /// All have.
     Done,
     /// These failed on it.
-    Failed(Vec<String>),
+    Failed(Vec<FailedTagger>),
+}
+
+/// A tagger that failed on an inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedTagger {
+    /// Its name.
+    pub tagger: String,
+    /// Why: a line of at most 1 KiB, of a tagger that a user registered in its own words.
+    pub reason: String,
 }
 
 /// A relation, seen from the inode that was asked for.

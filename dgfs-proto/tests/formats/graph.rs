@@ -1,7 +1,9 @@
 //! One value of each kind of message about tags and the graph.
 
 use dgfs_proto::attr::FileKind;
-use dgfs_proto::graph::answer::{DuplicateSet, Examined, Facet, Hit, IndexStatus, Mark, RelatedTo, Retagged, Told};
+use dgfs_proto::graph::answer::{
+    DuplicateSet, Examined, Facet, FailedTagger, Hit, IndexStatus, Mark, RelatedTo, Retagged, Told,
+};
 use dgfs_proto::graph::request::{Sought, TaggerCommand};
 use dgfs_proto::graph::{
     Catalogue, GraphAnswer, GraphCall, GraphNode, GraphReply, GraphRequest, HandRelation, NodeFacts, TagFacts, Viewer,
@@ -264,7 +266,7 @@ pub(crate) fn graph_replies() -> Vec<(String, GraphReply)> {
         marks(Examined::Never),
         marks(Examined::Pending),
         marks(Examined::Done),
-        marks(Examined::Failed(vec!["pdf".to_owned()])),
+        marks(Examined::Failed(vec![FailedTagger { tagger: "pdf".to_owned(), reason: "it is damaged".to_owned() }])),
         GraphAnswer::Related(vec![related]),
         GraphAnswer::Duplicates(vec![DuplicateSet { size: 1 << 33, inos: vec![ino(2), ino(3)] }]),
         GraphAnswer::Catalogue(vec![(tag_id(), tag_facts(), 300)]),

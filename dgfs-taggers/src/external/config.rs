@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::sandbox::{Limits, Network};
 
 /// Bytes of a registration at most.
 const FILE_BYTES_MAX: u64 = 64 << 10;
+/// Characters of a reason at most: a refusal repeats what the file says, which is a line of a log and no more.
+const REASON_CHARS_MAX: usize = 1000;
 /// Registrations of a directory at most: each may run a process.
 const FILES_MAX: usize = 64;
 /// Bytes of a tagger's name at most.
@@ -113,10 +116,11 @@ struct Raw {
 
 impl Registration {
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)).map_err(read)?;
-        let wrong = |reason: String| ConfigError::Wrong { path: path.to_owned(), reason };
+        let bytes = bytes_of(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let wrong = |reason: String| ConfigError::Wrong { path: path.to_owned(), reason: printable(&reason) };
+        let text = String::from_utf8(bytes).map_err(|error| {
+            wrong(format!("expected text in UTF-8, which ends at byte {}", error.utf8_error().valid_up_to()))
+        })?;
         Self::of(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)
     }
 
@@ -131,6 +135,39 @@ impl Registration {
             Some(other) => Err(format!("kind = {other:?}: expected \"program\" or \"model\"")),
         }
     }
+}
+
+/// The bytes of a registration. A pipe that nobody writes to would keep the start waiting for ever, so opening does not wait, and
+/// nothing but a regular file is read.
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let facts = file.metadata()?;
+    if !facts.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    if facts.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("{} bytes, of at most {FILE_BYTES_MAX}", facts.len())));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A reason that may repeat any bytes of a file, as a log may hold it.
+fn printable(reason: &str) -> String {
+    let mut out = String::new();
+    for (at, letter) in reason.chars().enumerate() {
+        if at == REASON_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        if letter.is_control() && letter != '\n' {
+            out.extend(letter.escape_default());
+        } else {
+            out.push(letter);
+        }
+    }
+    out
 }
 
 #[cfg(feature = "models")]

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -285,15 +286,16 @@ fn hash_file(hash: &mut Xxh3, path: &Path, bytes_max: u64) -> io::Result<()> {
 
 /// A regular file of at most so many bytes; no more are read, even if it grows.
 fn open(path: &Path, bytes_max: u64) -> io::Result<impl Read + use<>> {
-    // A pipe or a device would keep the start waiting, so the kind is asked before the file is opened.
-    let attributes = std::fs::metadata(path)?;
+    // A pipe or a device would keep the start waiting, so opening does not wait.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let attributes = file.metadata()?;
     if !attributes.is_file() {
         return Err(io::Error::other("expected a regular file"));
     }
     if attributes.len() > bytes_max {
         return Err(io::Error::other(format!("{} bytes, of at most {bytes_max}", attributes.len())));
     }
-    Ok(File::open(path)?.take(bytes_max))
+    Ok(file.take(bytes_max))
 }
 
 /// Reads all files of a registration, by their keys.

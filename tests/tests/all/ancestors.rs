@@ -176,7 +176,7 @@ fn two_users_files_of_one_name_are_two_files() {
 /// A mount whose index has the tagger that misbehaves.
 fn moody() -> Mount {
     let mut mount = Mount::embedded();
-    let registrations = mount.path().parent().unwrap().join("data/index/taggers");
+    let registrations = mount.path().parent().unwrap().join("data/taggers");
     mount.umount();
     fs::create_dir_all(&registrations).unwrap();
     fs::write(registrations.join("moody.py"), MISBEHAVES).unwrap();

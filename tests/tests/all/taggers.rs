@@ -164,7 +164,7 @@ fn a_worker_that_dies_costs_at_most_the_file_it_had() {
 #[test]
 fn a_tagger_that_a_user_wrote_is_asked_and_one_that_is_broken_fails_alone() {
     let mut mount = Mount::embedded();
-    let registrations = mount.path().parent().unwrap().join("data/index/taggers");
+    let registrations = mount.path().parent().unwrap().join("data/taggers");
     mount.umount();
     fs::create_dir_all(&registrations).unwrap();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
@@ -178,6 +178,14 @@ fn a_tagger_that_a_user_wrote_is_asked_and_one_that_is_broken_fails_alone() {
     examined(&mount);
     assert!(attribute(&mount.join("notes.md"), "user.dgfs.tags.auto").contains("\"word-count\""));
     assert_eq!(attribute(&mount.join("notes.md"), "user.dgfs.index"), "failed:broken");
+    let told = |words: &[&str]| run(dgfs(), words, PATIENCE).expect_success("dgfs");
+    let notes = mount.join("notes.md");
+    let why = told(&["tagger", "test", notes.to_str().unwrap()]);
+    assert!(why.contains("failed: broken: the tagger process ended before it answered"), "{why}");
+    let list = told(&["tagger", "ls", mount.path().to_str().unwrap()]);
+    assert!(list.contains("failed 1,") && list.contains("waiting-for-another-try 1"), "{list}");
+    let unknown = run(dgfs(), &["tagger", "run", "--tagger", "nobody", notes.to_str().unwrap()], PATIENCE);
+    assert!(unknown.errors.contains("no tagger is called \"nobody\""), "{}", unknown.errors);
     let _: String = keyword(&mount.join("notes.md"));
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
-use dgfs_proto::graph::answer::Hit;
+use dgfs_proto::graph::answer::{Examined, Hit};
 use dgfs_proto::graph::request::Sought;
 use dgfs_proto::graph::{GraphAnswer, GraphReply, GraphRequest};
 use dgfs_proto::ids::{Ino, Seq};
@@ -181,7 +181,12 @@ impl Asking<'_> {
         let reply = self.ask(GraphRequest::Marks(ino)).await?;
         let GraphAnswer::Marks { marks, examined } = reply.answer else { return Err(malformed()) };
         let mut lines: Vec<Value> = marks.iter().map(shown::mark).collect();
-        lines.push(json!({ "index": progress(&examined), "seq": reply.seq }));
+        let mut last = json!({ "index": progress(&examined), "seq": reply.seq });
+        if let (Examined::Failed(failed), Some(last)) = (&examined, last.as_object_mut()) {
+            let failed = failed.iter().map(|one| json!({ "tagger": one.tagger, "reason": one.reason }));
+            let _ = last.insert("failed".to_owned(), failed.collect());
+        }
+        lines.push(last);
         Ok(lines)
     }
 

@@ -93,7 +93,11 @@ fn test(mount: &impl Ask, ino: u64, json: bool, out: &mut Output<'_>) -> Ended {
             return out.json(&line);
         }
         if let Some(progress) = line.get("index").and_then(Value::as_str) {
-            return out.line(&format!("examined: {progress}"));
+            out.line(&format!("examined: {progress}"))?;
+            let mut failed = line.get("failed").and_then(Value::as_array).into_iter().flatten();
+            return failed.try_for_each(|one| {
+                out.named(&format!("failed: {}: ", text(one, "tagger")), text(one, "reason").as_bytes())
+            });
         }
         found = true;
         let sure = line.get("confidence").and_then(Value::as_f64).unwrap_or(0.0) * 100.0;
@@ -132,5 +136,15 @@ mod tests {
         let (text, ended) = printed(|out| test(&fake, 7, false, out));
         assert_eq!(text, "type               1   90.0 %  photo\nexamined: pending\n");
         assert_eq!(ended.unwrap(), Outcome::Done);
+    }
+
+    /// Why a tagger failed was told to nobody.
+    #[test]
+    fn the_words_of_a_tagger_that_failed_are_shown() {
+        let failed = json!([{ "tagger": "mine", "reason": "the tagger says: no words" }]);
+        let last = json!({ "index": "failed:mine", "failed": failed, "seq": 3 });
+        let fake = Fake::new([(json!({ "marks": 7 }), vec![last])]);
+        let (text, _) = printed(|out| test(&fake, 7, false, out));
+        assert_eq!(text, "examined: failed:mine\nfailed: mine: the tagger says: no words\n");
     }
 }

@@ -223,6 +223,12 @@ pub(super) const CASES: &[Case] = &[
         holds: "is photos/b.jpg; is docs/a.jpg beach office",
     },
     Case {
+        of: "rm -rf .tags/",
+        line: "ln -s ../beach/-sun .tags/@saved/shade; rm -rf .tags/",
+        ends: "Operation not permitted",
+        holds: "is photos/b.jpg; is docs/report.txt; test -z \"$(ls .tags/@saved)\"",
+    },
+    Case {
         of: "ln -s ../b D/.tags/@of/a/links-to/",
         line: "ln -s ../report.txt docs/.tags/@of/plain.txt/links-to/",
         ends: "",
@@ -260,7 +266,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         of: "ln -s ../b D/.tags/@of/a/links-to/",
-        line: "rm docs/.tags/@of/plain.txt/same-content/copy.txt",
+        line: "dgfs index wait --taggers . >/dev/null; rm docs/.tags/@of/plain.txt/same-content/copy.txt",
         ends: "Operation not permitted",
         holds: "",
     },
@@ -311,6 +317,12 @@ pub(super) const CASES: &[Case] = &[
         line: "mv -T .tags/beach .tags/office",
         ends: "File exists",
         holds: "is photos/b.jpg beach",
+    },
+    Case {
+        of: "mv .tags/a .tags/c",
+        line: "dgfs index wait --taggers . >/dev/null; mv .tags/replication .tags/copies",
+        ends: "Operation not permitted",
+        holds: "test -e .tags/replication/notes.md",
     },
     Case {
         of: "mv .tags/a .tags/c",
