@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use dgfs_meta::engine::testing::RedisServer;
 
 use crate::mount::{Mount, judge};
+use crate::neo4j::Server;
 use crate::process::{Outcome, kill9, lives, run, signal, tail};
 use crate::program::dgfs;
 use crate::scratch::Scratch;
@@ -39,6 +40,8 @@ pub struct ClusterPlan<'a> {
     pub redis_dir: Option<&'a Path>,
     /// Metadata lie in the embedded engine of one service, and Redis is not used.
     pub embedded_engine: bool,
+    /// The Neo4j server that holds the graph as well.
+    pub neo4j: Option<&'a Server>,
 }
 
 impl Default for ClusterPlan<'_> {
@@ -51,6 +54,7 @@ impl Default for ClusterPlan<'_> {
             dir: None,
             redis_dir: None,
             embedded_engine: false,
+            neo4j: None,
         }
     }
 }
@@ -82,6 +86,10 @@ impl Cluster {
         let mut words = vec![format!("--servers={}", plan.servers), format!("--replicas={}", plan.replicas)];
         words.extend(plan.grace_s.map(|seconds| format!("--grace={seconds}")));
         words.extend(plan.scrub_s.map(|seconds| format!("--scrub={seconds}")));
+        if let Some(server) = plan.neo4j {
+            let password = server.password_file().display().to_string();
+            words.extend(["--graph".to_owned(), server.address(), "--graph-password-file".to_owned(), password]);
+        }
         if !plan.embedded_engine {
             words.extend(["--redis".to_owned(), cluster.redis.url()]);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::edges::Edges;
 use dgfs_tests::fire::Fire;
+use dgfs_tests::neo4j::Server;
 use dgfs_tests::process::{children, kill9, run, wait_until};
 use dgfs_tests::program::{dgfs, is_long};
 use dgfs_tests::rng::Rng;
@@ -22,7 +23,7 @@ const GAP: (u64, u64) = (30, 120);
 /// How long the workers may take for them: a call that is not answered takes 5 s to say so, and may need some.
 const GOES_ON: Duration = Duration::from_secs(120);
 /// What is killed; each of them in every run.
-const VICTIMS: &[&str] = &["index", "workers", "meta", "meta-1", "stored", "index and meta"];
+const VICTIMS: &[&str] = &["index", "workers", "neo4j", "meta", "meta-1", "stored", "index and meta"];
 /// How long the index may take to catch up with everything, and to be built anew.
 const CATCHES_UP: Duration = Duration::from_secs(240);
 
@@ -31,7 +32,8 @@ fn the_graph_is_what_the_metadata_say_whoever_is_killed() {
     let (mut rng, _) = Rng::announced("DGFS_FIRE_SEED");
     let operations = std::env::var("DGFS_FIRE_OPS").ok().map(|text| text.parse().expect("DGFS_FIRE_OPS is a number"));
     let operations = operations.unwrap_or(if is_long() { OPERATIONS.1 } else { OPERATIONS.0 });
-    let mut cluster = Cluster::start(ClusterPlan { servers: 2, ..ClusterPlan::default() });
+    let mut neo4j = Server::start(None);
+    let mut cluster = Cluster::start(ClusterPlan { servers: 2, neo4j: Some(&neo4j), ..ClusterPlan::default() });
     let (one, other) = (cluster.mount(), cluster.mount());
     let mut fire = Fire::start(&[one.path(), other.path()], WORKERS, &mut rng);
     let (mut kills, mut next) = (0, 0);
@@ -42,7 +44,7 @@ fn the_graph_is_what_the_metadata_say_whoever_is_killed() {
             let progress = fire.look();
             progress.done >= next || !progress.failures.is_empty()
         });
-        let killed = kill(&mut cluster, victim);
+        let killed = kill(&mut cluster, &mut neo4j, victim);
         kills += 1;
         let progress = fire.look();
         println!("kill {kills}: {victim} ({killed} processes) after {} operations", progress.done);
@@ -71,9 +73,14 @@ fn the_graph_is_what_the_metadata_say_whoever_is_killed() {
 }
 
 /// SIGKILL, and `dgfs up` as an operator would; how many processes there were.
-fn kill(cluster: &mut Cluster, victim: &str) -> usize {
+fn kill(cluster: &mut Cluster, neo4j: &mut Server, victim: &str) -> usize {
     let killed = match victim {
         "workers" => return kill_workers(cluster),
+        "neo4j" => {
+            neo4j.kill();
+            neo4j.restart();
+            return 1;
+        }
         "index and meta" => cluster.kill9("index") + cluster.kill9("meta"),
         role => cluster.kill9(role),
     };
@@ -105,9 +112,13 @@ fn caught_up(mount: &Path) {
     let _ = ask(&["index", "wait", "--taggers", "--timeout", "200"], mount).expect_success("dgfs index wait");
 }
 
-/// The graph that answers queries; and the one in Neo4j, where the cluster has one that follows it.
+/// The graph that answers queries, and the one in Neo4j, edge by edge, once it has heard of everything.
 #[track_caller]
 fn every_graph_is_right(mount: &Path) {
+    // What taggers found has no place in the log that Neo4j could be waited for by: it is there when the two agree.
+    wait_until("Neo4j says what the index says", CATCHES_UP, || {
+        ask(&["graph", "check", "--in"], mount).status.success()
+    });
     let _ = ask(&["index", "check"], mount).expect_success("dgfs index check");
     let _ = ask(&["graph", "check", "--in"], mount).expect_success("dgfs graph check");
 }
