@@ -47,7 +47,7 @@ const TAGS: [&str; 11] = [
     "it's \"quoted\" / slashed",
     "' }) DETACH DELETE n //",
     "$rows `tick` \\u0041",
-    "鲸 {x: 1}",
+    "鲸 {x:1}",
 ];
 const VALUED: [&str; 4] = ["rating=3", "rating=7.5", "by=Ann O'Neil", "by=10 \"x\""];
 /// Other names; each is one tag's.
