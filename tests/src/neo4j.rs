@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const PASSWORD: &str = "a word, and \"more\"";
 
 /// A server of our own.
+#[derive(Debug)]
 pub struct Server {
     child: Child,
     dir: PathBuf,

@@ -248,9 +248,10 @@ fn a_worker_that_hangs_costs_the_file_it_had_and_another_gets_work_again() {
     stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
     let stuck = file(&mount, "stuck.txt");
     examined(&mount);
+    // Before it is tried again, half a minute later.
+    assert!(state(&stuck).starts_with("failed:"), "{}", state(&stuck));
     let after = file(&mount, "after.txt");
     examined(&mount);
-    assert!(state(&stuck).starts_with("failed:"), "{}", state(&stuck));
     assert_eq!(state(&after), "done");
     assert!(stopped.iter().all(|pid| !children(mount.pid()).contains(pid)), "what hung was replaced");
     let _ = call(&["tagger", "run", text(&stuck)]);

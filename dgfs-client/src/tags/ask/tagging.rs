@@ -74,15 +74,21 @@ impl Asking<'_> {
 
     /// Adds to `edit` what makes its files carry `tags` no more; a line for each that one does not carry.
     async fn take_off(&self, edit: &mut TagEdit, tags: &[Tag]) -> Lines {
-        let mut lines = Vec::new();
+        let (mut lines, mut away) = (Vec::new(), false);
         for tag in tags {
             // Looked up once, and only where it is needed: that looks through all tags.
             let mut meant: Option<Option<Tag>> = None;
             for at in 0..edit.inos.len() {
                 let Some(ino) = edit.inos.get(at).copied() else { break };
-                let carried = match self.view.carried_as(ino, tag).await {
-                    // Without an index no tagger says anything.
-                    Err(Status::NotSupported) => Carried { by_hand: vec![tag.clone()], by_taggers: Vec::new() },
+                let set = || Carried { by_hand: vec![tag.clone()], by_taggers: Vec::new() };
+                let asked = if away { Err(Status::Unavailable) } else { self.view.carried_as(ino, tag).await };
+                let carried = match asked {
+                    // Without an index no tagger says anything; what people set is metadata, and goes on.
+                    Err(Status::NotSupported | Status::Unavailable) => {
+                        // It is waited for once.
+                        away = true;
+                        set()
+                    }
                     carried => carried?,
                 };
                 let carried = match (carried.is_nothing(), meant.take()) {
