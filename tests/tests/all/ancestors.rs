@@ -243,8 +243,8 @@ fn a_worker_that_hangs_costs_the_file_it_had_and_another_gets_work_again() {
     let mount = Mount::embedded();
     let _ = file(&mount, "before.txt");
     examined(&mount);
+    wait_until("a worker waits for its next job", PATIENCE, || !children(mount.pid()).is_empty());
     let stopped = children(mount.pid());
-    assert!(!stopped.is_empty(), "a worker waits for its next job");
     stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
     let stuck = file(&mount, "stuck.txt");
     examined(&mount);

@@ -182,7 +182,7 @@ fn a_tagger_that_a_user_wrote_is_asked_and_one_that_is_broken_fails_alone() {
     let notes = mount.join("notes.md");
     let why = told(&["tagger", "test", notes.to_str().unwrap()]);
     assert!(why.contains("failed: broken: the tagger process ended before it answered"), "{why}");
-    let list = told(&["tagger", "ls", mount.path().to_str().unwrap()]);
+    let list = told(&["tagger", "ls", "--in", mount.path().to_str().unwrap()]);
     assert!(list.contains("failed 1,") && list.contains("waiting-for-another-try 1"), "{list}");
     let unknown = run(dgfs(), &["tagger", "run", "--tagger", "nobody", notes.to_str().unwrap()], PATIENCE);
     assert!(unknown.errors.contains("no tagger is called \"nobody\""), "{}", unknown.errors);

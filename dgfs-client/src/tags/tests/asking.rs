@@ -178,7 +178,7 @@ async fn nobody_lends_his_rights_to_what_another_has_written() {
     world.tags().write(handle, request, USER).await.unwrap();
     assert_eq!(world.tags().write(handle, b"\n", ROOT).await, Err(Status::NotPermitted));
     let answer = world.tags().read(handle, 0, 1000, ROOT).await.unwrap();
-    assert!(std::str::from_utf8(&answer).unwrap().contains("only root"), "{answer:?}");
+    assert!(std::str::from_utf8(&answer).unwrap().contains("only that user, root"), "{answer:?}");
     assert!(world.truth.volume.lock().changes.is_empty());
 }
 
@@ -295,7 +295,7 @@ async fn a_refusal_names_what_is_not_known() {
     world.truth.edit(world.truth.make("photos/a.jpg", FileKind::File), |thing| thing.said = vec!["photo".to_owned()]);
     let rows = [
         (r#"{"find": "beach @saved/nothing"}"#, "no saved query is called \"nothing\""),
-        (r#"{"save": "nothing", "expression": null}"#, "no saved query is called \"nothing\""),
+        (r#"{"save": "nothing", "expression": null}"#, "\"nothing\": no query of this name is saved"),
         (r#"{"tags-command": {"delete": {"tag": "nosuch"}}}"#, "no tag is called \"nosuch\""),
         (r#"{"tags-command": {"rename": {"from": "nosuch", "to": "x"}}}"#, "no tag is called \"nosuch\""),
         (r#"{"tags-command": {"rename": {"from": "photo", "to": "x"}}}"#, "nobody set \"photo\" by hand"),

@@ -9,6 +9,9 @@ for file in photos/2020/a.jpg photos/b.jpg docs/a.jpg docs/report.txt docs/plain
 done
 cp docs/plain.txt docs/copy.txt
 printf 'hello world of erasure coding and replication\n' >docs/notes.md
+for number in 1 2 3; do
+  printf '\nReplication keeps data safe: replication %s costs space, and replication is simple.\n' $number >>docs/notes.md
+done
 give() { setfattr -n user.xdg.tags -v "$1" "$2"; }
 give beach,sun photos/2020/a.jpg
 give beach photos/b.jpg

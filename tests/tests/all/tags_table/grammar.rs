@@ -26,7 +26,7 @@ pub(super) const ASKED: &[Asked] = &[
     Asked { of: "comp", path: "sun,", finds: "!Invalid argument" },
     Asked { of: "atom", path: "beach/-sun", finds: "a.jpg b.jpg" },
     Asked { of: "atom", path: "beach/not:sun", finds: "a.jpg b.jpg" },
-    Asked { of: "atom", path: "beach/-nobody", finds: "!No such file or directory" },
+    Asked { of: "atom", path: "beach/-nobody", finds: "a.jpg a~ID.jpg b.jpg" },
     Asked { of: "base", path: "rating=", finds: "*" },
     Asked { of: "base", path: "rating=4", finds: "report.txt" },
     Asked { of: "base", path: "'rating>=4'", finds: "report.txt" },
