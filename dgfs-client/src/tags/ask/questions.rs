@@ -199,6 +199,10 @@ impl Asking<'_> {
 
     /// Answered once the index has applied everything that was answered before.
     pub(super) async fn wait(&self) -> Lines {
+        // What was written here and not sent yet has happened, too. What cannot be sent is another one's to hear of.
+        if let Err(status) = self.view.core.flush_all_open(&self.view.core.op()).await {
+            tracing::debug!(%status, "not everything that was written could be sent before an index is waited for");
+        }
         let clause = Clause::from(Atom::from(Test::All));
         let reply = self.ask(GraphRequest::Known { scope: self.scope, clause }).await?;
         Ok(vec![json!({ "seq": reply.seq })])
