@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use dgfs_index::follower::follow;
-use dgfs_index::index::Index;
+use dgfs_index::index::{Index, OpenError};
 use dgfs_index::meta_link::MetaLink;
 use dgfs_index::metrics::register;
 use dgfs_index::service::{IndexService, ServiceParts};
@@ -80,13 +80,36 @@ pub(crate) fn expr(text: &str) -> Query {
     parse_expr(text, &Context::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+/// Waits until whoever still works with an index (a thread that answers, a follower of its own) has let go of it.
+async fn given_up(index: Arc<Index>) {
+    let rest = Arc::downgrade(&index);
+    drop(index);
+    let gone = async {
+        while rest.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), gone).await.unwrap_or_else(|_| panic!("the index is still in use"));
+}
+
+/// Opens the index, once the one before has closed its last file.
+fn opened(directory: &Path) -> Arc<Index> {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match Index::open(directory) {
+            Err(OpenError::Lock(_)) if std::time::Instant::now() < end => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 impl Rig {
     pub(crate) fn new(truth: Truth) -> Self {
         Self::in_directory(FakeMeta::new(truth), Scratch::new())
     }
 
     fn in_directory(meta: Arc<FakeMeta>, scratch: Scratch) -> Self {
-        let index = Index::open(scratch.path()).unwrap();
+        let index = opened(scratch.path());
         let handler: Arc<dyn dgfs_runtime::channel::Handler<MetaProtocol>> = meta.clone();
         let link = MetaLink::new(vec![Arc::new(LocalChannel::new(handler, Role::Index))], "test");
         let service = IndexService::new(ServiceParts {
@@ -109,7 +132,8 @@ impl Rig {
         let Self { meta, index, scratch, channel, shutdown, follower } = self;
         shutdown.ask();
         follower.await.unwrap();
-        drop((index, channel));
+        drop(channel);
+        given_up(index).await;
         Self::in_directory(meta, scratch)
     }
 
@@ -118,7 +142,8 @@ impl Rig {
         let Self { meta, index, scratch, channel, shutdown, follower } = self;
         shutdown.ask();
         follower.await.unwrap();
-        drop((index, channel));
+        drop(channel);
+        given_up(index).await;
         for entry in std::fs::read_dir(scratch.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "sqlite") {
