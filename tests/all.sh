@@ -15,7 +15,7 @@ step() { # NAME COMMAND…
   fi
 }
 # The short form draws the model's operations from a fixed seed, so that a red run means a change; the long form draws anew.
-if [ "${DGFS_LONG:-0}" = 1 ]; then limit=24h; else limit=40m; export DGFS_MODEL_SEED=${DGFS_MODEL_SEED:-20261122}; fi
+if [ "${DGFS_LONG:-0}" = 1 ]; then limit=24h; else limit=50m; export DGFS_MODEL_SEED=${DGFS_MODEL_SEED:-20261122}; fi
 step format cargo fmt --all --check
 step clippy cargo clippy --quiet --workspace --all-targets --release --locked -- -D warnings
 step crates timeout $limit cargo test --workspace --exclude dgfs-tests --release --locked --no-fail-fast -- --test-threads=2
