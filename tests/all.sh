@@ -16,11 +16,29 @@ step() { # NAME COMMAND…
 }
 # The short form draws the model's operations from a fixed seed, so that a red run means a change; the long form draws anew.
 if [ "${DGFS_LONG:-0}" = 1 ]; then limit=24h; else limit=50m; export DGFS_MODEL_SEED=${DGFS_MODEL_SEED:-20261122}; fi
+programs=$(mktemp)
+trap 'rm -f "$programs"' EXIT
+build() { tests/build.py >"$programs"; }
+# The tests of the crates, each program in its package's directory, as cargo would.
+crates() {
+  local bad=0 directory program
+  while IFS=$'\t' read -r directory program; do
+    [[ $directory = "$top/tests" && $program = */all-* ]] && continue
+    echo "--- ${program##*/}"
+    (cd "$directory" && "$program" --test-threads=2) || bad=1
+  done <"$programs"
+  return $bad
+}
+export -f crates
+export programs top
+# Whole systems: see groups.py.
+whole() { (cd tests && ./groups.py "$(awk -F '\t' -v "of=$top/tests" '$1 == of && $2 ~ /\/all-/ { print $2 }' "$programs")"); }
+export -f whole
 step format cargo fmt --all --check
+step build build
 step clippy cargo clippy --quiet --workspace --all-targets --release --locked -- -D warnings
-step crates timeout $limit cargo test --workspace --exclude dgfs-tests --release --locked --no-fail-fast -- --test-threads=2
-# One at a time: a process that one test starts must not hold another test's mount busy.
-step whole-system timeout $limit cargo test -p dgfs-tests --release --locked --no-fail-fast -- --test-threads=1
+step crates timeout $limit bash -c crates
+step whole-system timeout $limit bash -c whole
 step suites-embedded timeout $limit tests/suites/on-mount.sh embedded
 step suites-cluster timeout $limit tests/suites/on-mount.sh cluster
 if [ ${#failed[@]} -gt 0 ]; then
