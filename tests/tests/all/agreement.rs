@@ -112,7 +112,7 @@ fn caught_up(mount: &Path) {
     let _ = ask(&["index", "wait", "--taggers", "--timeout", "200"], mount).expect_success("dgfs index wait");
     // Files whose worker was killed under them are looked at once more half a minute later: only then nothing changes any more.
     wait_until("no file waits for another try", CATCHES_UP, || {
-        let listed = ask(&["tagger", "ls", "--json"], mount).expect_success("dgfs tagger ls");
+        let listed = ask(&["tagger", "ls", "--json", "--in"], mount).expect_success("dgfs tagger ls");
         let values: Vec<serde_json::Value> =
             listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         values.iter().any(|value| value["waiting-for-another-try"] == 0)
