@@ -3,7 +3,8 @@
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
-//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`] (a process).
+//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`],
+//! [`process`] (a process).
 
 pub mod accounts;
 pub mod channel;
@@ -14,6 +15,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod pki;
 pub mod ports;
+pub mod process;
 pub mod quic;
 pub mod random;
 pub mod telemetry;

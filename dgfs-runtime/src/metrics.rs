@@ -3,6 +3,8 @@
 //! Never measures anything itself. Always: at most [`CONNECTIONS_MAX`]
 //! requests are answered at a time, and one that is slow is dropped.
 
+pub mod computed;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -28,6 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::debug;
+
+use crate::metrics::computed::{Computed, Family, Samples};
 
 /// Requests answered at a time; further connections wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -98,6 +102,12 @@ impl MetricSet {
     pub fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         self.register(name, HistogramVec::new(options, labels))
+    }
+
+    /// Metrics whose series `compute` says anew at each rendering; it must be quick, and bound them.
+    pub fn computed(&self, families: &'static [Family], compute: impl Fn(&mut Samples) + Send + Sync + 'static) {
+        let names = families.first().map_or("", |family| family.name);
+        let _ = self.register(names, Computed::new(families, Arc::new(compute)));
     }
 
     /// Runs `refresh` before each rendering: for numbers that are counted elsewhere. It must be quick.

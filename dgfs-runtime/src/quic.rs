@@ -5,7 +5,8 @@
 //! peer sends cannot make this process panic.
 //!
 //! Reading order: [`channel::QuicChannel`] (the caller) → `link` (one connection of it) →
-//! [`server::QuicServer`] → `session` (one connection of it) → `stream`, `frame` (bytes) → `tls`, `socket` (settings).
+//! [`server::QuicServer`] → `session` (one connection of it) → `stream`, `frame` (bytes) → `tls`, `socket` (settings);
+//! `traffic` counts what goes by all of them.
 //!
 //! A call with a small body is a frame on the connection's one shared stream, replies come in any order. A call with
 //! a larger body has a stream of its own. A reply that is too long for the shared stream comes on a stream of its own.
@@ -23,6 +24,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
+pub(crate) mod traffic;
 
 use std::time::Duration;
 

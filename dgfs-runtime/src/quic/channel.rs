@@ -27,6 +27,7 @@ use crate::quic::link::{Link, LinkEnd, call_error, not_listening};
 use crate::quic::server::QuicError;
 use crate::quic::socket::UdpSocket;
 use crate::quic::tls::{client_config, endpoint_config};
+use crate::quic::traffic::{self, PeerTraffic};
 
 /// Addresses of one host name that are tried, all at once.
 const ADDRESSES_MAX: usize = 4;
@@ -50,6 +51,7 @@ struct Line {
     runtime: Handle,
     client: ClientConfig,
     endpoint: EndpointConfig,
+    traffic: Arc<PeerTraffic>,
     state: Mutex<LineState>,
 }
 
@@ -78,6 +80,7 @@ impl<P: Protocol> QuicChannel<P> {
     /// Outside of a tokio runtime.
     pub fn new(address: String, identity: &Identity, server_role: Role) -> Result<Self, QuicError> {
         let line = Line {
+            traffic: traffic::of_called(&address, server_role),
             address,
             protocol: P::NAME,
             runtime: Handle::current(),
@@ -122,15 +125,17 @@ impl<P: Protocol> Channel<P> for QuicChannel<P> {
         Box::pin(async move {
             let deadline_ms = deadline.map_or(0, whole_ms);
             let exchange = line.exchange(head, body, deadline_ms);
+            line.traffic.request();
             let frame = match timer {
-                None => exchange.await?,
+                None => exchange.await,
                 Some((after, timer)) => tokio::select! {
                     biased;
-                    answer = exchange => answer?,
-                    () = timer => return Err(CallError::TimedOut { peer: line.address.clone(), after }),
+                    answer = exchange => answer,
+                    () = timer => Err(CallError::TimedOut { peer: line.address.clone(), after }),
                 },
             };
-            line.read_answer::<P>(frame)
+            line.traffic.ended(&frame);
+            line.read_answer::<P>(frame?)
         })
     }
 
@@ -210,6 +215,7 @@ impl Line {
                 Ok(connected) => connected,
                 Err(_) => Err(line.unreachable("it does not answer")),
             };
+            line.traffic.connected(&connected);
             let mut state = line.state.lock();
             state.phase = match &connected {
                 Ok(link) => Phase::Connected(Arc::clone(link)),
@@ -261,7 +267,8 @@ impl Line {
             connection = connecting => connection.map_err(|error| call_error(&self.address, self.protocol, &error))?,
             () = socket.refused() => return Err(not_listening(&self.address)),
         };
-        Link::open(connection, socket, self.address.clone(), self.protocol).await
+        let counted = self.traffic.count(connection.clone());
+        Link::open(connection, socket, (self.address.clone(), self.protocol), counted).await
     }
 
     fn unreachable(&self, reason: &str) -> CallError {

@@ -22,6 +22,7 @@ use crate::quic::stream::{
     QUEUE_FRAMES_MAX, ReadFault, SharedReader, WriteFault, read_header, read_only_frame, write_only_frame, write_shared,
 };
 use crate::quic::tls::sentence_of;
+use crate::quic::traffic::Counted;
 use crate::quic::{CALLS_IN_FLIGHT_MAX, IDLE_TIMEOUT, close_code};
 
 /// How long packets that arrived before the port was closed may take to be read.
@@ -41,6 +42,7 @@ pub(crate) struct Link {
     calls: Arc<Semaphore>,
     next_number: AtomicU64,
     opened: Instant,
+    _counted: Counted,
 }
 
 /// How a link ended.
@@ -73,12 +75,12 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Starts the tasks of a fresh `connection`, whose packets go by `socket`.
+    /// Starts the tasks of a fresh `connection`, whose packets go by `socket` and are counted by `counted`.
     pub(crate) async fn open(
         connection: Connection,
         socket: Arc<UdpSocket>,
-        peer: String,
-        protocol: &'static str,
+        (peer, protocol): (String, &'static str),
+        counted: Counted,
     ) -> Result<Arc<Self>, CallError> {
         let (send, receive) = match connection.open_bi().await {
             Ok(streams) => streams,
@@ -95,6 +97,7 @@ impl Link {
             calls: Arc::clone(&calls),
             next_number: AtomicU64::new(1),
             opened: Instant::now(),
+            _counted: counted,
         });
         let runtime = Handle::current();
         runtime.spawn(write_requests(send, queue));

@@ -26,6 +26,7 @@ use crate::quic::frame::{Frame, FrameError, FrameHeader, FrameKind};
 use crate::quic::stream::{
     QUEUE_FRAMES_MAX, ReadFault, SharedReader, read_header, read_only_frame, write_only_frame, write_shared,
 };
+use crate::quic::traffic::{self, Counted};
 use crate::quic::{CALL_BYTES_HELD_MAX, CALLS_IN_FLIGHT_MAX, close_code};
 
 /// Bytes of calls are counted in steps of this, so that a semaphore's number suffices.
@@ -65,6 +66,7 @@ pub(crate) struct Session {
     bytes: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
     alive: mpsc::Sender<()>,
+    counted: Counted,
 }
 
 /// What a call holds until it is answered.
@@ -92,11 +94,13 @@ impl Session {
         let (service, roles) = offer_of(&protocol).ok_or_else(|| format!("{protocol} is not served here"))?;
         let words = certificate_of(&connection)?;
         words.check_role(&roles).map_err(|error| error.to_string())?;
-        let address = format!("{}@{}", words.name, connection.remote_address());
+        let remote = connection.remote_address();
+        let counted = traffic::of_caller(&words.name, remote.ip(), words.role).count(connection.clone());
+        let address = format!("{}@{remote}", words.name);
         let peer = Arc::new(Peer { role: words.role, address, local: false });
         let calls = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
         let bytes = Arc::new(Semaphore::new(CALL_BYTES_HELD_MAX / BYTES_PER_PERMIT));
-        Ok(Arc::new(Self { connection, peer, service, calls, bytes, stopping, alive }))
+        Ok(Arc::new(Self { connection, peer, service, calls, bytes, stopping, alive, counted }))
     }
 
     /// The peer's name and address.
@@ -184,6 +188,7 @@ impl Session {
     }
 
     fn start(self: &Arc<Self>, frame: Frame, admission: Admission, path: ReplyPath) -> Result<(), ReadFault> {
+        self.counted.peer().request();
         let number = frame.number;
         let call = self.service.begin(Arc::clone(&self.peer), &frame.head, frame.body).map_err(|_| FrameError::Head)?;
         let late = frame.deadline_ms != 0 && admission.waited.as_millis() > u128::from(frame.deadline_ms);

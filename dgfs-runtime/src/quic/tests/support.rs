@@ -17,10 +17,10 @@ use crate::quic::channel::QuicChannel;
 use crate::quic::server::QuicServer;
 
 /// A call hangs at most so long before a test fails.
-pub(super) const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// Answers the same number and body.
     Echo(u64),
     /// Answers a body of so many bytes.
@@ -36,7 +36,7 @@ pub(super) enum Ask {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Say {
+pub(crate) enum Say {
     Echo(u64),
     Filled,
     LongHead(Vec<u8>),
@@ -44,7 +44,7 @@ pub(super) enum Say {
     You { role: String, address: String },
 }
 
-pub(super) struct TestProtocol;
+pub(crate) struct TestProtocol;
 
 impl Protocol for TestProtocol {
     type Call = Ask;
@@ -52,7 +52,7 @@ impl Protocol for TestProtocol {
     const NAME: &'static str = "dgfs-test/1";
 }
 
-pub(super) struct NewerProtocol;
+pub(crate) struct NewerProtocol;
 
 impl Protocol for NewerProtocol {
     type Call = Ask;
@@ -60,14 +60,14 @@ impl Protocol for NewerProtocol {
     const NAME: &'static str = "dgfs-test/2";
 }
 
-pub(super) struct TestHandler {
-    pub(super) gate: Semaphore,
-    pub(super) parked: AtomicUsize,
-    pub(super) finished: AtomicUsize,
+pub(crate) struct TestHandler {
+    pub(crate) gate: Semaphore,
+    pub(crate) parked: AtomicUsize,
+    pub(crate) finished: AtomicUsize,
 }
 
 impl TestHandler {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { gate: Semaphore::new(0), parked: AtomicUsize::new(0), finished: AtomicUsize::new(0) })
     }
 
@@ -119,34 +119,34 @@ impl Drop for TestDirectory {
     }
 }
 
-pub(super) fn authority() -> ClusterAuthority {
+pub(crate) fn authority() -> ClusterAuthority {
     let directory = TestDirectory::new();
     ClusterAuthority::create(&directory.0).unwrap()
 }
 
-pub(super) fn identity(authority: &ClusterAuthority, role: Role) -> Identity {
+pub(crate) fn identity(authority: &ClusterAuthority, role: Role) -> Identity {
     authority.issue(role, &format!("{}-1", role.name()), &[], 1).unwrap()
 }
 
-pub(super) fn anywhere() -> SocketAddr {
+pub(crate) fn anywhere() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
 /// A server with the test handler and a channel to it.
-pub(super) struct Pair {
-    pub(super) authority: ClusterAuthority,
-    pub(super) server: QuicServer,
-    pub(super) address: SocketAddr,
-    pub(super) handler: Arc<TestHandler>,
-    pub(super) channel: Arc<QuicChannel<TestProtocol>>,
+pub(crate) struct Pair {
+    pub(crate) authority: ClusterAuthority,
+    pub(crate) server: QuicServer,
+    pub(crate) address: SocketAddr,
+    pub(crate) handler: Arc<TestHandler>,
+    pub(crate) channel: Arc<QuicChannel<TestProtocol>>,
 }
 
 impl Pair {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(authority())
     }
 
-    pub(super) fn with(authority: ClusterAuthority) -> Self {
+    pub(crate) fn with(authority: ClusterAuthority) -> Self {
         let handler = TestHandler::new();
         let server = QuicServer::bind(anywhere(), &identity(&authority, Role::Stored)).unwrap();
         server.serve::<TestProtocol>(handler.clone(), &[Role::Client, Role::Index]).unwrap();
@@ -156,12 +156,12 @@ impl Pair {
         Self { authority, server, address, handler, channel }
     }
 
-    pub(super) async fn ask(&self, ask: Ask, body: impl Into<Bytes>) -> Result<(Say, Bytes), CallError> {
+    pub(crate) async fn ask(&self, ask: Ask, body: impl Into<Bytes>) -> Result<(Say, Bytes), CallError> {
         self.channel.call(ask, body.into(), PATIENCE).await
     }
 
     /// Waits until so many calls are parked in the handler.
-    pub(super) async fn parked(&self, count: usize) {
+    pub(crate) async fn parked(&self, count: usize) {
         while self.handler.parked.load(Ordering::SeqCst) < count {
             tokio::task::yield_now().await;
         }

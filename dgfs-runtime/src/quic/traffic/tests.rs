@@ -1,0 +1,127 @@
+//! Numbers of peers, with and without connections.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{FAILURE_HOLDS, FORGOTTEN_AFTER, PEERS_MAX, PeerTraffic, Table, register};
+use crate::channel::{CallError, Channel, Role};
+use crate::metrics::MetricSet;
+use crate::quic::channel::QuicChannel;
+use crate::quic::tests::support::{Ask, PATIENCE, Pair, TestProtocol, authority, identity};
+
+const HOUR: Duration = FORGOTTEN_AFTER;
+
+/// The value of the series of `metric` whose labels are `labels`, as they are written.
+fn value(set: &MetricSet, metric: &str, labels: &str) -> Option<f64> {
+    let text = set.render().unwrap();
+    let begin = format!("{metric}{{{labels}}} ");
+    text.lines().find_map(|line| line.strip_prefix(&begin)).map(|value| value.parse().unwrap())
+}
+
+fn shown() -> MetricSet {
+    let set = MetricSet::new();
+    register(&set);
+    set
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ends_count_what_goes_between_them() {
+    let (pair, set) = (Pair::new(), shown());
+    let out = format!("peer=\"{}\",role=\"stored\",direction=\"out\"", pair.address);
+    pair.ask(Ask::Echo(1), Bytes::from(vec![1; 100_000])).await.unwrap();
+    pair.ask(Ask::Echo(2), Bytes::new()).await.unwrap();
+    assert_eq!(value(&set, "dgfs_peer_requests_total", &out), Some(2.0));
+    assert!(value(&set, "dgfs_peer_sent_bytes_total", &out).unwrap() > 100_000.0);
+    assert!(value(&set, "dgfs_peer_received_bytes_total", &out).unwrap() > 100_000.0);
+    assert!(value(&set, "dgfs_peer_rtt_seconds", &out).unwrap() > 0.0);
+    let called = format!("peer=\"{}\",role=\"stored\"", pair.address);
+    assert_eq!(value(&set, "dgfs_peer_up", &called), Some(1.0));
+    assert_eq!(value(&set, "dgfs_peer_failures_total", &called), Some(0.0));
+    // The other end: every test of this process calls as client-1 from here.
+    let caller = "peer=\"client-1@127.0.0.1\",role=\"client\",direction=\"in\"";
+    assert!(value(&set, "dgfs_peer_requests_total", caller).unwrap() >= 2.0);
+    assert!(value(&set, "dgfs_peer_received_bytes_total", caller).unwrap() > 100_000.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_closed_connection_carried_stays_counted() {
+    let (pair, set) = (Pair::new(), shown());
+    let out = format!("peer=\"{}\",role=\"stored\",direction=\"out\"", pair.address);
+    pair.ask(Ask::Echo(1), Bytes::from(vec![1; 100_000])).await.unwrap();
+    let before = value(&set, "dgfs_peer_sent_bytes_total", &out).unwrap();
+    let address = pair.address;
+    drop(pair);
+    let after = value(&set, "dgfs_peer_sent_bytes_total", &out).unwrap();
+    assert!(after >= before, "{after} < {before}");
+    // No channel to it is left: nobody can say whether it is up.
+    let called = format!("peer=\"{address}\",role=\"stored\"");
+    assert_eq!(value(&set, "dgfs_peer_up", &called), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_nobody_runs_is_down_and_its_failures_are_counted() {
+    let set = shown();
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    drop(socket);
+    let ours = identity(&authority(), Role::Client);
+    let channel = QuicChannel::<TestProtocol>::new(address.clone(), &ours, Role::Stored).unwrap();
+    let called = format!("peer=\"{address}\",role=\"stored\"");
+    assert_eq!(value(&set, "dgfs_peer_up", &called), None, "nobody has tried yet");
+    let refused = channel.call(Ask::Echo(1), Bytes::new(), PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, CallError::Unreachable { .. }), "{refused}");
+    assert_eq!(value(&set, "dgfs_peer_up", &called), Some(0.0));
+    assert_eq!(value(&set, "dgfs_peer_failures_total", &called), Some(1.0));
+}
+
+#[test]
+fn the_last_outcome_counts_and_an_old_failure_says_nothing() {
+    let born = Instant::now();
+    let peer = PeerTraffic::new(born);
+    assert_eq!(peer.up(born), None);
+    peer.ended(&Ok(()));
+    assert_eq!(peer.up(born), Some(true));
+    peer.failed(born);
+    assert_eq!(peer.up(born + FAILURE_HOLDS - Duration::from_millis(1)), Some(false));
+    assert_eq!(peer.up(born + FAILURE_HOLDS), None);
+    peer.connected(&Ok(()));
+    assert_eq!(peer.up(born + HOUR), Some(true));
+}
+
+#[test]
+fn a_refused_certificate_is_no_failed_call_but_the_peer_is_not_up() {
+    let peer = PeerTraffic::new(Instant::now());
+    peer.ended::<()>(&Err(CallError::Rejected { peer: "x".to_owned(), reason: "y".to_owned() }));
+    assert_eq!((peer.up(Instant::now()), peer.failures.load(Ordering::Relaxed)), (Some(false), 0));
+}
+
+#[test]
+fn a_full_table_adds_up_the_rest_and_forgets_who_was_away_for_an_hour() {
+    let now = Instant::now();
+    let mut table = Table::new();
+    let kept: Vec<_> = (0..PEERS_MAX).map(|number| table.peer(&format!("{number}"), Role::Client, now)).collect();
+    let one_more = table.peer("one more", Role::Client, now + HOUR);
+    assert!(Arc::ptr_eq(&one_more, &table.other), "everybody is in use");
+    one_more.request();
+    let row = table.rows().into_iter().find(|row| row.name == "other").unwrap();
+    assert_eq!((row.role, row.peer.requests.load(Ordering::Relaxed)), ("other", 1));
+    drop(kept);
+    let soon = now + HOUR - Duration::from_secs(1);
+    assert!(Arc::ptr_eq(&table.peer("too soon", Role::Client, soon), &table.other));
+    assert!(!Arc::ptr_eq(&table.peer("later", Role::Client, now + HOUR), &table.other));
+    assert_eq!(table.peers.len(), PEERS_MAX);
+}
+
+#[test]
+fn a_mapped_address_is_the_peer_of_its_plain_one() {
+    let plain = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+    let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped());
+    assert!(Arc::ptr_eq(
+        &super::of_caller("mapped", plain, Role::Index),
+        &super::of_caller("mapped", mapped, Role::Index)
+    ));
+}
