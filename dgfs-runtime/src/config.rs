@@ -1,19 +1,25 @@
 //! Configuration files: TOML into a struct, with errors a person can act on.
 //!
-//! Never knows a daemon's keys and never reads the environment. Always: an
-//! error names the file, and the line and the key where there are any.
+//! Never knows a daemon's keys, and reads nothing of the environment but where
+//! a service manager put credentials ([`path`]). Always: an error names the
+//! file, and the line and the key where there are any.
 //!
 //! A configuration struct carries `#[serde(deny_unknown_fields)]`, so that a mistyped key is an error and not a default.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 /// A longer file is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// What a path may begin with: the directory of credentials that systemd made for the service.
+const CREDENTIALS_WORD: &str = "$CREDENTIALS_DIRECTORY";
+/// The variable that names that directory.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Why a configuration was refused.
 #[derive(Debug, Error)]
@@ -74,6 +80,48 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
     toml::from_str(text).map_err(|error| explain(path, text, &error))
 }
 
+/// Reads a path (`#[serde(deserialize_with = "…")]`); one that begins with `$CREDENTIALS_DIRECTORY` lies among the
+/// credentials that systemd gave the service (`LoadCredential=`).
+///
+/// # Errors
+/// A sentence when it begins with another variable, or systemd gave no credentials.
+pub fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let given = PathBuf::deserialize(deserializer)?;
+    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from);
+    resolve(given, credentials.as_deref()).map_err(D::Error::custom)
+}
+
+/// As [`path`], for one that may be left out (`#[serde(default, deserialize_with = "…")]`).
+///
+/// # Errors
+/// As [`path`].
+pub fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    path(deserializer).map(Some)
+}
+
+/// The error is a sentence.
+fn resolve(given: PathBuf, credentials: Option<&Path>) -> Result<PathBuf, String> {
+    let mut components = given.components();
+    let first = match components.next() {
+        Some(Component::Normal(first)) if first.as_encoded_bytes().starts_with(b"$") => first,
+        Some(_) | None => return Ok(given),
+    };
+    if first != CREDENTIALS_WORD {
+        let reason = format!(
+            "the path {} begins with a variable: only {CREDENTIALS_WORD} may be named, or write ./ before a name like that",
+            given.display()
+        );
+        return Err(reason);
+    }
+    match credentials.filter(|directory| directory.is_absolute()) {
+        Some(directory) => Ok(directory.join(components.as_path())),
+        None => Err(format!(
+            "{CREDENTIALS_WORD} is not set: start the service by systemd with LoadCredential= (see docs/SYSTEMD.md), or \
+             name the directory itself"
+        )),
+    }
+}
+
 fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let path = path.to_owned();
     let reason = error.message().replace('\n', ", ");
@@ -93,11 +141,11 @@ fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use serde::Deserialize;
 
-    use super::{load, parse};
+    use super::{load, parse, resolve};
 
     #[derive(Debug, Deserialize, PartialEq, Eq)]
     #[serde(deny_unknown_fields)]
@@ -115,6 +163,46 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         parse::<Sample>(Path::new("/etc/dgfs/stored.toml"), text).unwrap_err().to_string()
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+    #[serde(deny_unknown_fields)]
+    struct Paths {
+        #[serde(deserialize_with = "super::path")]
+        identity: PathBuf,
+        #[serde(default, deserialize_with = "super::optional_path")]
+        cache: Option<PathBuf>,
+    }
+
+    #[test]
+    fn a_path_may_lie_among_the_credentials() {
+        let given = Path::new("/run/credentials/dgfs-meta.service");
+        let resolved = |path: &str| resolve(PathBuf::from(path), Some(given)).unwrap();
+        assert_eq!(resolved("$CREDENTIALS_DIRECTORY"), given);
+        assert_eq!(resolved("$CREDENTIALS_DIRECTORY/ca"), given.join("ca"));
+        for plain in ["/etc/dgfs", "keys", "./$HOME", "a/$CREDENTIALS_DIRECTORY", ""] {
+            assert_eq!(resolved(plain), Path::new(plain));
+        }
+    }
+
+    #[test]
+    fn a_path_among_credentials_that_are_not_there_is_refused_with_its_line() {
+        // Nothing gives the tests credentials.
+        let text = "\nidentity = \"$CREDENTIALS_DIRECTORY/keys\"\n";
+        let sentence = parse::<Paths>(Path::new("/etc/dgfs/meta.toml"), text).unwrap_err().to_string();
+        let begin = "/etc/dgfs/meta.toml, line 2: `identity`: $CREDENTIALS_DIRECTORY is not set: start the service";
+        assert!(sentence.starts_with(begin), "{sentence}");
+        let relative = resolve(PathBuf::from("$CREDENTIALS_DIRECTORY"), Some(Path::new("keys"))).unwrap_err();
+        assert!(relative.contains("is not set"), "{relative}");
+    }
+
+    #[test]
+    fn another_variable_in_a_path_is_refused() {
+        let text = "identity = \"keys\"\ncache = \"$HOME/cache\"\n";
+        let sentence = parse::<Paths>(Path::new("x.toml"), text).unwrap_err().to_string();
+        assert!(sentence.contains("line 2: `cache`") && sentence.contains("only $CREDENTIALS_DIRECTORY"), "{sentence}");
+        let left_out = parse::<Paths>(Path::new("x.toml"), "identity = \"keys\"\n").unwrap();
+        assert_eq!(left_out, Paths { identity: PathBuf::from("keys"), cache: None });
     }
 
     #[test]

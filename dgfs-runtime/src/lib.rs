@@ -4,7 +4,7 @@
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
 //! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`],
-//! [`process`] (a process).
+//! [`process`], [`supervisor`] (a process).
 
 pub mod accounts;
 pub mod channel;
@@ -18,4 +18,5 @@ pub mod ports;
 pub mod process;
 pub mod quic;
 pub mod random;
+pub mod supervisor;
 pub mod telemetry;

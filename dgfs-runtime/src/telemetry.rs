@@ -14,6 +14,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use crate::config::optional_path;
 use crate::random;
 
 /// How a log line looks.
@@ -36,6 +37,7 @@ pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`, or filters such as `info,dgfs_meta=debug`.
     pub level: String,
     /// The file that lines are appended to; none: standard error.
+    #[serde(deserialize_with = "optional_path")]
     pub file: Option<PathBuf>,
 }
 
