@@ -18,7 +18,7 @@ use dgfs_proto::meta::ClientInfo;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
@@ -199,7 +199,7 @@ async fn serve_metrics(
         }
         Some(_) | None => Ok(()),
     };
-    MetricsServer::start(address, set, Arc::new(readiness))
+    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
         .await
         .map_err(|source| IndexDaemonError::Metrics { address, source })
 }

@@ -16,7 +16,7 @@ use dgfs_proto::meta::Caller;
 use dgfs_runtime::channel::{MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::registrar::{CERTIFICATE_DAYS_DEFAULT, Registrar};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::quic::join::JoinServer;
@@ -227,7 +227,7 @@ async fn serve_metrics(address: SocketAddr, service: &Arc<MetaService>) -> Resul
     let readiness = move || {
         if ready.is_active() { Ok(()) } else { Err("standby: another metadata service is active".to_owned()) }
     };
-    MetricsServer::start(address, set, Arc::new(readiness))
+    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
         .await
         .map_err(|source| MetaDaemonError::Metrics { address, source })
 }

@@ -40,6 +40,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (such as no free descriptor), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The metrics of one process. Cheap to clone. A name is registered once; twice is a bug and panics at the start.
 #[derive(Clone, Default)]
@@ -155,7 +156,63 @@ pub const LATENCY_BOUNDS_S: [f64; 12] =
 /// Is the process ready to serve? The error is a sentence why not.
 pub type Readiness = dyn Fn() -> Result<(), String> + Send + Sync;
 
-/// Serves `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve) until it is dropped.
+/// Pages that a daemon shows beside the three that all have: from path (such as `/chunks`) and query (what follows
+/// `?`, not decoded) to the page; `None` where it has no such page. It may take milliseconds (it runs where blocking is
+/// allowed), and bounds the page's size itself.
+pub type Pages = dyn Fn(&str, Option<&str>) -> Option<Page> + Send + Sync;
+
+/// No further pages.
+#[must_use]
+pub fn no_pages() -> Arc<Pages> {
+    Arc::new(|_path: &str, _query: Option<&str>| None)
+}
+
+/// An answer to a GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
+}
+
+impl Page {
+    /// A page of JSON.
+    #[must_use]
+    pub fn json(body: String) -> Self {
+        Self { status: StatusCode::OK, kind: JSON, body }
+    }
+
+    /// What was asked cannot be answered (400): the sentence says what is wrong and what to ask instead.
+    #[must_use]
+    pub fn bad_request(sentence: &str) -> Self {
+        Self::text(StatusCode::BAD_REQUEST, format!("{sentence}\n"))
+    }
+
+    /// It cannot be answered now (503), and why.
+    #[must_use]
+    pub fn unavailable(sentence: &str) -> Self {
+        Self::text(StatusCode::SERVICE_UNAVAILABLE, format!("{sentence}\n"))
+    }
+
+    /// The number of its HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    fn text(status: StatusCode, body: String) -> Self {
+        Self { status, kind: TEXT, body }
+    }
+}
+
+/// Serves `/metrics`, `/healthz` (the process runs), `/readyz` (it can serve) and the daemon's own pages until it is
+/// dropped.
 #[derive(Debug)]
 pub struct MetricsServer {
     address: SocketAddr,
@@ -167,10 +224,15 @@ impl MetricsServer {
     ///
     /// # Errors
     /// Those of listening: the address is taken, or not of this host.
-    pub async fn start(address: SocketAddr, metrics: MetricSet, ready: Arc<Readiness>) -> io::Result<Self> {
+    pub async fn start(
+        address: SocketAddr,
+        metrics: MetricSet,
+        ready: Arc<Readiness>,
+        pages: Arc<Pages>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, Arc::new(Pages { metrics, ready })));
+        let task = tokio::spawn(accept(listener, Arc::new(Site { metrics, ready, pages })));
         Ok(Self { address, task })
     }
 
@@ -187,20 +249,21 @@ impl Drop for MetricsServer {
     }
 }
 
-struct Pages {
+struct Site {
     metrics: MetricSet,
     ready: Arc<Readiness>,
+    pages: Arc<Pages>,
 }
 
-async fn accept(listener: TcpListener, pages: Arc<Pages>) {
+async fn accept(listener: TcpListener, site: Arc<Site>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // The semaphore is never closed, so the loop ends with its task only.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let pages = Arc::clone(&pages);
+                let site = Arc::clone(&site);
                 tokio::spawn(async move {
-                    if tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, pages)).await.is_err() {
+                    if tokio::time::timeout(REQUEST_TIMEOUT, answer(stream, site)).await.is_err() {
                         debug!(%peer, "metrics request dropped: too slow");
                     }
                     drop(place);
@@ -214,39 +277,55 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>) {
     }
 }
 
-async fn answer(stream: TcpStream, pages: Arc<Pages>) {
+async fn answer(stream: TcpStream, site: Arc<Site>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let page = pages.page(request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(page) }
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(response(site.page(&request).await)) }
     });
     // One request a connection: an idle one must not hold a place. An error is the peer's to notice.
     let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
 }
 
-impl Pages {
-    fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        if method != Method::GET && method != Method::HEAD {
-            return page(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+impl Site {
+    async fn page(&self, request: &Request<Incoming>) -> Page {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
         }
-        match path {
+        match request.uri().path() {
             "/metrics" => match self.metrics.render() {
-                Ok(text) => page(StatusCode::OK, text),
-                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+                Ok(text) => Page::text(StatusCode::OK, text),
+                Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
-            "/healthz" => page(StatusCode::OK, "running\n".to_owned()),
+            "/healthz" => Page::text(StatusCode::OK, "running\n".to_owned()),
             "/readyz" => match (self.ready)() {
-                Ok(()) => page(StatusCode::OK, "ready\n".to_owned()),
-                Err(reason) => page(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                Ok(()) => Page::text(StatusCode::OK, "ready\n".to_owned()),
+                Err(reason) => Page::unavailable(&reason),
             },
-            _ => page(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+            path => self.own(path.to_owned(), request.uri().query().map(str::to_owned)).await,
+        }
+    }
+
+    /// A page of the daemon's own.
+    async fn own(&self, path: String, query: Option<String>) -> Page {
+        let pages = Arc::clone(&self.pages);
+        match tokio::task::spawn_blocking(move || pages(&path, query.as_deref())).await {
+            Ok(Some(page)) => page,
+            Ok(None) => Page::text(
+                StatusCode::NOT_FOUND,
+                "no such page: there are /metrics, /healthz and /readyz, and those that the manual names for this daemon\n"
+                    .to_owned(),
+            ),
+            Err(_panicked) => {
+                Page::text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made; see the log\n".to_owned())
+            }
         }
     }
 }
 
-fn page(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+fn response(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = page.status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
     response
 }
 

@@ -17,7 +17,7 @@ use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
@@ -193,7 +193,7 @@ async fn serve_metrics(address: SocketAddr, store: &Arc<Store>) -> Result<Metric
     metrics::register(&set, store);
     let store = Arc::clone(store);
     let readiness = move || store.check_writable();
-    MetricsServer::start(address, set, Arc::new(readiness))
+    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
         .await
         .map_err(|source| StoredDaemonError::Metrics { address, source })
 }

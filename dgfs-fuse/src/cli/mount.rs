@@ -15,7 +15,7 @@ use dgfs_client::vfs::Vfs;
 use dgfs_proto::meta::{Caller, ClientInfo};
 use dgfs_runtime::disk::create_dir_durably;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
-use dgfs_runtime::metrics::{MetricSet, MetricsServer};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::telemetry::{self, LogConfig};
 
 use crate::adapter::notify::KernelForgetter;
@@ -371,7 +371,7 @@ async fn serve_metrics(
             Ok(())
         }
     });
-    MetricsServer::start(at, set, readiness).await.map(Some).map_err(|error| refused(error.to_string()))
+    MetricsServer::start(at, set, readiness, no_pages()).await.map(Some).map_err(|error| refused(error.to_string()))
 }
 
 async fn wait_for_end(path: &Path, serving: Serving, shutdown: &Shutdown) -> Result<(), Failure> {

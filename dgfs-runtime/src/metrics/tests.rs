@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{CONNECTIONS_MAX, LATENCY_BOUNDS_S, MetricSet, MetricsServer};
+use super::{CONNECTIONS_MAX, LATENCY_BOUNDS_S, MetricSet, MetricsServer, Page, no_pages};
 
 async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -20,7 +20,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
 async fn server(metrics: &MetricSet, ready: &Arc<AtomicBool>) -> MetricsServer {
     let ready = Arc::clone(ready);
     let readiness = Arc::new(move || if ready.load(Ordering::SeqCst) { Ok(()) } else { Err("no disk".to_owned()) });
-    MetricsServer::start((Ipv4Addr::LOCALHOST, 0).into(), metrics.clone(), readiness).await.unwrap()
+    MetricsServer::start((Ipv4Addr::LOCALHOST, 0).into(), metrics.clone(), readiness, no_pages()).await.unwrap()
 }
 
 #[tokio::test]
@@ -58,6 +58,36 @@ async fn an_unknown_page_and_another_method_are_refused() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+}
+
+#[tokio::test]
+async fn a_daemon_adds_pages_that_hide_none_of_the_others() {
+    let pages = |path: &str, query: Option<&str>| match (path, query) {
+        ("/sizes", Some("by=name")) => Some(Page::json("[1]".to_owned())),
+        ("/sizes", _) => Some(Page::bad_request("ask for by=name")),
+        ("/healthz", _) => Some(Page::unavailable("never asked")),
+        _ => None,
+    };
+    let ready = Arc::new(|| Ok(()));
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    let server = MetricsServer::start(address, MetricSet::new(), ready, Arc::new(pages)).await.unwrap();
+    let text = get(server.address(), "/sizes?by=name").await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("[1]"), "{text}");
+    assert!(text.contains("content-type: application/json\r\n"), "{text}");
+    let text = get(server.address(), "/sizes").await;
+    assert!(text.starts_with("HTTP/1.1 400") && text.ends_with("ask for by=name\n"), "{text}");
+    assert!(get(server.address(), "/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(get(server.address(), "/others").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_page_that_panics_is_answered_and_takes_no_place() {
+    let pages = |_: &str, _: Option<&str>| panic!("a bug");
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    let server = MetricsServer::start(address, MetricSet::new(), Arc::new(|| Ok(())), Arc::new(pages)).await.unwrap();
+    for _ in 0..=CONNECTIONS_MAX {
+        assert!(get(server.address(), "/sizes").await.starts_with("HTTP/1.1 500"));
+    }
 }
 
 #[tokio::test]
