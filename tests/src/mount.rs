@@ -16,9 +16,9 @@ use crate::program::dgfs;
 use crate::scratch::{Scratch, mounts_below, unmount_lazily};
 
 /// How long a mount may take to appear. Recovery after a crash is part of it.
-const APPEARS: Duration = Duration::from_secs(60);
+const APPEARS: Duration = Duration::from_secs(180);
 /// How long an orderly end may take.
-const ENDS: Duration = Duration::from_secs(60);
+const ENDS: Duration = Duration::from_secs(180);
 /// How long taggers may take with what a test wrote.
 const TAGGED: Duration = Duration::from_secs(120);
 /// How long a mount may be in use by processes that are just being started.

@@ -172,7 +172,9 @@ fn fstab_mounts_a_volume_and_a_cluster() {
         grep -q 'Read-only file system' "$1/refused"
         umount "$1/a"
     "#;
-    let words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"];
+    // What is unmounted outside goes here, too: a disk of another test is not held.
+    let slave = "--propagation=slave";
+    let words = ["--mount", slave, "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"];
     let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
     words.push(scratch.path().into());
     let _ = run("unshare", &words, 2 * COMMAND).expect_success("mount -t dgfs by fstab");
