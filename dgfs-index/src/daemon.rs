@@ -17,9 +17,11 @@ use dgfs_client::stores::{NoChannel, StoresByAddress};
 use dgfs_proto::meta::ClientInfo;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::{Identity, PkiError};
+use dgfs_runtime::process;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
@@ -42,9 +44,10 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 #[serde(deny_unknown_fields)]
 pub struct IndexConfig {
     /// Where it keeps what it derived.
+    #[serde(deserialize_with = "config::path")]
     pub dir: PathBuf,
     /// Where users register taggers of their own; none: `taggers` beside `dir`, which may be removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "config::optional_path", skip_serializing_if = "Option::is_none")]
     pub registrations: Option<PathBuf>,
     /// Where clients reach it.
     pub listen: SocketAddr,
@@ -55,6 +58,7 @@ pub struct IndexConfig {
     /// `HOST:PORT` of each metadata service.
     pub meta: Vec<String>,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `index`.
+    #[serde(deserialize_with = "config::path")]
     pub identity: PathBuf,
     /// Worker processes that look at the contents of files at the same time; 0: contents are not looked at.
     #[serde(default = "taggers_default")]
@@ -128,6 +132,7 @@ pub async fn run(
     let meta = MetaLink::new(metas.clone(), &format!("index@{advertised}"));
     let tagging = (config.taggers > 0).then(|| tagging(&config, (&index, &identity), metas));
     let set = MetricSet::new();
+    process::register(&set, "index", Some(&identity));
     let neo4j = config.neo4j.clone().map(|neo4j| Neo4j::new(neo4j, Arc::clone(&index), Arc::clone(&meta)));
     if let Some(neo4j) = &neo4j {
         register_neo4j(&set, neo4j);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use dgfs_index::daemon::{IndexConfig, run};
 use dgfs_index::tagging::WORKER;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
+use dgfs_runtime::supervisor::Supervisor;
 use dgfs_runtime::{config, telemetry};
 
 fn main() -> ExitCode {
@@ -37,6 +38,8 @@ fn start(file: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     build_runtime("dgfs-index", 1)?.block_on(async move {
         let shutdown = Shutdown::new();
         shutdown.ask_on_signals()?;
-        run(config, shutdown, |_, _| ()).await.map_err(Into::into)
+        let supervisor = Supervisor::attach(&shutdown);
+        let started = |listening, _| supervisor.ready(&format!("serving at {listening}"));
+        run(config, shutdown, started).await.map_err(Into::into)
     })
 }

@@ -15,10 +15,12 @@ use tracing::info;
 use dgfs_proto::meta::Caller;
 use dgfs_runtime::channel::{MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::registrar::{CERTIFICATE_DAYS_DEFAULT, Registrar};
 use dgfs_runtime::pki::{Identity, PkiError};
+use dgfs_runtime::process;
 use dgfs_runtime::quic::join::JoinServer;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
@@ -41,6 +43,7 @@ pub enum EngineConfig {
     /// On this machine's disk.
     Embedded {
         /// The engine's directory, made by `dgfs format`.
+        #[serde(deserialize_with = "config::path")]
         dir: PathBuf,
     },
     /// In Redis 7 or newer (or Valkey).
@@ -61,6 +64,7 @@ pub struct MetaConfig {
     /// Where clients reach it.
     pub listen: SocketAddr,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `meta`.
+    #[serde(deserialize_with = "config::path")]
     pub identity: PathBuf,
     /// Where the rows are.
     pub engine: EngineConfig,
@@ -94,6 +98,7 @@ pub struct JoinConfig {
     /// Where they join: a port of its own.
     pub listen: SocketAddr,
     /// Directory of `ca.pem` and `ca.key`; the used tokens are remembered in its `used`.
+    #[serde(deserialize_with = "config::path")]
     pub authority: PathBuf,
     /// Days a certificate is valid.
     #[serde(default = "certificate_days_default")]
@@ -188,7 +193,7 @@ pub async fn run(
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<MetaProtocol>(service.clone(), &[Role::Client, Role::Stored, Role::Index])?;
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, &service).await?),
+        Some(address) => Some(serve_metrics(address, &service, &identity).await?),
         None => None,
     };
     let listening = server.local_address().unwrap_or(config.listen);
@@ -220,8 +225,13 @@ fn serve_joins(join: &JoinConfig, identity: &Identity, service: SocketAddr) -> R
     Ok(server)
 }
 
-async fn serve_metrics(address: SocketAddr, service: &Arc<MetaService>) -> Result<MetricsServer, MetaDaemonError> {
+async fn serve_metrics(
+    address: SocketAddr,
+    service: &Arc<MetaService>,
+    identity: &Identity,
+) -> Result<MetricsServer, MetaDaemonError> {
     let set = MetricSet::new();
+    process::register(&set, "meta", Some(identity));
     metrics::register(&set, service);
     let ready = Arc::clone(service);
     let readiness = move || {

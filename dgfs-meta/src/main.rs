@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use dgfs_meta::daemon::{MetaConfig, run};
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
+use dgfs_runtime::supervisor::Supervisor;
 use dgfs_runtime::{config, telemetry};
 
 fn main() -> ExitCode {
@@ -32,6 +33,8 @@ fn start(file: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     build_runtime("dgfs-meta", 1)?.block_on(async move {
         let shutdown = Shutdown::new();
         shutdown.ask_on_signals()?;
-        run(config, shutdown, |_, _| {}).await.map_err(Into::into)
+        let supervisor = Supervisor::attach(&shutdown);
+        let started = |listening, _| supervisor.ready(&format!("serving at {listening}"));
+        run(config, shutdown, started).await.map_err(Into::into)
     })
 }

@@ -16,9 +16,11 @@ use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
 use dgfs_runtime::pki::{Identity, PkiError};
+use dgfs_runtime::process;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::LogConfig;
@@ -40,6 +42,7 @@ pub const SCRUB_PERIOD_S_DEFAULT: u64 = 7 * 24 * 3600;
 #[serde(deny_unknown_fields)]
 pub struct StoredConfig {
     /// Where the chunks lie; made where missing.
+    #[serde(deserialize_with = "config::path")]
     pub dir: PathBuf,
     /// Where clients reach it.
     pub listen: SocketAddr,
@@ -49,6 +52,7 @@ pub struct StoredConfig {
     /// `HOST:PORT` of each metadata service.
     pub meta: Vec<String>,
     /// Directory of `cert.pem`, `key.pem`, `ca.pem` with the role `stored`.
+    #[serde(deserialize_with = "config::path")]
     pub identity: PathBuf,
     /// Its name for people; the address where none is given.
     #[serde(default)]
@@ -145,7 +149,7 @@ async fn serve(
     server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored, Role::Index])?;
     let listening = server.local_address().unwrap_or(config.listen);
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, store).await?),
+        Some(address) => Some(serve_metrics(address, store, identity).await?),
         None => None,
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
@@ -188,8 +192,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|_| StoredDaemonError::Panicked)
 }
 
-async fn serve_metrics(address: SocketAddr, store: &Arc<Store>) -> Result<MetricsServer, StoredDaemonError> {
+async fn serve_metrics(
+    address: SocketAddr,
+    store: &Arc<Store>,
+    identity: &Identity,
+) -> Result<MetricsServer, StoredDaemonError> {
     let set = MetricSet::new();
+    process::register(&set, "stored", Some(identity));
     metrics::register(&set, store);
     let store = Arc::clone(store);
     let readiness = move || store.check_writable();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
+use dgfs_runtime::supervisor::Supervisor;
 use dgfs_runtime::{config, telemetry};
 use dgfs_stored::daemon::{StoredConfig, run};
 
@@ -21,8 +22,11 @@ fn main() -> ExitCode {
 fn start(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let config: StoredConfig = config::load(file)?;
     telemetry::init(&config.log, None)?;
-    let shutdown = Shutdown::new();
-    let runtime = build_runtime("dgfs-stored", 2)?;
-    runtime.block_on(async { shutdown.ask_on_signals() })?;
-    Ok(runtime.block_on(run(config, shutdown, |_, _| {}))?)
+    build_runtime("dgfs-stored", 2)?.block_on(async move {
+        let shutdown = Shutdown::new();
+        shutdown.ask_on_signals()?;
+        let supervisor = Supervisor::attach(&shutdown);
+        let started = |listening, _| supervisor.ready(&format!("serving at {listening}"));
+        run(config, shutdown, started).await.map_err(Into::into)
+    })
 }

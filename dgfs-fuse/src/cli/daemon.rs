@@ -1,10 +1,14 @@
 //! `dgfs meta`, `dgfs stored`, `dgfs index`: the daemons, each by its configuration file.
 //!
 //! Never starts another process. A daemon whose configuration lies beside a file `pids` (a cluster of `dgfs up`) keeps
-//! its line there, however it was started; it says when it is ready, and ends in order on SIGTERM and SIGINT.
+//! its line there, however it was started; it says when it is ready (to its parent, and to the service manager if it has
+//! one), and ends in order on SIGTERM and SIGINT.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::de::DeserializeOwned;
 
 use dgfs_index::daemon::IndexConfig;
 use dgfs_index::neo4j::settings::Neo4jConfig;
@@ -12,6 +16,7 @@ use dgfs_meta::daemon::{EngineConfig, MetaConfig};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 use dgfs_runtime::pki::Identity;
+use dgfs_runtime::supervisor::Supervisor;
 use dgfs_runtime::telemetry::{self, LogConfig};
 use dgfs_stored::daemon::StoredConfig;
 
@@ -40,9 +45,14 @@ pub(crate) fn read_identity(directory: &Path) -> Result<Identity, Failure> {
     Ok(identity)
 }
 
+/// A daemon's configuration. That it cannot be used is told by the exit code too: starting again does not help.
+fn read_daemon_file<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf), Failure> {
+    read_file(path).map_err(|failure| failure.with_code(CODE_USAGE))
+}
+
 /// Runs a metadata service.
 pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
-    let (mut config, base) = read_file::<MetaConfig>(&args.config)?;
+    let (mut config, base) = read_daemon_file::<MetaConfig>(&args.config)?;
     config.identity = base.join(&config.identity);
     if let EngineConfig::Embedded { dir } = &mut config.engine {
         *dir = base.join(&*dir);
@@ -53,7 +63,7 @@ pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();
-        let outcome = dgfs_meta::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        let outcome = dgfs_meta::daemon::run(config, shutdown, |listening, _| process.serving(listening)).await;
         outcome.map_err(Failure::new)
     })
 }
@@ -62,7 +72,7 @@ pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
 pub(crate) fn index(args: &IndexArgs) -> Result<(), Failure> {
     let config = args.config.clone().ok_or_else(|| Failure::new("expected --config FILE"))?;
     let args = &DaemonArgs { config, ready_fd: args.ready_fd };
-    let (mut config, base) = read_file::<IndexConfig>(&args.config)?;
+    let (mut config, base) = read_daemon_file::<IndexConfig>(&args.config)?;
     config.identity = base.join(&config.identity);
     config.dir = base.join(&config.dir);
     config.neo4j = config.neo4j.map(|neo4j| neo4j.below(&base));
@@ -71,20 +81,20 @@ pub(crate) fn index(args: &IndexArgs) -> Result<(), Failure> {
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();
-        let outcome = dgfs_index::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        let outcome = dgfs_index::daemon::run(config, shutdown, |listening, _| process.serving(listening)).await;
         outcome.map_err(Failure::new)
     })
 }
 
 /// Runs a storage daemon.
 pub(crate) fn stored(args: &DaemonArgs) -> Result<(), Failure> {
-    let (mut config, base) = read_file::<StoredConfig>(&args.config)?;
+    let (mut config, base) = read_daemon_file::<StoredConfig>(&args.config)?;
     config.identity = base.join(&config.identity);
     config.dir = base.join(&config.dir);
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();
-        let outcome = dgfs_stored::daemon::run(config, shutdown, |_, _| process.serving()).await;
+        let outcome = dgfs_stored::daemon::run(config, shutdown, |listening, _| process.serving(listening)).await;
         outcome.map_err(Failure::new)
     })
 }
@@ -93,15 +103,17 @@ pub(crate) fn stored(args: &DaemonArgs) -> Result<(), Failure> {
 struct Process<'a> {
     ready: &'a mut Ready,
     shutdown: Shutdown,
+    supervisor: Supervisor,
     /// Where its line is, and the line's role.
     line: Option<(PidFile, String)>,
 }
 
 impl Process<'_> {
     /// Everything is up.
-    fn serving(&mut self) {
+    fn serving(&mut self, listening: SocketAddr) {
         self.note(Some(std::process::id()));
         self.ready.ready();
+        self.supervisor.ready(&format!("serving at {listening}"));
     }
 
     fn note(&self, pid: Option<u32>) {
@@ -130,7 +142,8 @@ where
     let outcome = runtime.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.ask_on_signals().map_err(Failure::new)?;
-        let mut process = Process { ready: &mut ready, shutdown, line: line_of(&args.config) };
+        let supervisor = Supervisor::attach(&shutdown);
+        let mut process = Process { ready: &mut ready, shutdown, supervisor, line: line_of(&args.config) };
         let outcome = body(&mut process).await;
         process.note(None);
         outcome

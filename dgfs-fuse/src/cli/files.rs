@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use dgfs_runtime::config::load;
+use dgfs_runtime::config::{load, optional_path, path};
 use dgfs_runtime::disk::write_atomically_with_mode;
 
 use crate::cli::Failure;
@@ -25,6 +25,7 @@ pub(crate) struct ClientFile {
     /// `HOST:PORT` of the metadata services.
     pub(crate) meta: Vec<String>,
     /// Directory with `cert.pem`, `key.pem` and `ca.pem`.
+    #[serde(deserialize_with = "path")]
     pub(crate) identity: PathBuf,
     /// Fail at the first time-out.
     #[serde(default)]
@@ -33,7 +34,7 @@ pub(crate) struct ClientFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_mb: Option<u64>,
     /// Where chunk data are kept on a local disk, too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_path", skip_serializing_if = "Option::is_none")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// How much of it, as 20G.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,9 @@ use dgfs_proto::meta::{Caller, ClientInfo};
 use dgfs_runtime::disk::create_dir_durably;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
+use dgfs_runtime::pki::Identity;
+use dgfs_runtime::process;
+use dgfs_runtime::supervisor::Supervisor;
 use dgfs_runtime::telemetry::{self, LogConfig};
 
 use crate::adapter::notify::KernelForgetter;
@@ -161,14 +164,24 @@ fn foreground(args: &MountArgs, options: &MountOptions, source: Source, ready: &
     let workers = if matches!(source, Source::Embedded(_)) { 2 } else { (cores / 4).max(1) };
     let runtime = build_runtime("dgfs", workers).map_err(Failure::new)?;
     let outcome = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let supervisor = Supervisor::attach(&shutdown);
         let set = MetricSet::new();
         let volume = open((args, options), source, &path, &set).await?;
-        let served = answer(&path, options, &volume, (set, ready)).await;
+        let starting = Starting { ready, shutdown: &shutdown, supervisor: &supervisor };
+        let served = answer(&path, options, &volume, (set, starting)).await;
         let closed = volume.close().await;
         served.and(closed)
     });
     runtime.shutdown_timeout(KERNEL_PATIENCE);
     outcome
+}
+
+/// Who waits until the mount answers, and who may ask it to stop.
+struct Starting<'a> {
+    ready: &'a mut Ready,
+    shutdown: &'a Shutdown,
+    supervisor: &'a Supervisor,
 }
 
 /// An open volume with this mount's session.
@@ -178,6 +191,8 @@ struct Volume {
     /// What `mount` and `df` show.
     shown: String,
     facts: MountFacts,
+    /// What it shows to the cluster's daemons.
+    identity: Option<Identity>,
     embedded: Option<Embedded>,
     /// Names the session to the next mount here; a cluster's only.
     record: Option<Record>,
@@ -196,6 +211,7 @@ async fn open(
         mount_point: path.to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let mut identity = None;
     let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
             let graph = args.graph.config(&options.graph)?;
@@ -206,8 +222,8 @@ async fn open(
             (volume.link.clone(), VfsConfig::embedded(client), place, Some(volume), None)
         }
         Source::Cluster { file, base } => {
-            let identity = read_identity(&base.join(&file.identity))?;
-            let link = VolumeLink::to_cluster(&file.meta, &identity).map_err(Failure::new)?.with_index(&identity);
+            let ours = identity.insert(read_identity(&base.join(&file.identity))?);
+            let link = VolumeLink::to_cluster(&file.meta, ours).map_err(Failure::new)?.with_index(ours);
             let record = claim_record(path);
             if let Some(record) = &record {
                 record.end_what_was_left(&link.metas, client.clone()).await;
@@ -256,7 +272,7 @@ async fn open(
         tags: options.tags().and_then(|name| String::from_utf8(name).ok()),
     };
     let shown = format!("dgfs:{}", vfs.volume().name);
-    Ok(Volume { vfs, link, shown, facts, embedded, record })
+    Ok(Volume { vfs, link, shown, facts, identity, embedded, record })
 }
 
 /// Takes sizes that were given, in MiB, with the words they were given by.
@@ -314,16 +330,17 @@ async fn answer(
     path: &Path,
     options: &MountOptions,
     volume: &Volume,
-    (set, ready): (MetricSet, &mut Ready),
+    (set, starting): (MetricSet, Starting<'_>),
 ) -> Result<(), Failure> {
     let metrics = MountMetrics::new(&set);
+    process::register(&set, "mount", volume.identity.as_ref());
     client_metrics::register(&set, &volume.vfs);
     if let Some(embedded) = &volume.embedded {
         embedded.register_metrics(&set);
     }
     let _server = serve_metrics(options, set, &volume.vfs).await?;
-    let shutdown = Shutdown::new();
-    shutdown.ask_on_signals().map_err(Failure::new)?;
+    // Not before the volume is open: until then a signal ends the process at once.
+    starting.shutdown.ask_on_signals().map_err(Failure::new)?;
     let forgetter = KernelForgetter::new(Arc::clone(&metrics));
     volume.vfs.set_kernel_cache(forgetter.clone());
     let mount = serde_json::to_vec(&volume.facts).map_err(Failure::new)?;
@@ -351,8 +368,9 @@ async fn answer(
         tracing::debug!(%error, "kernel read-ahead stays at its default");
     }
     tracing::info!(path = %path.display(), volume = %volume.facts.volume, "mounted");
-    ready.ready();
-    wait_for_end(path, serving, &shutdown).await
+    starting.ready.ready();
+    starting.supervisor.ready(&format!("{} at {}", volume.facts.volume, path.display()));
+    wait_for_end(path, serving, starting.shutdown).await
 }
 
 async fn serve_metrics(

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use dgfs_runtime::config::{optional_path, path};
+
 use super::link::{LinkConfig, LinkError};
 
 /// Permission of all users of a machine to read a file.
@@ -25,9 +27,10 @@ pub struct Neo4jConfig {
     #[serde(default = "user_default")]
     pub user: String,
     /// The file whose first line is the password; others on the machine must not be able to read it.
+    #[serde(deserialize_with = "path")]
     pub password_file: PathBuf,
     /// PEM file of the authority that signed the server's certificate; none: those that the machine trusts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_path", skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }
 
