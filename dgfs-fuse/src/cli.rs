@@ -7,6 +7,7 @@ mod args;
 mod background;
 mod check;
 mod cluster;
+mod completion;
 mod daemon;
 mod files;
 mod fsck;
@@ -109,6 +110,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
+        Command::Completion(args) => completion::run(&args),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
                 Ok(code) => ExitCode::from(code),
@@ -131,7 +133,12 @@ fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
 fn only_shows(command: &Command) -> bool {
     match command {
         Command::Index(args) => args.command.is_some(),
-        Command::Status(_) | Command::Info(_) | Command::Server(_) | Command::Policy(_) | Command::Graph(_) => true,
+        Command::Status(_)
+        | Command::Info(_)
+        | Command::Server(_)
+        | Command::Policy(_)
+        | Command::Graph(_)
+        | Command::Completion(_) => true,
         Command::Mount(_)
         | Command::Umount(_)
         | Command::Format(_)

@@ -18,6 +18,7 @@ pub mod load;
 pub mod mount;
 pub mod neo4j;
 pub mod network;
+pub mod notify;
 mod peer;
 pub mod power;
 pub mod process;

@@ -23,6 +23,7 @@ mod power;
 mod relations;
 mod round_trips;
 mod storage;
+mod systemd;
 mod taggers;
 mod tags;
 mod tags_table;
