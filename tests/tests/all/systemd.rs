@@ -170,9 +170,11 @@ fn make(words: &[String]) -> Output {
     command.current_dir(top()).output().expect("start make (is it installed?)")
 }
 
-/// Installs below `root`: as a package (`DESTDIR`), or for real with everything below it.
+/// Installs with these settings.
 fn install(words: &[String]) {
-    let output = make(&[&["install".to_owned()], words].concat());
+    let mut all = vec!["install".to_owned()];
+    all.extend_from_slice(words);
+    let output = make(&all);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
