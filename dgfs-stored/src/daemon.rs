@@ -17,7 +17,7 @@ use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
@@ -25,6 +25,7 @@ use dgfs_runtime::telemetry::LogConfig;
 
 use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
+use crate::pages::pages;
 use crate::service::StoreService;
 use crate::store::{OpenError, Store, StoreOptions};
 use crate::view::ClusterView;
@@ -191,9 +192,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 async fn serve_metrics(address: SocketAddr, store: &Arc<Store>) -> Result<MetricsServer, StoredDaemonError> {
     let set = MetricSet::new();
     metrics::register(&set, store);
-    let store = Arc::clone(store);
+    let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
-    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
+    MetricsServer::start(address, set, Arc::new(readiness), pages)
         .await
         .map_err(|source| StoredDaemonError::Metrics { address, source })
 }
