@@ -116,7 +116,8 @@ impl ChunkKind {
             | ChunkRequest::Drop(_)
             | ChunkRequest::Export(_)
             | ChunkRequest::Repair(_)
-            | ChunkRequest::Stored(_) => Self::Other,
+            | ChunkRequest::Stored(_)
+            | ChunkRequest::Uses(_) => Self::Other,
         }
     }
 }

@@ -58,8 +58,9 @@ pub enum AtimePolicy {
 
 /// Answers questions about a mount that no file-system call asks, as extended attributes named `dgfs.*`. They are never listed.
 pub trait Inspect: Send + Sync + 'static {
-    /// The value of `name` (such as `dgfs.info`) on `ino`, JSON; `NoXattr` for a name that is none.
-    fn inspect(&self, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
+    /// The value of `name` (such as `dgfs.info`) on `ino` for a user, JSON; `NoXattr` for a name that is none, `AccessDenied`
+    /// where this user may not know.
+    fn inspect(&self, uid: u32, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
 }
 
 /// How a mount behaves towards the kernel.

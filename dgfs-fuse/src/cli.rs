@@ -6,6 +6,7 @@
 mod args;
 mod background;
 mod check;
+mod chunks;
 mod cluster;
 mod completion;
 mod daemon;
@@ -108,6 +109,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Index(IndexArgs { command: Some(question), .. }) => return ended(graph::run_index(question)),
         Command::Index(args) => daemon::index(&args),
         Command::Server(args) => server::run(&args),
+        Command::Chunks(args) => chunks::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
         Command::Completion(args) => completion::run(&args),
@@ -136,6 +138,7 @@ fn only_shows(command: &Command) -> bool {
         Command::Status(_)
         | Command::Info(_)
         | Command::Server(_)
+        | Command::Chunks(_)
         | Command::Policy(_)
         | Command::Graph(_)
         | Command::Completion(_) => true,

@@ -4,6 +4,7 @@
 
 pub mod index;
 mod inode;
+pub mod uses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
 use dgfs_proto::ids::{Epoch, Ino};
+use dgfs_proto::limits::USES_MAX;
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
 use dgfs_proto::status::Status;
@@ -25,7 +27,9 @@ use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::adapter::Inspect;
+use crate::mount::checks::own_uid;
 use crate::volume::index::ClusterIndex;
+use crate::volume::uses::{TopChunk, TopChunks, TopError, TopQuestion};
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -34,6 +38,10 @@ const STORES_AT_ONCE: usize = 32;
 
 /// Before the slot from which `dgfs.info` goes on.
 const INFO_FROM: &[u8] = b"dgfs.info.";
+/// Before the order, the limit and the server of the busiest chunks.
+const CHUNKS: &[u8] = b"dgfs.chunks.";
+/// Bytes of chunks in one attribute: 64 KiB less what is around them.
+const TOP_BYTES_MAX: usize = 60_000;
 
 /// Channels to a volume's metadata services and storage servers. Cheap to clone.
 #[derive(Clone)]
@@ -195,6 +203,27 @@ fn first_slot(name: &[u8]) -> Option<u64> {
     std::str::from_utf8(name.strip_prefix(INFO_FROM)?).ok()?.parse().ok()
 }
 
+/// What follows [`CHUNKS`] in an attribute's name: `ORDER.LIMIT`, or `ORDER.LIMIT.SERVER`.
+fn top_question(name: &[u8]) -> Option<TopQuestion> {
+    let mut words = std::str::from_utf8(name.strip_prefix(CHUNKS)?).ok()?.splitn(3, '.');
+    let (by, limit) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    (1..=USES_MAX).contains(&limit).then(|| TopQuestion { by, limit, server: words.next().map(str::to_owned) })
+}
+
+/// As many chunks of an answer as fit an attribute.
+fn fitting(mut top: TopChunks) -> Value {
+    let mut room = TOP_BYTES_MAX;
+    let fits = |chunk: &TopChunk| {
+        let bytes = json!(chunk).to_string().len() + 1;
+        room = room.saturating_sub(bytes);
+        room > 0
+    };
+    let count = top.chunks.iter().map(fits).take_while(|fits| *fits).count();
+    top.cut = count < top.chunks.len();
+    top.chunks.truncate(count);
+    json!(top)
+}
+
 /// Answers `dgfs.*` attributes of a mount.
 pub struct MountInspector {
     /// The volume.
@@ -204,7 +233,11 @@ pub struct MountInspector {
 }
 
 impl Inspect for MountInspector {
-    fn inspect(&self, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>> {
+    fn inspect(&self, uid: u32, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>> {
+        // Names of files anywhere in the volume: for whoever runs the mount, not for whoever may use it.
+        if name.starts_with(CHUNKS) && uid != 0 && uid != own_uid() {
+            return Box::pin(async { Err(Status::AccessDenied) });
+        }
         let (link, mount, name) = (self.link.clone(), self.mount.clone(), name.to_vec());
         Box::pin(async move {
             let answer = match name.as_slice() {
@@ -224,6 +257,14 @@ impl Inspect for MountInspector {
                     Some(first) => link.describe_inode(ino, first).await,
                     None => return Err(Status::NoXattr),
                 },
+                name if name.starts_with(CHUNKS) => match top_question(name) {
+                    Some(question) => match link.top_chunks(&question).await {
+                        Ok(top) => Ok(fitting(top)),
+                        Err(TopError::NoServer(_)) => return Err(Status::NotFound),
+                        Err(TopError::Silent(sentence)) => Err(sentence),
+                    },
+                    None => return Err(Status::NoXattr),
+                },
                 b"dgfs.status" => link.describe().await,
                 b"dgfs.servers" => link.servers().await.map(|servers| json!(servers)),
                 _ => return Err(Status::NoXattr),
@@ -236,5 +277,51 @@ impl Inspect for MountInspector {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dgfs_proto::chunk::UseOrder;
+    use dgfs_proto::ids::ChunkId;
+
+    use super::uses::{TopChunk, TopChunks, TopQuestion};
+    use super::{fitting, top_question};
+
+    #[test]
+    fn the_name_of_an_attribute_says_which_chunks_are_wanted() {
+        let question = |server: Option<&str>| {
+            Some(TopQuestion { by: UseOrder::Reads, limit: 9, server: server.map(str::to_owned) })
+        };
+        assert_eq!(top_question(b"dgfs.chunks.reads.9"), question(None));
+        assert_eq!(top_question(b"dgfs.chunks.reads.9.a.b"), question(Some("a.b")));
+        for name in ["dgfs.chunks.reads", "dgfs.chunks.names.9", "dgfs.chunks.reads.0", "dgfs.chunks.reads.1001"] {
+            assert_eq!(top_question(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_fits_an_attribute_and_says_that_it_was_cut() {
+        let chunk = |path: String| TopChunk {
+            chunk: ChunkId::new(1).unwrap(),
+            class: "r1".to_owned(),
+            ino: None,
+            index: 0,
+            path: Some(path),
+            reads: 1,
+            writes: 1,
+            read_bytes: 1,
+            write_bytes: 1,
+            errors: 0,
+            last_use: 1,
+            servers: Vec::new(),
+        };
+        let top = |length: usize| TopChunks { chunks: vec![chunk("x".repeat(length)); 100], ..TopChunks::default() };
+        let whole = fitting(top(10));
+        assert_eq!((whole["chunks"].as_array().unwrap().len(), &whole["cut"]), (100, &serde_json::json!(false)));
+        let cut = fitting(top(4000));
+        assert_eq!(cut["cut"], true);
+        let (chunks, bytes) = (cut["chunks"].as_array().unwrap().len(), cut.to_string().len());
+        assert!(chunks >= 10 && bytes < 65_536, "{chunks} chunks, {bytes} bytes");
     }
 }

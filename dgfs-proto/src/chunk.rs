@@ -6,8 +6,11 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::compression::Compression;
 use crate::ids::{ChunkId, ChunkVersion, Epoch, Ino, ServerId, SessionId};
@@ -141,6 +144,94 @@ pub enum ChunkRequest {
     Repair(Vec<VersionId>),
     /// How these versions are stored here. At most [`crate::limits::LIST_MAX`].
     Stored(Vec<VersionId>),
+    /// How often chunks are used: for operators.
+    Uses(UsesOf),
+}
+
+/// Of which chunks the use is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UsesOf {
+    /// The first in an order; those that have none of what it goes by are left out.
+    Top {
+        /// The order, the greatest first.
+        by: UseOrder,
+        /// 1 to [`crate::limits::USES_MAX`].
+        limit: u32,
+    },
+    /// These, as far as they were used; in any order, at most [`crate::limits::USES_MAX`].
+    Chunks(Vec<ChunkId>),
+}
+
+/// What chunks are put in order by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UseOrder {
+    /// Gets.
+    Reads,
+    /// Puts.
+    Writes,
+    /// Bytes got and put.
+    Bytes,
+    /// Gets and puts that failed.
+    Errors,
+    /// The last use.
+    Recent,
+}
+
+/// Not an order of chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("chunks are put in order by reads, writes, bytes, errors or recent")]
+pub struct UseOrderError;
+
+impl FromStr for UseOrder {
+    type Err = UseOrderError;
+
+    fn from_str(word: &str) -> Result<Self, UseOrderError> {
+        match word {
+            "reads" => Ok(Self::Reads),
+            "writes" => Ok(Self::Writes),
+            "bytes" => Ok(Self::Bytes),
+            "errors" => Ok(Self::Errors),
+            "recent" => Ok(Self::Recent),
+            _ => Err(UseOrderError),
+        }
+    }
+}
+
+impl fmt::Display for UseOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+            Self::Bytes => "bytes",
+            Self::Errors => "errors",
+            Self::Recent => "recent",
+        })
+    }
+}
+
+/// Use of one chunk, or shard of one, at one storage server since it was first counted there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkUse {
+    /// The chunk, or the shard.
+    pub chunk: ChunkId,
+    /// The inode it was written for (its first owner; copies share chunks); none when nothing of it is held any more.
+    pub owner: Option<Ino>,
+    /// Which chunk of that inode.
+    pub index: u64,
+    /// Bytes of data it had at the last use.
+    pub bytes: u32,
+    /// Gets.
+    pub reads: u64,
+    /// Puts.
+    pub writes: u64,
+    /// Bytes got.
+    pub read_bytes: u64,
+    /// Bytes put.
+    pub write_bytes: u64,
+    /// Gets and puts that failed because of the disk or of damage.
+    pub errors: u64,
+    /// Seconds since 1970 of the last get or put; 0: none.
+    pub last_use: u64,
 }
 
 /// A request with what every request carries.
@@ -303,4 +394,6 @@ pub enum ChunkReply {
     Refused(Status),
     /// One answer for each version asked about; none for one that is not held.
     Stored(Vec<Option<StoredVersion>>),
+    /// Uses of chunks; of the first in an order, in that order.
+    Uses(Vec<ChunkUse>),
 }

@@ -64,6 +64,8 @@ pub const READDIR_PAGE_MAX: u32 = 1024;
 pub const LOG_PAGE_MAX: u32 = 4096;
 /// Items of a list in any message that has no limit of its own.
 pub const LIST_MAX: usize = 4096;
+/// Chunks in one answer about their use: each takes 90 bytes at most.
+pub const USES_MAX: usize = 1000;
 /// Open inodes in one message that takes a session up; more are sent in several.
 pub const RESUMED_OPENS_MAX: usize = 16 * LIST_MAX;
 /// Mutations a session may have unacknowledged; more are refused with `Busy`.

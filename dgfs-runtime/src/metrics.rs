@@ -111,6 +111,11 @@ impl MetricSet {
         let _ = self.register(names, Computed::new(families, Arc::new(compute)));
     }
 
+    /// Takes in a metric that was made elsewhere, because it counts before (or without) being shown.
+    pub fn show<C: Collector + Clone + 'static>(&self, name: &str, metric: &C) {
+        let _shown = self.register(name, Ok(metric.clone()));
+    }
+
     /// Runs `refresh` before each rendering: for numbers that are counted elsewhere. It must be quick.
     pub fn before_render(&self, refresh: impl Fn() + Send + Sync + 'static) {
         self.refreshers.lock().push(Box::new(refresh));

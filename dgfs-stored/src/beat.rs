@@ -298,6 +298,7 @@ impl Beating {
         };
         match self.link.ask(request).await {
             Ok(MetaReply::Beat { epoch, policies, garbage, sessions }) => {
+                self.link.store.measures.heard_meta();
                 if let (Some(view), Some(sessions)) = (&self.view, sessions) {
                     view.fence.learn(sessions);
                 }

@@ -18,7 +18,7 @@ use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::process;
 use dgfs_runtime::quic::channel::QuicChannel;
@@ -27,6 +27,7 @@ use dgfs_runtime::telemetry::LogConfig;
 
 use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
+use crate::pages::pages;
 use crate::service::StoreService;
 use crate::store::{OpenError, Store, StoreOptions};
 use crate::view::ClusterView;
@@ -200,9 +201,9 @@ async fn serve_metrics(
     let set = MetricSet::new();
     process::register(&set, "stored", Some(identity));
     metrics::register(&set, store);
-    let store = Arc::clone(store);
+    let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
-    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
+    MetricsServer::start(address, set, Arc::new(readiness), pages)
         .await
         .map_err(|source| StoredDaemonError::Metrics { address, source })
 }

@@ -6,16 +6,17 @@
 //! get, drop) → `record`, `pieces` and `frames` (what a version consists of) →
 //! `segment` (bytes) and `table` over `index` (where they lie), with
 //! `recover` at the start and `maintain` in the background.
+//! [`uses`] counts by chunk, `health` what the disk refuses, `tend` is the thread that saves and tries.
 //! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
 //! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process.
 
 pub mod beat;
-pub mod counters;
 pub mod daemon;
 pub mod identity;
 pub mod metrics;
 pub mod service;
 pub mod store;
+pub mod uses;
 pub mod view;
 
 mod cache;
@@ -25,13 +26,16 @@ mod fetch;
 mod fill;
 mod frames;
 mod group_sync;
+mod health;
 mod index;
 mod maintain;
 mod manifest;
+mod measures;
 mod metas;
 mod mover;
 mod orphans;
 mod pace;
+mod pages;
 mod pieces;
 mod progress;
 mod read;
@@ -42,6 +46,7 @@ mod segment;
 mod settle;
 mod space;
 mod table;
+mod tend;
 mod upkeep;
 
 #[cfg(test)]

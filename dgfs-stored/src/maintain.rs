@@ -32,7 +32,7 @@ const CHECKPOINT_CHANGES: usize = 16 << 10;
 const CHECKPOINT_MS: u64 = 10_000;
 /// Rounds of the thread.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often the disk is looked at for segments worth compacting, and counters are saved.
+/// How often the disk is looked at for segments worth compacting.
 const SURVEY_MS: u64 = 15_000;
 /// Records waiting to be marked dropped before a drop waits for a checkpoint: 1 MiB of memory.
 const DROPPED_MAX: usize = 64 << 10;
@@ -52,6 +52,8 @@ pub(crate) struct Maintenance {
     mark: Mutex<Mark>,
     written: AtomicU64,
     used_bytes: AtomicU64,
+    /// What of it is the index's, as of the last survey.
+    index_bytes: AtomicU64,
     segments: AtomicU64,
     index_failed: AtomicBool,
     /// Segments with damage: left as they are, for a person.
@@ -81,6 +83,7 @@ impl Maintenance {
             mark: Mutex::new(Mark { generation, ..Mark::default() }),
             written: AtomicU64::new(0),
             used_bytes: AtomicU64::new(0),
+            index_bytes: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             index_failed: AtomicBool::new(false),
             damaged: Mutex::default(),
@@ -106,6 +109,11 @@ impl Maintenance {
     /// Has the index failed since the start?
     pub(crate) fn index_has_failed(&self) -> bool {
         self.index_failed.load(Ordering::Acquire)
+    }
+
+    /// Bytes that segments take on the disk.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.used_bytes().saturating_sub(self.index_bytes.load(Ordering::Relaxed))
     }
 
     /// Bytes on the disk, as of the last survey and what was written since.
@@ -170,9 +178,6 @@ impl Store {
         if now.saturating_sub(last.survey_ms) >= SURVEY_MS || last.survey_ms == 0 {
             last.survey_ms = now.max(1);
             self.report(self.compact());
-            if let Err(error) = self.counters.save(self.directory()) {
-                tracing::warn!(%error, "the per-chunk counters could not be saved");
-            }
         }
     }
 
@@ -369,6 +374,7 @@ impl Store {
         let numbers = self.shelf.segments.numbers().map_err(failed)?;
         let below = self.maintenance.mark.lock().position.segment;
         let mut used = directory_bytes(&self.directory().join("index"));
+        self.maintenance.index_bytes.store(used, Ordering::Relaxed);
         let mut worth = Vec::new();
         for segment in &numbers {
             let (len, allocated) = self.shelf.segments.lengths_on_disk(*segment).map_err(failed)?;

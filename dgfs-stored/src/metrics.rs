@@ -3,17 +3,18 @@
 //! Never counts anything itself: the store does, and is read when it is asked for. Always: the number of series is
 //! bounded, also those by chunk.
 
+mod chunks;
+
 use std::sync::{Arc, Weak};
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use dgfs_proto::chunk::Upkeep;
 use dgfs_runtime::metrics::{MetricSet, follow, show};
 
+use crate::health::Trouble;
+use crate::metrics::chunks::ChunkNumbers;
 use crate::store::Store;
-
-/// Chunks shown by number: the most used.
-const HOT_MAX: usize = 20;
 
 struct Numbers {
     capacity: IntGauge,
@@ -31,7 +32,14 @@ struct Numbers {
     syncs: IntCounter,
     lost: IntGauge,
     lost_bytes: IntGauge,
-    hot_uses: IntGaugeVec,
+    waste: IntGauge,
+    read_only: IntGauge,
+    waiting: IntGauge,
+    restart_needed: IntGauge,
+    disk_errors: IntCounterVec,
+    meta_silent: IntGauge,
+    epoch: IntGauge,
+    chunks: ChunkNumbers,
     upkeep: UpkeepNumbers,
 }
 
@@ -98,34 +106,77 @@ impl UpkeepNumbers {
     }
 }
 
+impl Numbers {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            capacity: set.gauge("dgfs_stored_capacity_bytes", "Bytes of the file system the store lies on"),
+            used: set.gauge("dgfs_stored_used_bytes", "Bytes that segments and index take on disk"),
+            free: set.gauge("dgfs_stored_free_bytes", "Bytes the store can still take, its reserve subtracted"),
+            live: set.gauge("dgfs_stored_live_bytes", "Bytes of data in records that are in use"),
+            records: set.gauge(
+                "dgfs_stored_record_bytes",
+                "Bytes that these records take on disk: less than their data where these are compressed",
+            ),
+            versions: set.gauge("dgfs_stored_versions", "Chunk versions held"),
+            segments: set.gauge("dgfs_stored_segments", "Segment files"),
+            puts: set.counter("dgfs_stored_puts_total", "Versions put since the start"),
+            gets: set.counter("dgfs_stored_gets_total", "Ranges read since the start"),
+            put_bytes: set.counter("dgfs_stored_put_bytes_total", "Bytes put since the start"),
+            get_bytes: set.counter("dgfs_stored_get_bytes_total", "Bytes read since the start"),
+            checksum_errors: set
+                .counter("dgfs_stored_damaged_reads_total", "Reads refused because of damage since the start"),
+            syncs: set.counter("dgfs_stored_syncs_total", "Disk syncs since the start"),
+            lost: set.gauge("dgfs_stored_lost_versions", "Chunk versions the last start did not find whole"),
+            lost_bytes: set.gauge("dgfs_stored_lost_bytes", "Bytes of data that are gone with them"),
+            waste: set.gauge(
+                "dgfs_stored_waste_bytes",
+                "Bytes that segments take beyond the records in use: compaction gives them back",
+            ),
+            read_only: set.gauge(
+                "dgfs_stored_disk_read_only",
+                "1: the disk refused the last write, for another reason than room; the disk is tried every five seconds",
+            ),
+            waiting: set.gauge(
+                "dgfs_stored_disk_waiting_seconds",
+                "How long the sync under way has been waited for; 0: none is",
+            ),
+            restart_needed: set.gauge(
+                "dgfs_stored_restart_needed",
+                "1: a sync or the index failed, and nothing is taken until the daemon is restarted; /readyz says which",
+            ),
+            disk_errors: set.counters("dgfs_stored_disk_errors_total", "What the disk refused", &["kind"]),
+            meta_silent: set.gauge(
+                "dgfs_stored_meta_silent_seconds",
+                "Seconds since a metadata service answered a heartbeat, or since the start",
+            ),
+            epoch: set.gauge("dgfs_stored_map_epoch", "Epoch of the cluster map it goes by; 0: none yet"),
+            chunks: ChunkNumbers::new(set),
+            upkeep: UpkeepNumbers::new(set),
+        }
+    }
+
+    fn refresh_health(&self, store: &Store) {
+        let health = &store.health;
+        show(&self.read_only, u64::from(health.is_refusing()));
+        show(&self.waiting, health.waiting_s());
+        show(&self.restart_needed, u64::from(store.check_writable().is_err()));
+        for trouble in Trouble::ALL {
+            follow(&self.disk_errors.with_label_values(&[trouble.name()]), health.errors(trouble));
+        }
+        show(&self.meta_silent, store.measures.meta_silent_s());
+        show(&self.epoch, store.measures.epoch());
+    }
+}
+
 /// Registers the numbers; they are current whenever they are rendered, for as long as the store lives.
 ///
 /// # Panics
 /// When the names are taken.
 pub fn register(set: &MetricSet, store: &Arc<Store>) {
-    let numbers = Numbers {
-        capacity: set.gauge("dgfs_stored_capacity_bytes", "Bytes of the file system the store lies on"),
-        used: set.gauge("dgfs_stored_used_bytes", "Bytes that segments and index take on disk"),
-        free: set.gauge("dgfs_stored_free_bytes", "Bytes the store can still take, its reserve subtracted"),
-        live: set.gauge("dgfs_stored_live_bytes", "Bytes of data in records that are in use"),
-        records: set.gauge(
-            "dgfs_stored_record_bytes",
-            "Bytes that these records take on disk: less than their data where these are compressed",
-        ),
-        versions: set.gauge("dgfs_stored_versions", "Chunk versions held"),
-        segments: set.gauge("dgfs_stored_segments", "Segment files"),
-        puts: set.counter("dgfs_stored_puts_total", "Versions put since the start"),
-        gets: set.counter("dgfs_stored_gets_total", "Ranges read since the start"),
-        put_bytes: set.counter("dgfs_stored_put_bytes_total", "Bytes put since the start"),
-        get_bytes: set.counter("dgfs_stored_get_bytes_total", "Bytes read since the start"),
-        checksum_errors: set
-            .counter("dgfs_stored_damaged_reads_total", "Reads refused because of damage since the start"),
-        syncs: set.counter("dgfs_stored_syncs_total", "Disk syncs since the start"),
-        lost: set.gauge("dgfs_stored_lost_versions", "Chunk versions the last start did not find whole"),
-        lost_bytes: set.gauge("dgfs_stored_lost_bytes", "Bytes of data that are gone with them"),
-        upkeep: UpkeepNumbers::new(set),
-        hot_uses: set.gauges("dgfs_stored_hot_chunk_uses", "Gets and puts of the most used chunks", &["chunk"]),
-    };
+    let numbers = Numbers::new(set);
+    set.show("dgfs_stored_operation_seconds", store.measures.seconds());
+    set.show("dgfs_stored_operation_errors_total", store.measures.errors());
+    set.show("dgfs_stored_sync_seconds", store.health.sync_seconds());
     let store = Arc::downgrade(store);
     set.before_render(move || refresh(&numbers, &store));
 }
@@ -156,19 +207,8 @@ fn refresh(numbers: &Numbers, store: &Weak<Store>) {
     ] {
         follow(shown, value);
     }
+    show(&numbers.waste, store.maintenance.segment_bytes().saturating_sub(status.record_bytes));
+    numbers.refresh_health(&store);
+    numbers.chunks.refresh(&store);
     numbers.upkeep.refresh(&status.upkeep);
-    show_hot(&numbers.hot_uses, &store);
-}
-
-fn show_hot(shown: &IntGaugeVec, store: &Store) {
-    let mut uses: Vec<(u64, u64)> =
-        store.chunk_uses().iter().map(|(chunk, uses)| (uses.reads + uses.writes, chunk.get())).collect();
-    if uses.len() > HOT_MAX {
-        uses.select_nth_unstable_by(HOT_MAX, |one, other| other.cmp(one));
-        uses.truncate(HOT_MAX);
-    }
-    shown.reset();
-    for (count, chunk) in uses {
-        show(&shown.with_label_values(&[&chunk.to_string()]), count);
-    }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use dgfs_runtime::disk;
 use parking_lot::Mutex;
 
+use crate::health::Health;
 use crate::record::{HEADER_BYTES, Place, align_up};
 
 /// A new segment begins when a record would end behind this.
@@ -51,6 +52,7 @@ pub(crate) struct Segments {
     append: Mutex<Append>,
     open: Mutex<HashMap<u32, Arc<File>>>,
     syncer: Syncer,
+    health: Arc<Health>,
 }
 
 /// Syncs what was written, apart from the rest of the segments.
@@ -76,7 +78,7 @@ impl Syncer {
 
 impl Segments {
     /// The segments in `directory`; appends go on behind the last of them.
-    pub(crate) fn open(directory: PathBuf, segment_bytes: u32) -> io::Result<Self> {
+    pub(crate) fn open(directory: PathBuf, segment_bytes: u32, health: Arc<Health>) -> io::Result<Self> {
         let syncer = Syncer { directory: directory.clone(), dirty: Arc::default() };
         let segments = Self {
             directory,
@@ -84,6 +86,7 @@ impl Segments {
             append: Mutex::new(Append { at: Position { segment: 1, offset: 0 }, file: None }),
             open: Mutex::new(HashMap::new()),
             syncer,
+            health,
         };
         if let Some(last) = segments.numbers()?.last() {
             let len = segments.len(*last)?;
@@ -134,7 +137,7 @@ impl Segments {
         let file = match &append.file {
             Some(file) => Arc::clone(file),
             None => {
-                let file = self.create(append.at.segment)?;
+                let file = self.health.wrote(self.create(append.at.segment))?;
                 append.file = Some(Arc::clone(&file));
                 file
             }
@@ -171,13 +174,13 @@ impl Segments {
             }
         }
         self.mark_dirty(place.segment, file);
-        written
+        self.health.wrote(written)
     }
 
     /// Overwrites a header in place.
     pub(crate) fn write_header(&self, place: Place, header: &[u8; HEADER_BYTES]) -> io::Result<()> {
         let file = self.file(place.segment)?;
-        file.write_all_at(header, u64::from(place.offset))?;
+        self.health.wrote(file.write_all_at(header, u64::from(place.offset)))?;
         self.mark_dirty(place.segment, &file);
         Ok(())
     }
@@ -188,11 +191,15 @@ impl Segments {
 
     /// Fills `out` from `offset`; `UnexpectedEof` when the file ends before.
     pub(crate) fn read(&self, segment: u32, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file(segment)?.read_exact_at(out, offset)
+        self.health.read(self.file(segment).and_then(|file| file.read_exact_at(out, offset)))
     }
 
     /// Up to `len` bytes from `offset`, fewer at the file's end.
     pub(crate) fn read_some(&self, segment: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.health.read(self.read_up_to(segment, offset, len))
+    }
+
+    fn read_up_to(&self, segment: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let file = self.file(segment)?;
         let mut bytes = vec![0; len];
         let mut filled = 0;

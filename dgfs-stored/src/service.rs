@@ -4,12 +4,13 @@
 //! answered at the first poll; only a disk sync is waited for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, Put, PutDurability, VersionId};
+use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest, ChunkUse, Put, PutDurability, UsesOf, VersionId};
 use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::Epoch;
-use dgfs_proto::limits::LIST_MAX;
+use dgfs_proto::limits::{LIST_MAX, USES_MAX};
 use dgfs_proto::map::{ClusterMap, Placement};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{ChunkProtocol, Handler, Peer, Role};
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::frames::{FRAME_BYTES, Packed};
+use crate::measures::Op;
 use crate::store::{Store, Whole, pack_body};
 use crate::view::ClusterView;
 
@@ -133,6 +135,7 @@ impl StoreService {
                 }
                 ChunkReply::Stored(ids.into_iter().map(|id| self.store.stored(id)).collect::<Result<_, _>>()?)
             }
+            ChunkRequest::Uses(of) => ChunkReply::Uses(self.uses(of).await?),
             ChunkRequest::Repair(ids) => {
                 if ids.len() > LIST_MAX || self.view.is_none() {
                     return Err(Status::Malformed.into());
@@ -151,6 +154,48 @@ impl StoreService {
         Ok((reply, Bytes::new()))
     }
 
+    async fn reply(&self, peer: &Peer, call: ChunkCall, body: Bytes) -> (ChunkReply, Bytes) {
+        if !may_ask(peer.role, &call.request) {
+            return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
+        }
+        let request_id = call.request_id;
+        let over = |session| self.view.as_ref().is_some_and(|view| view.fence.is_over(session));
+        if call.session.is_some_and(over) {
+            tracing::info!(request_id, session = ?call.session, peer = %peer.address, "a call of a session that is over was refused");
+            return (ChunkReply::Refused(Status::Stale), Bytes::new());
+        }
+        match self.answer(call.map_epoch, call.request, body).await {
+            Ok(answer) => answer,
+            Err(Refusal::OldMap) => {
+                tracing::debug!(request_id, peer = %peer.address, epoch = %call.map_epoch, "a call by an old map");
+                let map = self.view.as_ref().map(|view| ClusterMap::clone(&view.map()));
+                (ChunkReply::OldMap(map.unwrap_or_default()), Bytes::new())
+            }
+            Err(Refusal::Status(status)) => {
+                tracing::debug!(request_id, peer = %peer.address, %status, "a chunk call was refused");
+                (ChunkReply::Refused(status), Bytes::new())
+            }
+        }
+    }
+
+    async fn uses(&self, of: UsesOf) -> Result<Vec<ChunkUse>, Status> {
+        match of {
+            UsesOf::Top { by, limit } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                if limit == 0 || limit > USES_MAX {
+                    return Err(Status::Malformed);
+                }
+                self.blocking(move |store| store.top_uses(by, limit)).await
+            }
+            UsesOf::Chunks(chunks) => {
+                if chunks.len() > USES_MAX {
+                    return Err(Status::Malformed);
+                }
+                self.blocking(move |store| store.uses_of(&chunks)).await
+            }
+        }
+    }
+
     /// Runs longer work off the async threads.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -161,6 +206,24 @@ impl StoreService {
             Ok(runtime) => runtime.spawn_blocking(move || work(&store)).await.unwrap_or(Err(Status::Io)),
             Err(_) => work(&store),
         }
+    }
+}
+
+/// Changes are for mounts and other storage servers; who uses what is for operators.
+fn may_ask(role: Role, request: &ChunkRequest) -> bool {
+    match request {
+        ChunkRequest::Put(_) | ChunkRequest::Drop(_) | ChunkRequest::Repair(_) => {
+            matches!(role, Role::Client | Role::Stored)
+        }
+        ChunkRequest::Uses(_) => role == Role::Client,
+        ChunkRequest::Get { .. }
+        | ChunkRequest::Extents(_)
+        | ChunkRequest::Sync
+        | ChunkRequest::Verify(_)
+        | ChunkRequest::Export(_)
+        | ChunkRequest::List { .. }
+        | ChunkRequest::Status
+        | ChunkRequest::Stored(_) => true,
     }
 }
 
@@ -187,29 +250,23 @@ impl Handler<ChunkProtocol> for StoreService {
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
         Box::pin(async move {
-            let changes =
-                matches!(call.request, ChunkRequest::Put(_) | ChunkRequest::Drop(_) | ChunkRequest::Repair(_));
-            if changes && !matches!(peer.role, Role::Client | Role::Stored) {
-                return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
-            }
-            let request_id = call.request_id;
-            let over = |session| self.view.as_ref().is_some_and(|view| view.fence.is_over(session));
-            if call.session.is_some_and(over) {
-                tracing::info!(request_id, session = ?call.session, peer = %peer.address, "a call of a session that is over was refused");
-                return (ChunkReply::Refused(Status::Stale), Bytes::new());
-            }
-            match self.answer(call.map_epoch, call.request, body).await {
-                Ok(answer) => answer,
-                Err(Refusal::OldMap) => {
-                    tracing::debug!(request_id, peer = %peer.address, epoch = %call.map_epoch, "a call by an old map");
-                    let map = self.view.as_ref().map(|view| ClusterMap::clone(&view.map()));
-                    (ChunkReply::OldMap(map.unwrap_or_default()), Bytes::new())
-                }
-                Err(Refusal::Status(status)) => {
-                    tracing::debug!(request_id, peer = %peer.address, %status, "a chunk call was refused");
-                    (ChunkReply::Refused(status), Bytes::new())
-                }
-            }
+            let (op, began) = (Op::of(&call.request), Instant::now());
+            let (reply, body) = self.reply(&peer, call, body).await;
+            let refused = match &reply {
+                ChunkReply::Refused(status) => Some(*status),
+                ChunkReply::OldMap(_) => Some(Status::OldMap),
+                ChunkReply::Put { .. }
+                | ChunkReply::Data { .. }
+                | ChunkReply::Exported { .. }
+                | ChunkReply::Extents(_)
+                | ChunkReply::Done
+                | ChunkReply::Held(_)
+                | ChunkReply::Status(_)
+                | ChunkReply::Stored(_)
+                | ChunkReply::Uses(_) => None,
+            };
+            self.store.measures.answered(op, began, refused);
+            (reply, body)
         })
     }
 }

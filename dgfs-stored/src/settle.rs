@@ -17,6 +17,8 @@ pub(crate) struct Settled {
     pub(crate) changed: Vec<(VersionId, Entry, Entry)>,
     /// A live version that could not be read: nothing was called dead.
     pub(crate) fault: Option<(VersionId, Fault)>,
+    /// A version of the chunk is still held.
+    pub(crate) is_held: bool,
 }
 
 impl Shelf {
@@ -41,6 +43,7 @@ impl Shelf {
             }
             Err(fault) => Some(fault),
         };
+        let is_held = after.iter().any(|(_, entry)| entry.state == State::Live);
         let mut changed = Vec::new();
         for ((id, old), (_, new)) in before.into_iter().zip(after) {
             if old != new {
@@ -48,7 +51,7 @@ impl Shelf {
                 changed.push((id, old, new));
             }
         }
-        Ok(Settled { changed, fault })
+        Ok(Settled { changed, fault, is_held })
     }
 
     fn sources_of_live(&self, entries: &[(VersionId, Entry)]) -> Result<BTreeSet<VersionId>, (VersionId, Fault)> {

@@ -8,6 +8,7 @@ mod copy;
 mod list;
 mod put;
 mod recompress;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use dgfs_proto::chunk::{DataRange, StoreStatus, VersionId};
+use dgfs_proto::chunk::{DataRange, VersionId};
 use dgfs_proto::ids::{ChunkId, ServerId, Uuid};
 use dgfs_proto::limits::CHUNK_BYTES_MAX;
 use dgfs_proto::status::Status;
@@ -26,12 +27,13 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use crate::cache::Record;
-use crate::counters::{ChunkUse, Counters};
 use crate::damage::Report;
 use crate::group_sync::{GroupSync, SyncFailed};
+use crate::health::Health;
 use crate::identity::{Identity, IdentityError};
 use crate::index::{Entry, State};
 use crate::maintain::Maintenance;
+use crate::measures::Measures;
 use crate::pieces;
 use crate::progress::Progress;
 use crate::read::{Fault, Shelf};
@@ -39,6 +41,10 @@ use crate::record::Place;
 use crate::recover;
 use crate::segment::{SEGMENT_BYTES, Segments};
 use crate::space::{Space, Usage};
+use crate::tend::Tending;
+use crate::uses::journal::Journal;
+use crate::uses::totals::Totals;
+use crate::uses::{Used, Uses};
 
 pub use self::copy::Whole;
 pub use self::list::Held;
@@ -65,6 +71,8 @@ pub struct StoreOptions {
     pub maintain: bool,
     /// Puts are answered once they are synced (in a cluster), so that a damaged record was lost, wherever it is.
     pub puts_are_synced: bool,
+    /// Gets and puts are counted by chunk; false only to measure what that costs.
+    pub count_uses: bool,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -80,6 +88,7 @@ impl StoreOptions {
             segment_bytes: SEGMENT_BYTES,
             maintain: true,
             puts_are_synced: false,
+            count_uses: true,
             clock: Clock::real(),
         }
     }
@@ -141,7 +150,11 @@ pub struct Store {
     /// Places whose record was written anew elsewhere, and is not yet marked dead.
     pub(crate) replaced: Mutex<Vec<(VersionId, Place)>>,
     pub(crate) numbers: Numbers,
-    pub(crate) counters: Counters,
+    pub(crate) uses: Uses,
+    pub(crate) totals: Totals,
+    pub(crate) health: Arc<Health>,
+    pub(crate) measures: Measures,
+    pub(crate) tending: Tending,
     /// What it does for its copies and those of others.
     pub(crate) upkeep: Progress,
     pub(crate) maintenance: Maintenance,
@@ -168,7 +181,9 @@ impl Store {
         let lock = DirectoryLock::acquire(&directory, "a dgfs storage daemon")?;
         let segment_directory = directory.join("segments");
         disk::create_dir_durably(&segment_directory).map_err(failed("make the segments directory"))?;
-        let segments = Segments::open(segment_directory, options.segment_bytes).map_err(failed("open the segments"))?;
+        let health = Arc::new(Health::new());
+        let segments = Segments::open(segment_directory, options.segment_bytes, Arc::clone(&health));
+        let segments = segments.map_err(failed("open the segments"))?;
         let fresh = segments.numbers().map_err(failed("list the segments"))?.is_empty();
         let mut mended = Vec::new();
         let identity = Identity::open(&directory, fresh, &mut mended)?;
@@ -176,11 +191,16 @@ impl Store {
         let recovered = recover::recover(&options, segments, identity.salt)?;
         let shelf = recovered.shelf;
         let sync = {
-            let syncer = shelf.segments.syncer();
-            GroupSync::new(Box::new(move || syncer.sync()))
+            let (syncer, health) = (shelf.segments.syncer(), Arc::clone(&health));
+            GroupSync::new(Box::new(move || health.sync(|| syncer.sync())))
         };
+        let (journal, uses) = Journal::open(&directory);
         let store = Arc::new(Self {
-            counters: Counters::load(&directory),
+            uses,
+            totals: Totals::default(),
+            health,
+            measures: Measures::new(),
+            tending: Tending::new(journal),
             upkeep: Progress::default(),
             maintenance: Maintenance::new(recovered.generation, recovered.listed),
             shelf,
@@ -204,6 +224,7 @@ impl Store {
         store.measure();
         if store.options.maintain {
             Self::start_maintenance(&store);
+            Self::start_tending(&store);
         }
         Ok(store)
     }
@@ -211,13 +232,12 @@ impl Store {
     /// Ends it in order: a last checkpoint, so that the next start has nothing to replay. Blocks.
     pub fn close(&self) {
         self.stop_maintenance();
+        self.stop_tending();
         if let Err(reason) = self.checkpoint() {
             tracing::warn!(%reason, "the last checkpoint failed; the next start will read the end of the segments again");
         }
         self.seal_list();
-        if let Err(error) = self.counters.save(&self.options.directory) {
-            tracing::warn!(%error, "the per-chunk counters could not be saved");
-        }
+        self.save_uses();
     }
 
     /// The name on its disk.
@@ -267,17 +287,13 @@ impl Store {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > CHUNK_BYTES_MAX) {
             return Err(Status::Malformed);
         }
-        let answer = self.with_live(id, |record| self.shelf.read_range(id, record, offset, len));
-        let answer = answer.map_err(|fault| self.refuse(id, &fault));
+        let answer = self
+            .with_live(id, |record| Ok((self.shelf.read_range(id, record, offset, len)?, record.manifest.allocated())));
         self.numbers.gets.fetch_add(1, Ordering::Relaxed);
-        if answer.is_ok() {
-            self.numbers.get_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
-            self.counters.count(id.chunk, self.now(), |numbers| {
-                numbers.reads += 1;
-                numbers.read_bytes += u64::from(len);
-            });
-        }
-        answer
+        let (bytes, allocated) = answer.map_err(|fault| self.refuse(id, &fault))?;
+        self.numbers.get_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
+        self.count_use(id.chunk, allocated, Used::Read(u64::from(len)));
+        Ok(bytes)
     }
 
     /// Reads a version whole and checks it.
@@ -350,7 +366,7 @@ impl Store {
             self.numbers.checksum_errors.fetch_add(1, Ordering::Relaxed);
             self.note_damaged(id);
         }
-        self.counters.count(id.chunk, self.now(), |numbers| numbers.errors += 1);
+        self.count_use(id.chunk, 0, Used::Failed);
         fault.status()
     }
 
@@ -405,64 +421,10 @@ impl Store {
             usage.change(Some(old), Some(new));
             dropped.push((*id, new.state));
         }
-        Ok(())
-    }
-
-    /// Numbers for people and metrics.
-    #[must_use]
-    pub fn status(&self) -> StoreStatus {
-        let room = self.space.room().ok();
-        let usage = self.usage.lock();
-        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        StoreStatus {
-            server: self.server().unwrap_or_default(),
-            directory: self.options.directory.display().to_string(),
-            capacity_bytes: room.map_or(0, |room| room.capacity_bytes),
-            used_bytes: self.maintenance.used_bytes(),
-            free_bytes: room.map_or(0, |room| room.free_bytes),
-            live_bytes: usage.live_bytes,
-            record_bytes: usage.segments.values().sum(),
-            versions: usage.versions,
-            segments: self.maintenance.segment_count(),
-            puts: count(&self.numbers.puts),
-            gets: count(&self.numbers.gets),
-            put_bytes: count(&self.numbers.put_bytes),
-            get_bytes: count(&self.numbers.get_bytes),
-            checksum_errors: count(&self.numbers.checksum_errors),
-            syncs: self.sync.count(),
-            lost: self.report.sentences.clone(),
-            interrupted: self.report.interrupted.clone(),
-            lost_versions: self.report.versions.len() as u64,
-            lost_bytes: self.report.bytes,
-            mended: self.mended.clone(),
-            upkeep: self.upkeep.told(self.now_ms()),
-        }
-    }
-
-    /// The versions its start could not find whole.
-    #[must_use]
-    pub fn not_whole(&self) -> BTreeSet<VersionId> {
-        self.report.not_whole()
-    }
-
-    /// Does it take puts? The error says why not and what to do.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub fn check_writable(&self) -> Result<(), String> {
-        if self.sync.has_failed() {
-            return Err("a disk sync failed: look at the disk, then restart the daemon".to_owned());
-        }
-        if self.maintenance.index_has_failed() {
-            return Err("the chunk index failed: restart the daemon, it will rebuild it".to_owned());
+        if !settled.is_held {
+            self.uses.remove(chunk);
         }
         Ok(())
-    }
-
-    /// Use of every counted chunk (at most [`crate::counters::CHUNKS_MAX`]), in no order.
-    #[must_use]
-    pub fn chunk_uses(&self) -> Vec<(ChunkId, ChunkUse)> {
-        self.counters.all()
     }
 
     /// Where it lies.

@@ -4,6 +4,7 @@
 
 mod compression;
 mod copies;
+mod cost;
 mod crash;
 mod damage;
 mod golden;
@@ -11,6 +12,7 @@ mod member;
 mod model;
 mod room;
 mod ruin;
+mod watching;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,17 +31,17 @@ use crate::store::{OpenError, Store, StoreOptions};
 static DIRECTORIES: AtomicU64 = AtomicU64::new(0);
 
 /// A directory that is removed with its value.
-struct TestDir(PathBuf);
+pub(crate) struct TestDir(PathBuf);
 
 impl TestDir {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("dgfs-stored-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -51,24 +53,24 @@ impl Drop for TestDir {
 }
 
 /// xorshift64*: enough for tests, and the same on every machine.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn seeded() -> Self {
+    pub(crate) fn seeded() -> Self {
         let seed = std::env::var("DGFS_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| dgfs_runtime::random::number().unwrap() | 1);
         println!("DGFS_TEST_SEED={seed}");
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 11) % bound
     }
 

@@ -107,6 +107,7 @@ impl ClusterView {
         }
         *map = Arc::new(newer);
         drop(map);
+        self.store.measures.set_epoch(epoch.0);
         self.epochs.send_replace(epoch);
     }
 

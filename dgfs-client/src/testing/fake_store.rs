@@ -111,7 +111,8 @@ impl FakeStore {
             | ChunkRequest::Drop(_)
             | ChunkRequest::Export(_)
             | ChunkRequest::Repair(_)
-            | ChunkRequest::Stored(_) => (ChunkReply::Refused(Status::NotSupported), Bytes::new()),
+            | ChunkRequest::Stored(_)
+            | ChunkRequest::Uses(_) => (ChunkReply::Refused(Status::NotSupported), Bytes::new()),
         }
     }
 }

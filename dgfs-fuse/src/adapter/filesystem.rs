@@ -370,7 +370,7 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
         let asker = self.is_tags_attribute(ino, name).then(|| who(request));
-        let (name, shared) = (name.as_bytes().to_vec(), Arc::clone(&self.shared));
+        let (uid, name, shared) = (request.uid(), name.as_bytes().to_vec(), Arc::clone(&self.shared));
         self.serve(Op::GetXattr, reply, async move {
             let ino = translate::ino(ino)?;
             if let Some(who) = asker {
@@ -378,7 +378,7 @@ impl Filesystem for Adapter {
             }
             let bytes = match &shared.options.inspector {
                 Some(inspector) if name.starts_with(b"dgfs.") && !name.starts_with(b"dgfs.policy.") => {
-                    inspector.inspect(ino, &name).await?
+                    inspector.inspect(uid, ino, &name).await?
                 }
                 Some(_) | None => shared.vfs.getxattr(ino, name).await?,
             };

@@ -2,6 +2,7 @@
 //!
 //! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
 
+pub(crate) mod chunks;
 pub(crate) mod graph;
 pub(crate) mod join;
 pub(crate) mod neo4j;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
 
+use crate::cli::args::chunks::ChunksArgs;
 use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
 use crate::cli::args::neo4j::Neo4jArgs;
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Fsck(FsckArgs),
     /// Show and change the storage servers of a cluster
     Server(ServerArgs),
+    /// Show which chunks are used most
+    Chunks(ChunksArgs),
     /// Show and change how redundantly the files of a directory are stored
     Policy(PolicyArgs),
     /// Print what makes a shell complete the words of this command

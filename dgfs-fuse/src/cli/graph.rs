@@ -19,7 +19,7 @@ mod find;
 mod index;
 mod link;
 mod local;
-mod output;
+pub(crate) mod output;
 mod places;
 mod related;
 mod save;

@@ -150,7 +150,8 @@ fn table(servers: &[ServerStatus]) -> String {
     aligned(&lines)
 }
 
-fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+/// Rows in straight columns.
+pub(crate) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
     let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(String::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let row = |line: &[String; N]| {

@@ -93,7 +93,7 @@ fn ask(path: &Path, name: &str) -> Result<Value, Failure> {
 }
 
 /// Why a mount did not tell.
-fn explained(path: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn explained(path: &Path, error: &std::io::Error) -> Failure {
     let at = path.display();
     match error.raw_os_error() {
         Some(libc::ENODATA | libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),

@@ -66,8 +66,14 @@ fn check_machine() -> Result<(), MountError> {
 /// Runs this process as root?
 #[must_use]
 pub fn is_root() -> bool {
+    own_uid() == 0
+}
+
+/// The user this process acts as: of a mount, who mounted.
+#[must_use]
+pub fn own_uid() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() }
 }
 
 /// Where fusermount3 is.

@@ -5,8 +5,8 @@
 
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{
-    ChunkCall, ChunkRef, ChunkReply, ChunkRequest, DataRange, HeldVersion, Patch, PatchKind, Put, PutBase,
-    PutDurability, StoreStatus, StoredVersion, Upkeep, VersionId,
+    ChunkCall, ChunkRef, ChunkReply, ChunkRequest, ChunkUse, DataRange, HeldVersion, Patch, PatchKind, Put, PutBase,
+    PutDurability, StoreStatus, StoredVersion, Upkeep, UseOrder, UsesOf, VersionId,
 };
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
@@ -698,6 +698,7 @@ fn chunk_request_name(request: &ChunkRequest) -> &'static str {
         ChunkRequest::Export(_) => "export",
         ChunkRequest::Repair(_) => "repair",
         ChunkRequest::Stored(_) => "stored",
+        ChunkRequest::Uses(_) => "uses",
     }
 }
 
@@ -732,6 +733,9 @@ pub(crate) fn chunk_calls() -> Vec<(String, ChunkCall)> {
         ChunkRequest::Export(id),
         ChunkRequest::Repair(vec![id]),
         ChunkRequest::Stored(vec![id]),
+        ChunkRequest::Uses(UsesOf::Top { by: UseOrder::Reads, limit: 1000 }),
+        ChunkRequest::Uses(UsesOf::Top { by: UseOrder::Recent, limit: 1 }),
+        ChunkRequest::Uses(UsesOf::Chunks(vec![id.chunk])),
     ];
     let call = |request| ChunkCall { request_id: u64::MAX, map_epoch: Epoch(9), session: SessionId::new(5), request };
     numbered(requests.into_iter().map(|request| (chunk_request_name(&request).to_owned(), call(request))).collect())
@@ -749,6 +753,7 @@ fn chunk_reply_name(reply: &ChunkReply) -> &'static str {
         ChunkReply::Status(_) => "status",
         ChunkReply::Refused(_) => "refused",
         ChunkReply::Stored(_) => "stored",
+        ChunkReply::Uses(_) => "uses",
     }
 }
 
@@ -796,6 +801,18 @@ pub(crate) fn chunk_replies() -> Vec<(String, ChunkReply)> {
             None,
             Some(StoredVersion { compression: Compression::Zstd, data_bytes: 70_000, disk_bytes: 12_800 }),
         ]),
+        ChunkReply::Uses(vec![ChunkUse {
+            chunk: version_id().chunk,
+            owner: Some(ino(2)),
+            index: 6,
+            bytes: 70_000,
+            reads: 1,
+            writes: 2,
+            read_bytes: 1 << 33,
+            write_bytes: 4,
+            errors: 5,
+            last_use: 1_700_000_000,
+        }]),
     ];
     numbered(replies.into_iter().map(|reply| (chunk_reply_name(&reply).to_owned(), reply)).collect())
 }

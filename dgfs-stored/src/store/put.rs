@@ -15,11 +15,13 @@ use dgfs_proto::status::Status;
 use super::Store;
 use crate::cache::Record;
 use crate::frames::{Packed, pack};
+use crate::health::{Trouble, is_full};
 use crate::index::{Entry, State};
 use crate::pieces;
 use crate::read::Fault;
 use crate::record::{Facts, Manifest, RUNS_MAX, Run, blocks_of, encode_head};
 use crate::table::CHANGES_MAX;
+use crate::uses::Used;
 
 impl Store {
     /// Makes a version; on return it is handed to the operating system (durability of the request
@@ -44,10 +46,7 @@ impl Store {
         }
         self.numbers.puts.fetch_add(1, Ordering::Relaxed);
         self.numbers.put_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        self.counters.count(put.chunk, self.now(), |numbers| {
-            numbers.writes += 1;
-            numbers.write_bytes += body.len() as u64;
-        });
+        self.count_use(put.chunk, allocated, Used::Written(body.len() as u64));
         Ok(allocated)
     }
 
@@ -158,13 +157,14 @@ impl Store {
         };
         let total = manifest.total();
         if !self.space.take(total) {
+            self.health.count(Trouble::Full);
             return Err(Status::NoSpace);
         }
         let _gate = self.gate.read();
         let segments = &self.shelf.segments;
-        let (place, file) = segments.reserve(total).map_err(|error| refuse_write(id, &error))?;
+        let (place, file) = segments.reserve(total).map_err(|error| self.refuse_write(id, &error))?;
         let head = encode_head(&facts, &manifest, place, self.shelf.salt);
-        segments.write(place, &file, &head, data).map_err(|error| refuse_write(id, &error))?;
+        segments.write(place, &file, &head, data).map_err(|error| self.refuse_write(id, &error))?;
         let entry = Entry {
             state: State::Live,
             place,
@@ -183,6 +183,15 @@ impl Store {
         self.maintenance.wrote(total);
         Ok(entry.allocated)
     }
+
+    fn refuse_write(&self, id: VersionId, error: &std::io::Error) -> Status {
+        if is_full(error) {
+            return Status::NoSpace;
+        }
+        tracing::error!(chunk = %id.chunk, version = %id.version, %error, "the disk refused a write");
+        self.count_use(id.chunk, 0, Used::Failed);
+        Status::Io
+    }
 }
 
 /// The body of a put as it is to lie on the disk; none when it lies there as it is.
@@ -195,14 +204,6 @@ fn pack_runs(compression: Compression, runs: &[Run], data: &[u8]) -> Option<Pack
         Compression::None => None,
         Compression::Lz4 | Compression::Zstd => Some(pack(compression, runs, data)),
     }
-}
-
-fn refuse_write(id: VersionId, error: &std::io::Error) -> Status {
-    if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) {
-        return Status::NoSpace;
-    }
-    tracing::error!(chunk = %id.chunk, version = %id.version, %error, "the disk refused a write");
-    Status::Io
 }
 
 /// Is a copy that came from another server what it says it is?

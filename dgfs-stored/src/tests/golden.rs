@@ -11,7 +11,6 @@ use dgfs_proto::compression::Compression;
 use dgfs_proto::ids::{ServerId, Uuid};
 
 use super::{Random, TestDir, id};
-use crate::counters::Counters;
 use crate::identity::Identity;
 use crate::index::{Entry, State, decode_key, encode_key};
 use crate::manifest::{self, Manifest as SegmentList};
@@ -20,6 +19,8 @@ use crate::record::{
 };
 use crate::recover::Mark;
 use crate::segment::Position;
+use crate::uses::Used;
+use crate::uses::journal::Journal;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/golden/v1.txt");
 const SALT: u32 = 0xdead_beef;
@@ -81,9 +82,14 @@ fn written() -> BTreeMap<String, Vec<u8>> {
     let mark = Mark { generation: 12, position: Position { segment: 7, offset: 1280 } };
     mark.write(directory.path(), SALT).unwrap();
     identity().write(directory.path()).unwrap();
-    let counters = Counters::default();
-    counters.count(facts().id.chunk, 1_700_000_000, |uses| (uses.reads, uses.write_bytes) = (5, 1 << 40));
-    counters.save(directory.path()).unwrap();
+    let (mut journal, uses) = Journal::open(directory.path());
+    uses.count(facts().id.chunk, 1_700_000_000, 70_000, Used::Read(5));
+    uses.count(facts().id.chunk, 1_700_000_001, 80_000, Used::Written(1 << 40));
+    uses.count(facts().id.chunk, 1_700_000_002, 0, Used::Failed);
+    journal.save(&uses);
+    uses.remove(facts().id.chunk);
+    uses.count(id(5, 1).chunk, 1_700_000_003, 1, Used::Read(1));
+    journal.save(&uses);
     let named = [
         ("record-head", head),
         ("record-head-packed", encode_head(&facts(), &packed_tables(), PLACE, SALT)),
@@ -91,7 +97,7 @@ fn written() -> BTreeMap<String, Vec<u8>> {
         ("header-dead", header.turned(Kind::Dead, PLACE, SALT).to_vec()),
         ("mark", file("checkpoint")),
         ("identity", file("identity")),
-        ("counters", file("counters")),
+        ("chunk-uses", file("chunk-uses")),
         ("segment-list", manifest::encode(&segment_list(), SALT)),
         ("index-key", encode_key(facts().id).to_vec()),
         ("index-live", entry(State::Live).encode()),
@@ -136,7 +142,7 @@ fn everything_on_the_disk_has_the_bytes_of_version_1() {
 fn the_bytes_of_version_1_are_read_as_what_was_written() {
     let kept = kept();
     let directory = TestDir::new();
-    for (file, name) in [("checkpoint", "mark"), ("identity", "identity"), ("counters", "counters")] {
+    for (file, name) in [("checkpoint", "mark"), ("identity", "identity"), ("chunk-uses", "chunk-uses")] {
         std::fs::write(directory.path().join(file), &kept[name]).unwrap();
     }
     let header = head_of(&kept["record-head"]).expect(REMEDY);
@@ -154,8 +160,8 @@ fn the_bytes_of_version_1_are_read_as_what_was_written() {
     let mark = Mark { generation: 12, position: Position { segment: 7, offset: 1280 } };
     assert_eq!(Mark::read(directory.path(), SALT), Some(mark), "{REMEDY}");
     assert_eq!(Identity::open(directory.path(), false, &mut Vec::new()).unwrap(), identity(), "{REMEDY}");
-    let uses = Counters::load(directory.path()).all();
-    assert_eq!((uses.len(), uses[0].0, uses[0].1.reads), (1, facts().id.chunk, 5), "{REMEDY}");
+    let (_, uses) = Journal::open(directory.path());
+    assert_eq!((uses.len(), uses.get(id(5, 1).chunk).map(|row| row.last_use)), (1, Some(1_700_000_003)), "{REMEDY}");
     assert_eq!(manifest::decode(&kept["segment-list"], SALT), Some(segment_list()), "{REMEDY}");
     assert_eq!(decode_key(&kept["index-key"]), Some(facts().id), "{REMEDY}");
     for (name, state) in [("index-live", State::Live), ("index-needed", State::Needed), ("index-dead", State::Dead)] {
@@ -227,9 +233,9 @@ fn damaged_bytes_are_refused_or_read_within_their_bounds() {
         let _ = manifest::decode(&with_checksum(some("segment-list"), SALT), SALT);
         if tried % 64 == 0 {
             std::fs::write(directory.path().join("checkpoint"), with_checksum(some("mark"), SALT)).unwrap();
-            std::fs::write(directory.path().join("counters"), with_checksum(some("counters"), 0)).unwrap();
+            std::fs::write(directory.path().join("chunk-uses"), some("chunk-uses")).unwrap();
             std::fs::write(directory.path().join("identity"), some("identity")).unwrap();
-            let _ = (Mark::read(directory.path(), SALT), Counters::load(directory.path()).all());
+            let _ = (Mark::read(directory.path(), SALT), Journal::open(directory.path()).1.len());
             let _ = Identity::open(directory.path(), false, &mut Vec::new());
         }
     }

@@ -229,18 +229,6 @@ fn sparse_version_of_very_many_small_runs_is_stored() {
 }
 
 #[test]
-fn counters_survive_a_restart() {
-    let directory = TestDir::new();
-    let store = open(directory.path());
-    put(&store, id(5, 1), None, 0, b"counted");
-    read(&store, id(5, 1), 7);
-    let before = store.chunk_uses();
-    assert_eq!((before[0].1.reads, before[0].1.writes, before[0].1.read_bytes), (1, 1, 7));
-    let store = reopen(store);
-    assert_eq!(store.chunk_uses(), before);
-}
-
-#[test]
 fn second_daemon_on_a_directory_is_told_who_has_it() {
     let directory = TestDir::new();
     let _store = open(directory.path());

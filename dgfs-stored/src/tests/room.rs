@@ -89,10 +89,10 @@ fn reads_go_on_during_compaction() {
 }
 
 /// A small tmpfs; none where this process may not mount.
-struct SmallDisk(PathBuf, TestDir);
+pub(super) struct SmallDisk(pub(super) PathBuf, TestDir);
 
 impl SmallDisk {
-    fn new(megabytes: u64) -> Option<Self> {
+    pub(super) fn new(megabytes: u64) -> Option<Self> {
         let directory = TestDir::new();
         let mount = directory.path().join("mount");
         std::fs::create_dir(&mount).unwrap();
@@ -109,7 +109,7 @@ impl Drop for SmallDisk {
     }
 }
 
-fn fill_up(store: &Store, from: u64) -> u64 {
+pub(super) fn fill_up(store: &Store, from: u64) -> u64 {
     let bytes = vec![7; 100_000];
     for version in from.. {
         let request = put_of(id(version, version), None, vec![data_patch(0, &bytes)]);

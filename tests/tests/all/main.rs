@@ -6,6 +6,7 @@
 mod agreement;
 mod ancestors;
 mod bad_input;
+mod chunks;
 mod coherence;
 mod command;
 mod crash;

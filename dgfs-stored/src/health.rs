@@ -1,0 +1,210 @@
+//! How the disk does: errors by kind, whether it takes writes, how long syncs take.
+//!
+//! Never repairs and never refuses anything. Always: what passes through here is counted where it happened, once, whoever asked
+//! for it: a put, a read, the scrub, compaction, or the probe that writes when nobody else does.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use prometheus::{Histogram, HistogramOpts};
+
+use dgfs_runtime::metrics::LATENCY_BOUNDS_S;
+
+/// What the disk did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Give bytes back.
+    Read,
+    /// Take bytes, for another reason than room.
+    Write,
+    /// Sync.
+    Sync,
+    /// Take bytes for want of room.
+    Full,
+}
+
+impl Trouble {
+    pub(crate) const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Sync, Self::Full];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// The health of the disk below one store.
+pub(crate) struct Health {
+    errors: [AtomicU64; Trouble::ALL.len()],
+    is_refusing: AtomicBool,
+    /// Milliseconds since `began`: of the last write that succeeded, and since when a sync and a probe are waited for (0: none is).
+    written_ms: AtomicU64,
+    syncing_ms: AtomicU64,
+    probing_ms: AtomicU64,
+    sync_seconds: Histogram,
+    began: Instant,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        let options = HistogramOpts::new("dgfs_stored_sync_seconds", "How long a sync of the disk took")
+            .buckets(LATENCY_BOUNDS_S.to_vec());
+        let sync_seconds = match Histogram::with_opts(options) {
+            Ok(histogram) => histogram,
+            Err(error) => panic!("the histogram of syncs cannot be made: {error}"),
+        };
+        Self {
+            errors: Default::default(),
+            is_refusing: AtomicBool::new(false),
+            written_ms: AtomicU64::new(0),
+            syncing_ms: AtomicU64::new(0),
+            probing_ms: AtomicU64::new(0),
+            sync_seconds,
+            began: Instant::now(),
+        }
+    }
+
+    /// Passes the outcome of a write on.
+    pub(crate) fn wrote<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        match &outcome {
+            Ok(_) => {
+                self.written_ms.store(self.now_ms(), Ordering::Relaxed);
+                if self.is_refusing.load(Ordering::Relaxed) && self.is_refusing.swap(false, Ordering::Relaxed) {
+                    tracing::warn!("the disk takes writes again");
+                }
+            }
+            Err(error) if is_full(error) => self.count(Trouble::Full),
+            Err(error) => {
+                self.count(Trouble::Write);
+                if !self.is_refusing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the disk takes no writes: look at the kernel's log, and at whether it is mounted read-only");
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Passes the outcome of a read on. That a file is shorter or missing is damage, not the disk's refusal.
+    pub(crate) fn read<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &outcome
+            && error.raw_os_error().is_some()
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.count(Trouble::Read);
+        }
+        outcome
+    }
+
+    /// Runs a sync of the store, times it, and passes its outcome on.
+    pub(crate) fn sync(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.timed(&self.syncing_ms, work)
+    }
+
+    /// As [`Self::sync`], of the probe: both may wait at once.
+    pub(crate) fn sync_probe(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.timed(&self.probing_ms, work)
+    }
+
+    fn timed(&self, since: &AtomicU64, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let began = Instant::now();
+        since.store(self.now_ms().max(1), Ordering::Relaxed);
+        let outcome = work();
+        since.store(0, Ordering::Relaxed);
+        self.sync_seconds.observe(began.elapsed().as_secs_f64());
+        if outcome.is_err() {
+            self.count(Trouble::Sync);
+        }
+        outcome
+    }
+
+    pub(crate) fn count(&self, trouble: Trouble) {
+        if let Some(number) = self.errors.get(trouble as usize) {
+            number.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn errors(&self, trouble: Trouble) -> u64 {
+        self.errors.get(trouble as usize).map_or(0, |number| number.load(Ordering::Relaxed))
+    }
+
+    /// Was the last write refused, for another reason than room?
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.is_refusing.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds since a write succeeded.
+    pub(crate) fn idle_ms(&self) -> u64 {
+        self.now_ms().saturating_sub(self.written_ms.load(Ordering::Relaxed))
+    }
+
+    /// Seconds for which the disk has been waited for now; 0 when it is not.
+    pub(crate) fn waiting_s(&self) -> u64 {
+        let now = self.now_ms();
+        let since = [&self.syncing_ms, &self.probing_ms].map(|since| since.load(Ordering::Relaxed));
+        since.into_iter().filter(|since| *since > 0).map(|since| now.saturating_sub(since) / 1000).max().unwrap_or(0)
+    }
+
+    /// How long syncs took.
+    pub(crate) fn sync_seconds(&self) -> &Histogram {
+        &self.sync_seconds
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Is it for want of room?
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{Health, Trouble};
+
+    fn refused(errno: i32) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn each_fault_of_a_disk_moves_its_own_number() {
+        let health = Health::new();
+        for (errno, trouble) in
+            [(libc::EROFS, Trouble::Write), (libc::EIO, Trouble::Write), (libc::ENOSPC, Trouble::Full)]
+        {
+            let before = health.errors(trouble);
+            health.wrote(refused(errno)).unwrap_err();
+            assert_eq!(health.errors(trouble), before + 1, "{errno}");
+        }
+        health.read(refused(libc::EIO)).unwrap_err();
+        health.sync(|| refused(libc::EIO)).unwrap_err();
+        assert_eq!(Trouble::ALL.map(|trouble| health.errors(trouble)), [1, 2, 1, 1]);
+        assert_eq!(health.sync_seconds().get_sample_count(), 1);
+    }
+
+    #[test]
+    fn a_disk_refuses_from_the_first_refused_write_to_the_first_that_is_taken() {
+        let health = Health::new();
+        health.wrote(refused(libc::ENOSPC)).unwrap_err();
+        assert!(!health.is_refusing(), "a full disk is not a broken one");
+        health.wrote(refused(libc::EROFS)).unwrap_err();
+        assert!(health.is_refusing());
+        health.wrote(Ok(())).unwrap();
+        assert!(!health.is_refusing());
+    }
+
+    #[test]
+    fn a_missing_file_and_a_short_one_are_no_refusal_to_read() {
+        let health = Health::new();
+        health.read(refused(libc::ENOENT)).unwrap_err();
+        health.read::<()>(Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
+        assert_eq!(health.errors(Trouble::Read), 0);
+    }
+}
