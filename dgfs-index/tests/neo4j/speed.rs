@@ -69,7 +69,9 @@ const GROUP: u64 = 40;
 async fn follow_texts(alike: bool) -> (Duration, Duration, u64) {
     let _graph = graph().await;
     let mut truth = Truth::new();
-    (0..FILES).for_each(|number| drop(truth.file(Ino::ROOT, &format!("f{number}"))));
+    for number in 0..FILES {
+        truth.file(Ino::ROOT, &format!("f{number}"));
+    }
     let rig = Rig::new(truth);
     let head = rig.meta.truth.lock().head();
     rig.index.wait_for(head).await;

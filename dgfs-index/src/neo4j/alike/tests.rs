@@ -1,3 +1,5 @@
+//! The rule against its definition: any history leaves the edges that there are to be.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ALIKE_MAX, Alike, Circle, Edge, Fault, Settlement, beginning, edge, sort, worth};
