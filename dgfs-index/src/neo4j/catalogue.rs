@@ -55,6 +55,11 @@ impl Catalogue {
         self.facts.get(&id)
     }
 
+    /// Its nodes, in the order of their keys.
+    pub(super) fn into_nodes(self) -> impl Iterator<Item = Tag> {
+        self.nodes.into_values()
+    }
+
     /// Has it a node of this key?
     pub(super) fn has(&self, key: &str) -> bool {
         self.nodes.contains_key(key)

@@ -3,6 +3,9 @@
 //! Never mends anything: a rebuild does. Always: both sides are read in the order of inodes, a page at a time, so memory
 //! does not grow with the graph, and the list of differences is bounded.
 
+mod contents;
+mod tags;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
@@ -12,6 +15,9 @@ use thiserror::Error;
 use super::link::{Link, LinkError, Statement};
 use super::model::{Name, Vertex};
 use super::rows::{self, EdgeId};
+
+pub use contents::check_contents;
+pub use tags::check_tags;
 
 /// Vertices of one page.
 const PAGE: usize = 500;
@@ -32,14 +38,16 @@ const READ: &str = " RETURN {properties: properties(v), labels: labels(v), \
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Vertices that both sides have.
+    /// Vertices that both sides have; or contents, or tags.
     pub compared: u64,
     /// Sentences, the first ones.
     pub differences: Vec<String>,
     /// Differences beyond those.
     pub more: u64,
-    /// Where the differences are, those beyond included, ascending; at most [`SUSPECTS_MAX`].
+    /// Inodes where the differences are, those beyond included, ascending; at most [`SUSPECTS_MAX`].
     pub suspects: BTreeSet<u64>,
+    /// Contents where they are, likewise.
+    pub contents: BTreeSet<String>,
 }
 
 impl CheckReport {
@@ -47,6 +55,14 @@ impl CheckReport {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.differences.is_empty() && self.more == 0
+    }
+
+    fn say(&mut self, sentence: String, sentences_max: usize) {
+        if self.differences.len() < sentences_max {
+            self.differences.push(sentence);
+        } else {
+            self.more += 1;
+        }
     }
 }
 
@@ -64,6 +80,9 @@ pub enum CheckError {
         /// The later one.
         then: u64,
     },
+    /// What is in the index cannot be read.
+    #[error("{0}")]
+    Index(String),
 }
 
 /// Compares the graph with `expected`, which must come in the order of inodes. At most `sentences_max` differences are
@@ -162,11 +181,7 @@ impl<I: Iterator<Item = Vertex>> Checker<I> {
         if self.report.suspects.len() < SUSPECTS_MAX {
             self.report.suspects.insert(ino);
         }
-        if self.report.differences.len() < self.sentences_max {
-            self.report.differences.push(sentence);
-        } else {
-            self.report.more += 1;
-        }
+        self.report.say(sentence, self.sentences_max);
     }
 }
 

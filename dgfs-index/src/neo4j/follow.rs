@@ -13,6 +13,8 @@ use tracing::{info, warn};
 use dgfs_runtime::lifecycle::Shutdown;
 use dgfs_runtime::random;
 
+use super::alike::Alike;
+use super::liken::{self, Asked};
 use super::link::{Link, LinkConfig, LinkError};
 use super::model::Batch;
 use super::schema;
@@ -61,6 +63,12 @@ pub trait Source: Send {
     /// # Errors
     /// A sentence; the follower pauses and asks again from part 0.
     fn part(&mut self, after: u64, part: u32, epoch: u64) -> impl Future<Output = Result<Batch, String>> + Send;
+
+    /// What is alike to each of these contents, in their order, the closest first.
+    ///
+    /// # Errors
+    /// A sentence; the follower pauses and asks again.
+    fn alike(&mut self, contents: Vec<Asked>) -> impl Future<Output = Result<Vec<Vec<Alike>>, String>> + Send;
 }
 
 /// What the follower is doing.
@@ -72,6 +80,10 @@ pub struct FollowStatus {
     pub applied: u64,
     /// The stamp that Neo4j has, as far as known.
     pub written: u64,
+    /// The stamp of which Neo4j has like contents tied, too, as far as known.
+    pub likened: u64,
+    /// Contents that were looked up since the start, for what is alike.
+    pub lookups: u64,
     /// The end of the change log that Neo4j has, as far as known.
     pub seq: u64,
     /// Our epoch; 0 before the first link.
@@ -193,8 +205,14 @@ impl Follower {
             self.status.set(|status| status.applied = have);
             if have > applied.stamp {
                 applied.stamp = self.catch_up(&writer, source, applied.stamp).await?;
+            }
+            // By turns: neither a stream of changes nor a crowd of copies holds the other up.
+            let tied = self.liken(&writer, source).await?;
+            if tied || source.applied() > applied.stamp || (applied.sweep.is_some() && applied.stamp > 0) {
                 continue;
             }
+            let stamp = applied.stamp;
+            self.status.set(|status| status.likened = stamp);
             tokio::select! {
                 () = source.past(applied.stamp) => {}
                 () = tokio::time::sleep(PROBE) => {
@@ -257,6 +275,19 @@ impl Follower {
         let applied = writer.applied().await?;
         self.status.set(|status| (status.written, status.seq) = (applied.stamp, applied.seq));
         Ok(applied.stamp)
+    }
+
+    /// Settles some contents that are due; false: there are none.
+    async fn liken(&mut self, writer: &Writer<'_>, source: &mut impl Source) -> Result<bool, FollowError> {
+        let due = liken::due(writer.link()).await?;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let asked: Vec<Asked> = due.iter().map(liken::State::ask).collect();
+        let (count, alike) = (asked.len() as u64, source.alike(asked).await.map_err(FollowError::Source)?);
+        liken::settle(writer, &due, &alike).await?;
+        self.status.set(|status| status.lookups += count);
+        Ok(true)
     }
 
     fn connected(&mut self, applied: &Applied) {

@@ -157,6 +157,8 @@ pub struct Vertex {
     pub title: Option<String>,
     /// BLAKE3 of the content.
     pub hash: Option<[u8; 32]>,
+    /// What the fingerprints of that content are told from others by; with another one it is looked up what is alike. None: it has none.
+    pub prints: Option<i64>,
     /// Its tags.
     pub tags: Vec<TagEdge>,
     /// Keys of tags that taggers must not bring back.
@@ -194,6 +196,7 @@ impl Vertex {
             taken: None,
             title: None,
             hash: None,
+            prints: None,
             tags: Vec::new(),
             vetoes: Vec::new(),
             relations: Vec::new(),

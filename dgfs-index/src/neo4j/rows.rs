@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Kind, Name, TagValue, Vertex};
+use super::model::{Kind, Name, Tag, TagValue, Vertex};
 
 /// From this many names on, the edges of a vertex are made anew instead of compared: the comparison is quadratic.
 const NAMES_COMPARED_MAX: usize = 1_000;
@@ -60,6 +60,19 @@ pub(super) fn raw(name: &Name) -> String {
 /// Bytes in lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hash from its hex; none where it is none.
+pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut hash = [0; 32];
+    if digits.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 /// A tag's value as the text that tells two values of one tag apart.
@@ -183,6 +196,15 @@ pub(super) fn star_row(vertex: &Vertex) -> Option<Value> {
     let hashes: Vec<String> = vertex.hash.iter().map(|hash| hex(hash)).collect();
     Some(json!({
         "id": vertex.ino, "size": vertex.size, "hashes": hashes, "vetoes": vertex.vetoes, "authors": vertex.authors,
-        "urls": vertex.urls, "places": places,
+        "urls": vertex.urls, "places": places, "prints": vertex.prints,
     }))
+}
+
+/// Where a tag points to: only the nearest name space, for that one points on.
+pub(super) fn tag_links(tag: &Tag) -> Vec<(&'static str, &str)> {
+    let mut links: Vec<(&'static str, &str)> = Vec::new();
+    links.extend(tag.parents.first().map(|to| ("WITHIN", to.as_str())));
+    links.extend(tag.implies.iter().map(|to| ("IMPLIES", to.as_str())));
+    links.extend(tag.alias_of.iter().map(|to| ("ALIAS_OF", to.as_str())));
+    links
 }

@@ -27,7 +27,7 @@ const CONSTRAINTS: [(&str, &str, &str); 9] = [
     ("dgfs_applied_id", "Applied", "id"),
 ];
 /// Name, label and property of each range index.
-const INDEXES: [(&str, &str, &str); 7] = [
+const INDEXES: [(&str, &str, &str); 8] = [
     ("dgfs_file_name", "File", "name"),
     ("dgfs_file_mtime", "File", "mtime"),
     ("dgfs_file_size", "File", "size"),
@@ -35,6 +35,7 @@ const INDEXES: [(&str, &str, &str); 7] = [
     ("dgfs_file_taken", "File", "taken"),
     ("dgfs_file_mime", "File", "mime"),
     ("dgfs_inode_ep", "Inode", "ep"),
+    ("dgfs_content_due", "Content", "due"),
 ];
 /// The index of tag values, over relationships.
 const VALUES: &str = "dgfs_tagged_value";

@@ -20,15 +20,18 @@ use dgfs_proto::limits::FRAME_HEAD_BYTES_MAX;
 use dgfs_proto::status::Status;
 use dgfs_runtime::lifecycle::Shutdown;
 
-use super::check::{CheckReport, check, check_some};
+use super::catalogue::Catalogue;
+use super::check::{CheckReport, check, check_contents, check_some, check_tags};
 use super::follow::{FollowConfig, StatusHandle, follow};
+use super::liken::Asked;
 use super::link::Link;
 use super::raw::{self, RawLimits};
 use super::settings::Neo4jConfig;
-use super::source::{Expected, IndexSource};
+use super::source::{Expected, IndexSource, alike};
 use crate::index::Index;
 use crate::meta_link::MetaLink;
 use crate::service::Extension;
+use crate::store::Readers;
 
 /// How long the metadata service is given before it is asked again which volume it has.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -130,23 +133,34 @@ impl Neo4j {
     async fn check(&self) -> Result<String, String> {
         let link = Link::open(&self.config.link()).map_err(|error| error.to_string())?;
         let link = Arc::new(link);
+        let (mut lines, mut counts, mut differ) = (Vec::new(), Vec::new(), 0);
+        for what in [What::Vertices, What::Contents, What::Tags] {
+            let (compared, report) = self.compare_patiently(&link, what).await?;
+            differ += report.differences.len() as u64 + report.more;
+            lines.extend(report.differences);
+            counts.push(format!("{compared} {}", what.name()));
+        }
+        lines.push(format!("{} compared with Neo4j, {differ} differences", counts.join(", ")));
+        Ok(lines.join("\n"))
+    }
+
+    /// How many were compared, and what differs still when all had time to be written.
+    async fn compare_patiently(&self, link: &Arc<Link>, what: What) -> Result<(u64, CheckReport), String> {
         self.caught_up().await?;
-        let mut report = self.compare(&link, None).await?;
+        let mut report = self.compare(link, what, None).await?;
         let compared = report.compared;
         for _ in 1..TRIES {
             if report.is_clean() {
                 break;
             }
             self.caught_up().await?;
-            let (suspects, untold) = (report.suspects, report.more);
-            let again = self.compare(&link, Some(suspects)).await?;
+            let untold = report.more;
+            let again = self.compare(link, what, Some(report)).await?;
             // What did not fit among the suspects is not looked at again.
             let more = if again.is_clean() { 0 } else { untold.max(again.more) };
             report = CheckReport { more, ..again };
         }
-        let differ = report.differences.len() as u64 + report.more;
-        report.differences.push(format!("{compared} vertices compared with Neo4j, {differ} differences"));
-        Ok(report.differences.join("\n"))
+        Ok((compared, report))
     }
 
     /// Waits until the graph has what the index has now.
@@ -155,14 +169,14 @@ impl Neo4j {
         let end = Instant::now() + CAUGHT_UP_MAX;
         loop {
             let status = self.status.read();
-            if status.connected && status.written >= wanted {
+            if status.connected && status.likened >= wanted {
                 return Ok(());
             }
             if let Some(error) = status.last_error {
                 return Err(format!("the graph in Neo4j was not compared: {error}"));
             }
             if Instant::now() > end {
-                let behind = wanted.saturating_sub(status.written);
+                let behind = wanted.saturating_sub(status.likened);
                 return Err(format!("the graph in Neo4j was not compared: it is {behind} changes behind"));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -170,24 +184,63 @@ impl Neo4j {
     }
 
     /// Compares in a thread that may block: the index is read while Neo4j is.
-    async fn compare(&self, link: &Arc<Link>, some: Option<BTreeSet<u64>>) -> Result<CheckReport, String> {
-        let (link, index, runtime) = (Arc::clone(link), Arc::clone(&self.index), self.runtime.clone());
-        let compared = tokio::task::spawn_blocking(move || {
-            let mut failed = None;
-            let expected =
-                Expected::of(index.readers(), some.as_ref(), &mut failed).map_err(|error| error.to_string())?;
-            let report = runtime.block_on(async {
-                match &some {
-                    Some(some) => check_some(&link, some, expected, LINES_MAX).await,
-                    None => check(&link, expected, LINES_MAX).await,
-                }
-            });
-            match failed {
-                Some(error) => Err(error.to_string()),
-                None => report.map_err(|error| error.to_string()),
+    async fn compare(&self, link: &Arc<Link>, what: What, some: Option<CheckReport>) -> Result<CheckReport, String> {
+        let (link, readers, runtime) = (Arc::clone(link), self.index.readers(), self.runtime.clone());
+        let compared = tokio::task::spawn_blocking(move || match what {
+            What::Vertices => compare_vertices(&runtime, &link, readers, some.map(|report| report.suspects)),
+            What::Contents => {
+                let some = some.map(|report| report.contents);
+                let said = |asked: &Asked| alike(&readers, asked).map_err(|error| error.to_string());
+                runtime
+                    .block_on(check_contents(&link, some.as_ref(), said, LINES_MAX))
+                    .map_err(|error| error.to_string())
+            }
+            What::Tags => {
+                let nodes = Catalogue::read(&readers).map_err(|error| error.to_string())?.into_nodes();
+                runtime.block_on(check_tags(&link, nodes, LINES_MAX)).map_err(|error| error.to_string())
             }
         });
         compared.await.map_err(|_| "comparing with Neo4j ended early; see the log".to_owned())?
+    }
+}
+
+/// What a comparison goes through, one after the other.
+#[derive(Clone, Copy)]
+enum What {
+    Vertices,
+    /// The edges between like ones.
+    Contents,
+    /// The edges between them.
+    Tags,
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Vertices => "vertices",
+            Self::Contents => "contents",
+            Self::Tags => "tags",
+        }
+    }
+}
+
+fn compare_vertices(
+    runtime: &Handle,
+    link: &Link,
+    readers: Readers,
+    some: Option<BTreeSet<u64>>,
+) -> Result<CheckReport, String> {
+    let mut failed = None;
+    let expected = Expected::of(readers, some.as_ref(), &mut failed).map_err(|error| error.to_string())?;
+    let report = runtime.block_on(async {
+        match &some {
+            Some(some) => check_some(link, some, expected, LINES_MAX).await,
+            None => check(link, expected, LINES_MAX).await,
+        }
+    });
+    match failed {
+        Some(error) => Err(error.to_string()),
+        None => report.map_err(|error| error.to_string()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! took is written anew. Which tags were renamed or deleted is seen by comparing the catalogue with what the graph has of it;
 //! who carries one is then written again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,13 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::tag;
 use dgfs_runtime::{disk, random};
 
+use super::alike::{Alike, CONSIDERED_MAX, sort};
 use super::catalogue::{Catalogue, Sent, above, node_of};
 use super::convert;
 use super::follow::Source;
+use super::liken::Asked;
 use super::model::{Batch, Tag, Vertex};
+use super::rows;
 use super::write::{Applied, KnownTag};
 use crate::graph::Applied as IndexApplied;
 use crate::index::Index;
@@ -30,6 +33,8 @@ const PART_VERTICES: usize = 1_000;
 const PART_TAGS: usize = 5_000;
 /// Name spaces of taggers' words that are remembered as written; all are forgotten when there are more.
 const WORDS_MAX: usize = 100_000;
+/// Grows when one state of the index is written otherwise than before: a graph of another format is written anew.
+const FORMAT: u32 = 2;
 /// What is remembered beside the index, in this file.
 const FILE: &str = "neo4j";
 /// The index forgets inodes that were freed only at stamps that are multiples of this.
@@ -99,7 +104,7 @@ impl Source for IndexSource {
     }
 
     fn line(&mut self) -> String {
-        format!("{:016x}-{}", self.identity.index, self.index.generation())
+        format!("{:016x}-{}-{FORMAT}", self.identity.index, self.index.generation())
     }
 
     fn continues(&mut self, graph: &Applied, ours: bool) -> bool {
@@ -162,6 +167,49 @@ impl Source for IndexSource {
         }
         Ok(batch)
     }
+
+    async fn alike(&mut self, contents: Vec<Asked>) -> Result<Vec<Vec<Alike>>, String> {
+        let readers = self.index.readers();
+        let looked = tokio::task::spawn_blocking(move || {
+            contents.iter().map(|asked| alike(&readers, asked)).collect::<Result<Vec<_>, StoreError>>()
+        });
+        let looked = looked.await.map_err(|_| "looking for like contents ended early; see the log".to_owned())?;
+        looked.map_err(|error| error.to_string())
+    }
+}
+
+/// What the index says is alike to a content, the closest first: of each kind [`CONSIDERED_MAX`] that a file has, and those that
+/// it is tied to.
+pub(super) fn alike(readers: &Readers, asked: &Asked) -> Result<Vec<Alike>, StoreError> {
+    // What is no hash was not written by us.
+    let Some(hash) = rows::unhex(&asked.content) else { return Ok(Vec::new()) };
+    let mut all: Vec<Alike> = Vec::new();
+    for found in readers.likenesses_of(&hash)? {
+        let (other, source) = (rows::hex(&found.content), found.kind.as_str().to_owned());
+        all.push(Alike { other, source, permille: found.permille });
+    }
+    let known: BTreeSet<String> = all.iter().map(|one| one.other.clone()).collect();
+    // Lists of a crowd are cut, and perhaps only the other one has this one in his.
+    for other in asked.linked.difference(&known) {
+        let Some(other_hash) = rows::unhex(other) else { continue };
+        for (kind, permille) in readers.likeness_between(&hash, &other_hash)? {
+            all.push(Alike { other: other.clone(), source: kind.as_str().to_owned(), permille });
+        }
+    }
+    sort(&asked.content, &mut all);
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    let mut closest = Vec::new();
+    for one in all {
+        let count = taken.entry(one.source.clone()).or_default();
+        let free = *count < CONSIDERED_MAX;
+        // Fingerprints of what no file has any more are kept for a while: the versions of a file that was saved a hundred times.
+        let fits = free && rows::unhex(&one.other).map_or(Ok(false), |hash| readers.is_content(&hash))?;
+        *count += usize::from(fits);
+        if fits || asked.linked.contains(&one.other) {
+            closest.push(one);
+        }
+    }
+    Ok(closest)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -324,7 +372,11 @@ fn read_vertex(readers: &Readers, ino: Ino, catalogue: &Catalogue) -> Result<Sta
     if row.node.names.is_empty() && ino != Ino::ROOT {
         return Ok(State::Unnamed);
     }
-    Ok(State::Named(Box::new(convert::vertex(&row, &readers.examination(ino)?, catalogue))))
+    let mut vertex = convert::vertex(&row, &readers.examination(ino)?, catalogue);
+    if let Some(content) = &vertex.hash {
+        vertex.prints = readers.prints_stamp(content)?;
+    }
+    Ok(State::Named(Box::new(vertex)))
 }
 
 /// The vertices of `inos` (all: none given) as the graph is to have them, ascending; what cannot be read ends them and is told in

@@ -12,13 +12,17 @@ const SWEEP_MS_MAX: u64 = 900_000;
 const NOTE_MS_MAX: u64 = 60_000;
 
 /// Strays first, then nodes that nothing points to any more.
-const SWEEPS: [&str; 6] = [
+const SWEEPS: [&str; 7] = [
     "MATCH (v:Inode) WHERE v.ep < $epoch CALL { WITH v DETACH DELETE v } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (v:Unknown) WHERE NOT EXISTS { (v)<--() } CALL { WITH v DETACH DELETE v } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (t:Tag) WHERE t.ep < $epoch AND NOT EXISTS { (t)<-[:TAGGED|REJECTED]-() } \
      CALL { WITH t DETACH DELETE t } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (c:Content) WHERE NOT EXISTS { (c)<-[:HAS_CONTENT]-() } \
-     CALL { WITH c DELETE c } IN TRANSACTIONS OF 1000 ROWS",
+     CALL { WITH c FOREACH (o IN [(c)-[:SIMILAR_TO]-(o) | o] | SET o.due = true) DETACH DELETE c } \
+     IN TRANSACTIONS OF 1000 ROWS",
+    // What has fingerprints is due after a rebuild, and its edges are put right then.
+    "MATCH (c:Content) WHERE c.prints IS NULL AND EXISTS { (c)-[:SIMILAR_TO]-() } \
+     CALL { WITH c MATCH (c)-[x:SIMILAR_TO]-() DELETE x } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (p) WHERE (p:Person OR p:Place) AND NOT EXISTS { (p)<-[:AUTHORED_BY|TAKEN_AT]-() } \
      CALL { WITH p DELETE p } IN TRANSACTIONS OF 1000 ROWS",
     "MATCH (s:Source) WHERE NOT EXISTS { (s)<-[:DERIVED_FROM]-() } \

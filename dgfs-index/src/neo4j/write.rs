@@ -116,7 +116,8 @@ const DROP_EDGES: &str = "UNWIND $rows AS r \
     MATCH (v:Inode {id: r.id})-[x:TAGGED|REJECTED|HAS_CONTENT|AUTHORED_BY|TAKEN_AT|DERIVED_FROM|LINKS_TO|VERSION_OF\
     |SIMILAR_TO|RELATED_TO]->(o) \
     WHERE NOT [type(x), CASE WHEN o:Inode THEN o.id ELSE coalesce(o.key, o.hash) END, coalesce(x.src, ''), \
-    coalesce(x.val, '')] IN r.keep DELETE x";
+    coalesce(x.val, '')] IN r.keep \
+    FOREACH (_ IN CASE WHEN type(x) = 'HAS_CONTENT' THEN [1] ELSE [] END | SET o.due = true) DELETE x";
 const MAKE_TAGGED: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id}) \
     MERGE (t:Tag {key: r.key}) ON CREATE SET t.name = r.name, t.ep = $epoch \
     MERGE (v)-[x:TAGGED {src: r.src, val: r.val}]->(t) SET x.conf = r.conf, x.k = r.k, x.num = r.num, x.str = r.str";
@@ -133,14 +134,20 @@ const MAKE_RELATIONS: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id}) \
     FOREACH (_ IN CASE r.type WHEN 'RELATED_TO' THEN [1] ELSE [] END | \
         MERGE (v)-[x:RELATED_TO {src: r.src}]->(o) SET x.score = r.score)";
 const MAKE_STARS: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r.id}) \
-    FOREACH (h IN r.hashes | MERGE (c:Content {hash: h}) SET c.size = r.size MERGE (v)-[:HAS_CONTENT]->(c)) \
+    FOREACH (h IN r.hashes | MERGE (c:Content {hash: h}) \
+        SET c.due = CASE WHEN coalesce(c.prints, 0) <> coalesce(r.prints, 0) OR ($anew AND r.prints IS NOT NULL) \
+            THEN true ELSE c.due END, c.size = r.size, c.prints = r.prints \
+        MERGE (v)-[:HAS_CONTENT]->(c)) \
     FOREACH (k IN r.vetoes | MERGE (t:Tag {key: k}) ON CREATE SET t.ep = $epoch MERGE (v)-[:REJECTED]->(t)) \
     FOREACH (k IN r.authors | MERGE (p:Person {key: k}) ON CREATE SET p.name = k MERGE (v)-[:AUTHORED_BY]->(p)) \
     FOREACH (k IN r.urls | MERGE (s:Source {key: k}) ON CREATE SET s.name = k MERGE (v)-[:DERIVED_FROM]->(s)) \
     FOREACH (k IN r.places | MERGE (p:Place {key: k}) ON CREATE SET p.name = k MERGE (v)-[:TAKEN_AT]->(p))";
-const GONE: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r}) DETACH DELETE v";
+// A content that lost a file has perhaps none any more: `liken` looks.
+const GONE: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r}) \
+    FOREACH (c IN [(v)-[:HAS_CONTENT]->(c) | c] | SET c.due = true) DETACH DELETE v";
 const UNNAME: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r}) SET v = {id: r, ep: $epoch}, v:Unknown \
-    REMOVE v:File:Dir:Other WITH v MATCH (v)-[x]->() DELETE x";
+    REMOVE v:File:Dir:Other WITH v MATCH (v)-[x]->(o) \
+    FOREACH (_ IN CASE WHEN type(x) = 'HAS_CONTENT' THEN [1] ELSE [] END | SET o.due = true) DELETE x";
 const DROP_ALL_NAMES: &str = "UNWIND $rows AS r MATCH (v:Inode {id: r})<-[c:CONTAINS]-() DELETE c";
 // What taggers say stays, and with it the node; what the catalogue said of it goes.
 const STRIP_TAGS: &str = "UNWIND $rows AS r MATCH (t:Tag {key: r}) SET t.id = null \
@@ -388,28 +395,20 @@ impl Part<'_> {
         let tags = &self.batch.tags;
         let node = |tag: &Tag| json!({ "key": tag.key, "id": tag.id, "name": tag.name, "ns": tag.parents.first() });
         self.push(all, MAKE_TAG_NODES, tags.iter().map(node));
-        let keep = |tag: &Tag| json!({ "key": tag.key, "keep": tag_links(tag) });
+        let keep = |tag: &Tag| json!({ "key": tag.key, "keep": rows::tag_links(tag) });
         self.push(all, DROP_TAG_LINKS, tags.iter().map(keep));
         let link = |(tag, kind, to): (&Tag, &str, &str)| json!({ "key": tag.key, "type": kind, "to": to });
-        let links = tags.iter().flat_map(|tag| tag_links(tag).into_iter().map(move |(kind, to)| (tag, kind, to)));
+        let links = tags.iter().flat_map(|tag| rows::tag_links(tag).into_iter().map(move |(kind, to)| (tag, kind, to)));
         self.push(all, MAKE_TAG_LINKS, links.map(link));
     }
 
     fn push(&self, all: &mut Vec<Statement>, text: &str, rows: impl Iterator<Item = Value>) {
         let rows: Vec<Value> = rows.collect();
         for chunk in rows.chunks(STATEMENT_ROWS) {
-            all.push(Statement::new(text).with("rows", chunk).with("epoch", self.epoch));
+            let anew = self.batch.prev == 0;
+            all.push(Statement::new(text).with("rows", chunk).with("epoch", self.epoch).with("anew", anew));
         }
     }
-}
-
-/// Where a tag points to: only the nearest name space, for that one points on.
-fn tag_links(tag: &Tag) -> Vec<(&'static str, &str)> {
-    let mut links: Vec<(&'static str, &str)> = Vec::new();
-    links.extend(tag.parents.first().map(|to| ("WITHIN", to.as_str())));
-    links.extend(tag.implies.iter().map(|to| ("IMPLIES", to.as_str())));
-    links.extend(tag.alias_of.iter().map(|to| ("ALIAS_OF", to.as_str())));
-    links
 }
 
 fn number(row: &Value, key: &str) -> u64 {

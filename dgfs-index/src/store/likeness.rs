@@ -183,6 +183,57 @@ impl Readers {
         })
     }
 
+    /// How alike two contents are, by each kind of fingerprint: what [`Self::likenesses_of`] says of one of them, were its lists
+    /// without bounds.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn likeness_between(
+        &self,
+        one: &ContentHash,
+        other: &ContentHash,
+    ) -> Result<Vec<(PrintKind, u16)>, StoreError> {
+        self.with(|connection| {
+            let mut best: BTreeMap<PrintKind, u16> = BTreeMap::new();
+            let others = prints_where(connection, "hash = ?1 ORDER BY tagger, kind", [other.as_slice()])?;
+            for own in prints_where(connection, "hash = ?1 ORDER BY tagger, kind", [one.as_slice()])? {
+                for other in &others {
+                    let one_space = (&own.tagger, own.version) == (&other.tagger, other.version);
+                    let comparable = own.print.kind() != PrintKind::Vector || one_space;
+                    if let Some(permille) = own.print.permille(&other.print).filter(|_| comparable) {
+                        let known = best.entry(own.print.kind()).or_default();
+                        *known = permille.max(*known);
+                    }
+                }
+            }
+            Ok(best.into_iter().collect())
+        })
+    }
+
+    /// Has a file this content?
+    pub(crate) fn is_content(&self, content: &ContentHash) -> Result<bool, StoreError> {
+        self.with(|connection| {
+            Ok(connection.prepare_cached("SELECT 1 FROM content WHERE hash = ?1")?.exists([content.as_slice()])?)
+        })
+    }
+
+    /// What tells the fingerprints of a content from those that it had before, and will have; none: it has no fingerprint.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn prints_stamp(&self, content: &ContentHash) -> Result<Option<i64>, StoreError> {
+        self.with(|connection| {
+            let mut text = Vec::new();
+            for own in prints_where(connection, "hash = ?1 ORDER BY tagger, kind", [content.as_slice()])? {
+                text.extend(own.tagger.as_bytes());
+                text.extend(own.version.to_le_bytes());
+                text.push(own.print.kind().code());
+                text.extend(own.print.value());
+            }
+            Ok((!text.is_empty()).then(|| xxh3_64(&text).cast_signed()))
+        })
+    }
+
     /// Inodes of a content.
     pub(crate) fn inos_of_content(&self, content: &ContentHash) -> Result<Vec<Ino>, StoreError> {
         self.with(|connection| {

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use dgfs_index::likeness::Print;
 use dgfs_index::meta_link::MetaLink;
+use dgfs_index::neo4j::follow::FollowStatus;
 use dgfs_index::neo4j::link::Link;
 use dgfs_index::neo4j::query::{Moment, Page, find};
 use dgfs_index::neo4j::service::Neo4j;
@@ -242,12 +244,15 @@ fn find_something(rig: &Rig, chance: &mut Chance) {
     let words =
         ["a", "place:fr:paris", "place:cn", "it's", "type=image", "mime=image/png", "width=10", "by=Ann O'Neil"];
     let marks = (0..chance.below(4)).map(|_| ((*chance.pick(&words)).to_owned(), chance.below(1001) as u16)).collect();
-    let finding = Finding { tagger: "image".to_owned(), version: 1, marks, ..Finding::default() };
+    // A hash with as many ones as zeros, and some bits of it otherwise.
+    let print = Print::picture(0x5a3c_96f0_0f69_c3a5 ^ 0x111_1111_1111 >> chance.below(40));
+    let prints = print.into_iter().filter(|_| chance.below(2) == 0).collect();
+    let finding = Finding { tagger: "image".to_owned(), version: 1, marks, prints, ..Finding::default() };
     let edges = vec![("similar".to_owned(), *chance.pick(&inos), 700)];
     let found = Findings {
         ino,
         data_version: 0,
-        content: [chance.below(4) as u8; 32],
+        content: [chance.below(6) as u8; 32],
         hints: Hints::default(),
         found: vec![finding],
         edges: vec![FoundEdges { tagger: "likeness".to_owned(), edges }],
@@ -256,15 +261,15 @@ fn find_something(rig: &Rig, chance: &mut Chance) {
 }
 
 /// An index with Neo4j beside it.
-struct Both {
-    rig: Rig,
-    neo4j: Neo4j,
+pub(crate) struct Both {
+    pub(crate) rig: Rig,
+    pub(crate) neo4j: Neo4j,
     shutdown: Shutdown,
     task: JoinHandle<()>,
 }
 
 impl Both {
-    fn start(rig: Rig, server: &Server) -> Self {
+    pub(crate) fn start(rig: Rig, server: &Server) -> Self {
         let handler: Arc<dyn Handler<MetaProtocol>> = rig.meta.clone();
         let meta = MetaLink::new(vec![Arc::new(LocalChannel::new(handler, Role::Index))], "neo4j");
         let neo4j = Neo4j::new(server.settings(), Arc::clone(&rig.index), meta);
@@ -273,26 +278,33 @@ impl Both {
         Self { rig, neo4j, shutdown, task }
     }
 
-    async fn stop(self) -> Rig {
+    pub(crate) async fn stop(self) -> Rig {
         self.shutdown.ask();
         self.task.await.unwrap();
         self.rig
     }
 
-    /// Waits until Neo4j has what the index has.
-    async fn caught_up(&self, what: &str) {
+    /// Waits until Neo4j has what the index has, and the index what the metadata have.
+    pub(crate) async fn caught_up(&self, what: &str) {
+        let head = self.rig.meta.truth.lock().head();
+        self.rig.index.wait_for(head).await;
+        self.until(what, |status, stamp| status.written == stamp && status.likened == stamp).await;
+    }
+
+    /// Waits until the status fits the stamp that the index has.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&FollowStatus, u64) -> bool) {
         let end = Instant::now() + SOON;
         loop {
-            let (status, wanted) = (self.neo4j.status().read(), self.rig.index.applied().stamp);
-            if status.connected && status.written == wanted {
+            let (status, stamp) = (self.neo4j.status().read(), self.rig.index.applied().stamp);
+            if status.connected && wanted(&status, stamp) {
                 return;
             }
-            assert!(Instant::now() < end, "{what}: not within {SOON:?}: {status:?} instead of stamp {wanted}");
+            assert!(Instant::now() < end, "{what}: not within {SOON:?}: {status:?} instead of stamp {stamp}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    async fn check(&self, what: &str) {
+    pub(crate) async fn check(&self, what: &str) {
         match self.neo4j.answer(Viewer::root(), GraphRequest::Check).await {
             GraphAnswer::Text(text) => assert!(text.ends_with(" 0 differences"), "{what}: {text}"),
             other => panic!("{what}: {other:?}"),

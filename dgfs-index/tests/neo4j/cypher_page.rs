@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use dgfs_index::neo4j::alike::Alike;
+use dgfs_index::neo4j::liken::{self, State};
 use dgfs_index::neo4j::model::{Batch, Kind, Relation, RelationKind, Source, Tag, TagEdge, TagValue, Vertex};
 use dgfs_index::neo4j::raw::{RawLimits, query};
 use dgfs_index::neo4j::write::Writer;
@@ -25,6 +27,7 @@ fn vertices() -> Vec<Vertex> {
         taken: Some(1_688_000_000_000_000),
         mtime: 1_700_000_000_000_000,
         hash: Some([7; 32]),
+        prints: Some(7),
         place: Some("Hefei".to_owned()),
         authors: vec!["Ada".to_owned()],
         tags: vec![tagged("beach"), tagged("summer"), tagged("place:cn:hefei"), year.clone(), guess.clone()],
@@ -39,6 +42,7 @@ fn vertices() -> Vec<Vertex> {
     second.names.push(name_in(1, "copy.jpg"));
     second.nlink = 2;
     let dir = |ino, parent, name| Vertex { names: vec![name_in(parent, name)], ..Vertex::new(ino, Kind::Dir) };
+    let scan = Vertex { hash: Some([8; 32]), prints: Some(8), ..file(9, "scan.jpg") };
     let draft = Vertex { relations: vec![relation(RelationKind::VersionOf, 8)], ..file(7, "draft.txt") };
     vec![
         root(),
@@ -49,6 +53,7 @@ fn vertices() -> Vec<Vertex> {
         report,
         draft,
         file(8, "notes.txt"),
+        scan,
     ]
 }
 
@@ -88,6 +93,11 @@ async fn every_example_runs_as_a_query_of_a_user_and_finds_something() {
     let graph = graph().await;
     let (writer, _) = Writer::claim(&graph.link, VOLUME, 1).await.unwrap();
     written(&writer, &Batch { tags: tags(), ..batch(0, 1, vertices()) }).await;
+    let due = liken::due(&graph.link).await.expect("contents that are due");
+    let other = |state: &State| if state.content.starts_with("07") { "08" } else { "07" };
+    let like = |state| Alike { other: other(state).repeat(32), source: "picture".to_owned(), permille: 900 };
+    let alike: Vec<Vec<Alike>> = due.iter().map(|state| vec![like(state)]).collect();
+    liken::settle(&writer, &due, &alike).await.expect("tie what is alike");
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CYPHER.md");
     let page = std::fs::read_to_string(page).expect("read docs/CYPHER.md");
     let blocks = blocks(&page);

@@ -22,4 +22,5 @@ mod speed;
 #[expect(dead_code, reason = "other tests of the index use the rest")]
 #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod truth;
+mod tying;
 mod writing;

@@ -4,8 +4,15 @@ use std::time::{Duration, Instant};
 
 use dgfs_index::neo4j::model::{Relation, RelationKind, Source, TagEdge, TagValue, Vertex};
 
+use dgfs_index::store::Findings;
+use dgfs_proto::ids::Ino;
+
+use crate::both::Both;
 use crate::following::{Memory, Running, config};
-use crate::server::graph;
+use crate::rig::Rig;
+use crate::server::{graph, shared};
+use crate::truth::Truth;
+use crate::tying::{of, text};
 use crate::writing::{file, root, tagged};
 
 /// A file as a tagger leaves it: four tags, one with a value, a content and a relation.
@@ -51,4 +58,52 @@ async fn ten_thousand_changes_are_caught_up_in_seconds() {
     println!("10,000 changes: caught up after {took:.2?}");
     assert!(took < Duration::from_secs(180), "{took:?}");
     running.stop().await;
+}
+
+/// Files of the collection, and how many of them are alike.
+const FILES: u64 = 4_000;
+const GROUP: u64 = 40;
+
+/// Follows a collection of texts into an empty graph; `alike`: with fingerprints. Returns until when all vertices were there, until
+/// when all edges were, and how many contents were looked up.
+async fn follow_texts(alike: bool) -> (Duration, Duration, u64) {
+    let _graph = graph().await;
+    let mut truth = Truth::new();
+    for number in 0..FILES {
+        truth.file(Ino::ROOT, &format!("f{number}"));
+    }
+    let rig = Rig::new(truth);
+    let head = rig.meta.truth.lock().head();
+    rig.index.wait_for(head).await;
+    let prints = |at: u64| if alike { vec![text((at / GROUP) as u32, (at % GROUP) as u32)] } else { Vec::new() };
+    let findings: Vec<Findings> = (0..FILES).map(|at| of(at + 2, prints(at))).collect();
+    findings.chunks(500).for_each(|page| rig.index.put_findings(page).expect("keep findings"));
+    let began = Instant::now();
+    let both = Both::start(rig, shared());
+    both.until("the vertices are there", |status, stamp| status.written == stamp).await;
+    let written = began.elapsed();
+    both.caught_up("the edges are there").await;
+    let (likened, lookups) = (began.elapsed(), both.neo4j.status().read().lookups);
+    drop(both.stop().await);
+    (written, likened, lookups)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_in_which_all_are_alike_takes_a_bounded_number_of_look_ups() {
+    // The first is slower: the server warms up.
+    follow_texts(true).await;
+    for _ in 0..2 {
+        let (plain, _, none) = follow_texts(false).await;
+        let (written, likened, lookups) = follow_texts(true).await;
+        let rate = |took: Duration| FILES as f64 / took.as_secs_f64();
+        println!(
+            "{FILES} files, {GROUP} alike each: {:.0}/s without fingerprints; with: {:.0}/s vertices, {:.0}/s with \
+             edges, {lookups} look-ups",
+            rate(plain),
+            rate(written),
+            rate(likened)
+        );
+        assert_eq!(none, 0, "what has no fingerprint is not looked up");
+        assert!((FILES..FILES * 3).contains(&lookups), "{lookups} look-ups");
+    }
 }
