@@ -8,6 +8,7 @@ mod background;
 mod check;
 mod cluster;
 mod daemon;
+mod events;
 mod files;
 mod fsck;
 mod graph;
@@ -107,6 +108,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Index(IndexArgs { command: Some(question), .. }) => return ended(graph::run_index(question)),
         Command::Index(args) => daemon::index(&args),
         Command::Server(args) => server::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
         Command::Fsck(args) => {
@@ -131,7 +133,12 @@ fn ended(outcome: Result<ExitCode, Failure>) -> ExitCode {
 fn only_shows(command: &Command) -> bool {
     match command {
         Command::Index(args) => args.command.is_some(),
-        Command::Status(_) | Command::Info(_) | Command::Server(_) | Command::Policy(_) | Command::Graph(_) => true,
+        Command::Status(_)
+        | Command::Info(_)
+        | Command::Server(_)
+        | Command::Events(_)
+        | Command::Policy(_)
+        | Command::Graph(_) => true,
         Command::Mount(_)
         | Command::Umount(_)
         | Command::Format(_)

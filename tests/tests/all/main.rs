@@ -28,3 +28,4 @@ mod tags;
 mod tags_table;
 mod tidy;
 mod two_mounts;
+mod watching;
