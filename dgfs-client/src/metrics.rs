@@ -59,9 +59,11 @@ impl MetaKind {
             MetaRequest::KeptBack { .. } => Self::KeptBack,
             MetaRequest::Sync => Self::Sync,
             MetaRequest::GetMap(_) => Self::Map,
-            MetaRequest::CancelWait(_) | MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => {
-                Self::Other
-            }
+            MetaRequest::CancelWait(_)
+            | MetaRequest::Volume
+            | MetaRequest::Server(_)
+            | MetaRequest::Admin(_)
+            | MetaRequest::Watch(_) => Self::Other,
         }
     }
 

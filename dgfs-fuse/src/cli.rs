@@ -10,6 +10,7 @@ mod chunks;
 mod cluster;
 mod completion;
 mod daemon;
+mod events;
 mod files;
 mod fsck;
 mod graph;
@@ -110,6 +111,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Index(args) => daemon::index(&args),
         Command::Server(args) => server::run(&args),
         Command::Chunks(args) => chunks::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
         Command::Completion(args) => completion::run(&args),
@@ -139,6 +141,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Info(_)
         | Command::Server(_)
         | Command::Chunks(_)
+        | Command::Events(_)
         | Command::Policy(_)
         | Command::Graph(_)
         | Command::Completion(_) => true,

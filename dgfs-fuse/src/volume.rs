@@ -18,8 +18,12 @@ use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
 use dgfs_proto::ids::{Epoch, Ino};
 use dgfs_proto::limits::USES_MAX;
+use dgfs_proto::limits::MEMBERS_PAGE_MAX;
 use dgfs_proto::map::{ClusterMap, ServerInfo};
-use dgfs_proto::meta::{AdminRequest, InodeChunks, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus};
+use dgfs_proto::meta::{
+    AdminRequest, InodeChunks, MemberStatus, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus,
+    WatchReply, WatchRequest,
+};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::pki::Identity;
@@ -178,7 +182,7 @@ impl VolumeLink {
             .map(|server| Box::pin(self.describe_store(server, status.map.epoch)) as BoxFuture<'_, Value>)
             .collect();
         let stores: Vec<Value> = stream::iter(asked).buffered(STORES_AT_ONCE).collect().await;
-        let mut value = json!({ "meta": status, "stores": stores });
+        let mut value = json!({ "meta": status, "stores": stores, "processes": self.processes().await? });
         // The tables of 4,096 partitions are for programs that ask for the map itself.
         if let Some(map) = value.pointer_mut("/meta/map").and_then(Value::as_object_mut) {
             map.remove("classes");
@@ -187,6 +191,19 @@ impl VolumeLink {
             *uuid = json!(status.volume.uuid.to_string());
         }
         Ok(value)
+    }
+
+    /// The processes of the cluster; none of an embedded volume.
+    async fn processes(&self) -> Result<Vec<MemberStatus>, String> {
+        let mut all: Vec<MemberStatus> = Vec::new();
+        loop {
+            let after = all.last().map(|one| one.who.instance);
+            match self.ask(MetaRequest::Watch(WatchRequest::Members { after, limit: MEMBERS_PAGE_MAX })).await? {
+                MetaReply::Watch(WatchReply::Members(page)) if page.is_empty() => return Ok(all),
+                MetaReply::Watch(WatchReply::Members(page)) => all.extend(page),
+                _ => return Err("the metadata service answered something else".to_owned()),
+            }
+        }
     }
 
     async fn describe_store(&self, server: &ServerInfo, epoch: Epoch) -> Value {

@@ -14,7 +14,8 @@ use tracing::info;
 
 use dgfs_client::config::{VfsConfig, VfsDeps};
 use dgfs_client::stores::{NoChannel, StoresByAddress};
-use dgfs_proto::meta::ClientInfo;
+use dgfs_proto::meta::{ClientInfo, ProcessKind};
+use dgfs_runtime::announce::{Announcer, ClockOffset, announcement};
 use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
@@ -130,9 +131,12 @@ pub async fn run(
     let index = opened.map_err(|_| IndexDaemonError::Panicked)??;
     let advertised = config.advertise.clone().unwrap_or_else(|| config.listen.to_string());
     let meta = MetaLink::new(metas.clone(), &format!("index@{advertised}"));
+    let to_announce = metas.clone();
     let tagging = (config.taggers > 0).then(|| tagging(&config, (&index, &identity), metas));
     let set = MetricSet::new();
     process::register(&set, "index", Some(&identity));
+    let offset = ClockOffset::default();
+    offset.register(&set);
     let neo4j = config.neo4j.clone().map(|neo4j| Neo4j::new(neo4j, Arc::clone(&index), Arc::clone(&meta)));
     if let Some(neo4j) = &neo4j {
         register_neo4j(&set, neo4j);
@@ -154,10 +158,13 @@ pub async fn run(
         None => None,
     };
     info!(%listening, "index listens");
+    let metrics_at = metrics.as_ref().map(|metrics| metrics.address().to_string());
+    let announcer = Announcer::start(to_announce, announcement(ProcessKind::Index, &advertised, metrics_at), offset);
     started(listening, metrics.as_ref().map(MetricsServer::address));
     let looking = tagging.map(|tagging| tokio::spawn(tagging.run(shutdown.clone())));
     let followed = neo4j.map(|neo4j| tokio::spawn(neo4j.run(shutdown.clone())));
     follow(index, meta, shutdown).await;
+    announcer.leave().await;
     if let Some(followed) = followed {
         followed.await.map_err(|_| IndexDaemonError::Panicked)?;
     }

@@ -12,12 +12,12 @@ use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId};
 use dgfs_proto::log::Change;
-use dgfs_proto::meta::{MetaReply, Mutation, VolumeInfo};
+use dgfs_proto::meta::{Announce, MetaReply, Mutation, VolumeInfo};
 use dgfs_proto::status::Status;
 
 use crate::cluster::{Cluster, Stored};
 use crate::engine::{RowKey, RowRange, WriterLease};
-use crate::rows::{ConsumerRow, Counters, HeldLock, Row, SessionRow, SettingsRow, key};
+use crate::rows::{ConsumerRow, Counters, HeldLock, JournalRow, Row, SessionRow, SettingsRow, key};
 
 mod apply;
 mod cache;
@@ -39,6 +39,7 @@ mod recover;
 mod servers;
 mod sessions;
 mod tx;
+mod watch;
 
 pub(crate) use apply::is_waiting_lock;
 pub(crate) use garbage::{GarbageQueue, ITEMS_MAX};
@@ -52,6 +53,9 @@ pub(crate) use rebuild::{Survivors, grows};
 pub(crate) use recover::{changes_to_undo, versions_named};
 pub(crate) use sessions::{OpenRequest, Session};
 pub(crate) use tx::{LoadedRange, Need};
+#[cfg(test)]
+pub(crate) use watch::ConsumerSeen;
+pub(crate) use watch::{Seen, ServerSeen, SessionSeen};
 
 use cache::RowCache;
 use catalogue::TagUse;
@@ -87,6 +91,8 @@ pub(crate) struct Snapshot {
     pub(crate) consumers: Vec<(u64, ConsumerRow)>,
     pub(crate) orphans: Vec<Ino>,
     pub(crate) locks: Vec<(Ino, Vec<HeldLock>)>,
+    pub(crate) journal: JournalRow,
+    pub(crate) announced: BTreeMap<ServerId, Announce>,
 }
 
 /// The state machine.
@@ -139,6 +145,10 @@ pub(crate) struct Core {
     tag_use: TagUse,
     /// The end of the log, for those who follow it.
     pub(crate) recent: RecentEvents,
+    /// Which events of the journal are kept.
+    pub(crate) journal: JournalRow,
+    /// What storage servers announced last.
+    pub(crate) announced: BTreeMap<ServerId, Announce>,
 }
 
 impl Core {
@@ -179,6 +189,8 @@ impl Core {
             next_lock_wait: 0,
             tag_use: TagUse::since(snapshot.counters.seq),
             recent: RecentEvents::default(),
+            journal: snapshot.journal,
+            announced: snapshot.announced,
         };
         let alone = snapshot.sessions.len() == 1;
         for row in snapshot.sessions {

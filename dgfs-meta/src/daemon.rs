@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 
-use dgfs_proto::meta::Caller;
+use dgfs_proto::meta::{Caller, ProcessKind};
+use dgfs_runtime::announce::{announcement, host};
 use dgfs_runtime::channel::{MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
-use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer};
 use dgfs_runtime::pki::registrar::{CERTIFICATE_DAYS_DEFAULT, Registrar};
 use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::process;
@@ -28,11 +29,13 @@ use dgfs_runtime::telemetry::LogConfig;
 use crate::engine::fjall::FjallEngine;
 use crate::engine::redis::{RedisDurability, RedisEngine};
 use crate::engine::{Engine, EngineError};
-use crate::metrics;
 use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRACE_MS_DEFAULT};
+use crate::{metrics, pages};
 
 /// How long calls under way may take when the daemon stops.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Bytes of the token for alerts at least: nobody guesses so many.
+const ALERTS_TOKEN_BYTES_MIN: usize = 16;
 /// Days of a joiner's certificate at most: a hundred years.
 const CERTIFICATE_DAYS_MAX: u32 = 36_525;
 
@@ -86,9 +89,20 @@ pub struct MetaConfig {
     /// Where machines join the cluster by token; none: not here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinConfig>,
+    /// How alerts are taken; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertsConfig>,
     /// What is logged, and where.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// How alerts are taken, at `/alerts` of `metrics_listen`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// A file whose first line Alertmanager shows as `Authorization: Bearer`; at least 16 bytes.
+    pub token_file: PathBuf,
 }
 
 /// How machines join by token (`dgfs join`). Whoever reads `authority` can make members of the cluster.
@@ -138,6 +152,14 @@ pub enum MetaDaemonError {
     /// The transport.
     #[error(transparent)]
     Quic(#[from] QuicError),
+    /// The token for alerts.
+    #[error("the token for alerts in {}: {reason}; write at least 16 random letters into its first line", path.display())]
+    AlertsToken {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The metrics address.
     #[error("listen at {address} for metrics: {source}")]
     Metrics {
@@ -189,14 +211,17 @@ pub async fn run(
         server_grace_ms: config.server_grace_s.saturating_mul(1000),
         clock,
     };
+    let token = config.alerts.as_ref().map(read_token).transpose()?;
     let service = MetaService::start(engine, options).await?;
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<MetaProtocol>(service.clone(), &[Role::Client, Role::Stored, Role::Index])?;
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, &service, &identity).await?),
+        Some(address) => Some(serve_metrics(address, &service, &identity, token).await?),
         None => None,
     };
     let listening = server.local_address().unwrap_or(config.listen);
+    let metrics_at = metrics.as_ref().map(|metrics| reachable(metrics.address()));
+    service.introduce(announcement(ProcessKind::Meta, &reachable(listening), metrics_at));
     let joining = config.join.as_ref().map(|join| serve_joins(join, &identity, listening)).transpose()?;
     info!(%listening, "metadata service listens");
     started(listening, metrics.as_ref().map(MetricsServer::address));
@@ -225,19 +250,37 @@ fn serve_joins(join: &JoinConfig, identity: &Identity, service: SocketAddr) -> R
     Ok(server)
 }
 
+/// An address as others may use it: "any address" of this machine by the machine's name.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("{}:{}", host(), address.port()) } else { address.to_string() }
+}
+
+fn read_token(config: &AlertsConfig) -> Result<String, MetaDaemonError> {
+    let refused = |reason: String| MetaDaemonError::AlertsToken { path: config.token_file.clone(), reason };
+    let text = std::fs::read_to_string(&config.token_file).map_err(|error| refused(error.to_string()))?;
+    let token = text.lines().next().unwrap_or_default().trim();
+    if token.len() < ALERTS_TOKEN_BYTES_MIN {
+        return Err(refused(format!("its first line has less than {ALERTS_TOKEN_BYTES_MIN} bytes")));
+    }
+    Ok(token.to_owned())
+}
+
 async fn serve_metrics(
     address: SocketAddr,
     service: &Arc<MetaService>,
     identity: &Identity,
+    token: Option<String>,
 ) -> Result<MetricsServer, MetaDaemonError> {
     let set = MetricSet::new();
     process::register(&set, "meta", Some(identity));
     metrics::register(&set, service);
+    service.register_clock(&set);
     let ready = Arc::clone(service);
     let readiness = move || {
         if ready.is_active() { Ok(()) } else { Err("standby: another metadata service is active".to_owned()) }
     };
-    MetricsServer::start(address, set, Arc::new(readiness), no_pages())
+    let boxes = (pages::pages(service), pages::inbox(service, token));
+    MetricsServer::start_with_inbox(address, set, Arc::new(readiness), boxes)
         .await
         .map_err(|source| MetaDaemonError::Metrics { address, source })
 }

@@ -57,6 +57,9 @@ pub enum Table {
     /// Tags that people use. Partition 0: by number; 1: their numbers by the hash of each (folded) name; 2: saved queries by
     /// the hash of their name.
     Tag = 16,
+    /// What the cluster tells of itself. Partition 0: events by number; 1: which are kept; 2: what storage servers announced
+    /// last, by their numbers.
+    Watch = 17,
 }
 
 /// Where a row lies. Keys order by table, partition, sort.
@@ -138,6 +141,40 @@ pub enum EngineError {
     Damaged(String),
 }
 
+/// How a server that holds the rows is, for people and alerts. `None`: it would not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineHealth {
+    /// Bytes of memory it uses.
+    pub used_bytes: Option<u64>,
+    /// Bytes it may use; 0: as many as there are.
+    pub max_bytes: Option<u64>,
+    /// It keeps a log.
+    pub log_enabled: Option<bool>,
+    /// The last write to its log went well.
+    pub log_written: Option<bool>,
+    /// Its last snapshot went well.
+    pub snapshot_saved: Option<bool>,
+    /// It is the primary, no replica.
+    pub is_primary: bool,
+    /// Replicas that follow it.
+    pub replicas: u64,
+    /// Bytes that the one furthest behind lacks.
+    pub replica_lag_bytes: u64,
+    /// Keys it threw away for want of memory, since its start.
+    pub evicted_keys: u64,
+    /// Why its settings do not fit the durability level, with the command that mends it; none: they do.
+    pub not_durable: Option<String>,
+}
+
+/// What a standby learns of the clocks when it says that it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineTime {
+    /// The engine's clock, milliseconds since 1970.
+    pub now_ms: u64,
+    /// Milliseconds that the active writer's clock is ahead of it, where that one has said so.
+    pub writer_ahead_ms: Option<i64>,
+}
+
 /// What an engine answers, some day.
 pub type EngineFuture<T> = BoxFuture<'static, Result<T, EngineError>>;
 
@@ -174,6 +211,28 @@ pub trait Engine: Send + Sync + 'static {
     /// that does not says so by `NoSpace`. Cheap: asked before each change.
     fn has_room(&self) -> bool {
         true
+    }
+
+    /// Does a server hold the rows, whose health is to be watched and where standbys meet the active writer?
+    fn is_server(&self) -> bool {
+        false
+    }
+
+    /// How that server is, within two seconds. Never in the way of a commit.
+    fn health(&self) -> EngineFuture<EngineHealth> {
+        Box::pin(async { Ok(EngineHealth::default()) })
+    }
+
+    /// A standby says that it waits; `who` (at most 4 KiB) is kept for [`dgfs_proto::limits::STANDBY_MS`].
+    fn wait_here(&self, who: Vec<u8>) -> EngineFuture<EngineTime> {
+        let _ = who;
+        Box::pin(async { Ok(EngineTime { now_ms: 0, writer_ahead_ms: None }) })
+    }
+
+    /// Who waits. The active writer says what its clock shows, in milliseconds since 1970.
+    fn waiting(&self, writer_ms: u64) -> EngineFuture<Vec<Vec<u8>>> {
+        let _ = writer_ms;
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Name and durability level, for people: `fjall (embedded)`, `redis 7.0.15, always`.

@@ -19,7 +19,7 @@ const VOLUME_ROW: RowKey = RowKey { table: Table::Volume, partition: 0, sort: 0 
 /// Rows removed by one batch of [`erase_volume`].
 const ERASE_ROWS: usize = 1024;
 
-pub(crate) const TABLES: [Table; 16] = [
+pub(crate) const TABLES: [Table; 17] = [
     Table::Volume,
     Table::Inode,
     Table::Inline,
@@ -36,6 +36,7 @@ pub(crate) const TABLES: [Table; 16] = [
     Table::Server,
     Table::Consumer,
     Table::Tag,
+    Table::Watch,
 ];
 
 /// Writes the volume row, and `class` as the class of its data, synced.

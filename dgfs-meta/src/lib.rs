@@ -14,5 +14,6 @@ pub mod daemon;
 pub mod engine;
 pub mod format;
 pub mod metrics;
+mod pages;
 pub mod rows;
 pub mod salvage;

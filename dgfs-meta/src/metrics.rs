@@ -6,9 +6,21 @@ use std::sync::{Arc, Weak};
 
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
+use dgfs_runtime::metrics::computed::{Family, FamilyKind};
 use dgfs_runtime::metrics::{MetricSet, follow, show};
 
 use crate::service::MetaService;
+
+mod redis;
+mod watch;
+
+const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
+    Family { name, help, kind: FamilyKind::Gauge, labels }
+}
+
+const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
+    Family { name, help, kind: FamilyKind::Counter, labels }
+}
 
 struct Gauges {
     active: IntGauge,
@@ -59,6 +71,11 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
         partitions: set.gauges("dgfs_meta_partitions", "Partitions by class and redundancy", &["class", "state"]),
         places_left: set.gauges("dgfs_meta_places_left", "Members of partitions that are not full", &["class"]),
     };
+    service.register_numbers(set);
+    watch::register(set, service);
+    if service.engine_is_server() {
+        redis::register(set, service);
+    }
     let service = Arc::downgrade(service);
     set.before_render(move || refresh(&gauges, &service));
 }

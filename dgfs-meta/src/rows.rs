@@ -19,7 +19,7 @@ use dgfs_proto::graph::TagFacts;
 use dgfs_proto::ids::{Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::map::{ClassMap, Labels, Standing};
-use dgfs_proto::meta::{ClientInfo, LockSpec, MetaReply, VolumeInfo};
+use dgfs_proto::meta::{Announce, ClientInfo, ClusterEvent, LockSpec, MetaReply, VolumeInfo};
 use dgfs_proto::name::Name;
 
 use crate::engine::{RowKey, Table};
@@ -299,6 +299,15 @@ pub struct SavedRow {
     pub owner: u32,
 }
 
+/// Which events of the journal are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalRow {
+    /// The number of the oldest, 0 when there is none.
+    pub first: u64,
+    /// The number of the newest.
+    pub head: u64,
+}
+
 /// Any row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -348,6 +357,12 @@ pub enum Row {
     TagNames(Vec<(String, TagId)>),
     /// [`Table::Tag`], partition 2: saved queries.
     Saved(Vec<SavedRow>),
+    /// [`Table::Watch`], partition 0.
+    Happened(ClusterEvent),
+    /// [`Table::Watch`], partition 1.
+    Journal(JournalRow),
+    /// [`Table::Watch`], partition 2: what a storage server announced last.
+    Announced(Announce),
 }
 
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
@@ -395,6 +410,9 @@ impl Row {
             Self::Tag(row) => encoded(row),
             Self::TagNames(row) => encoded(row),
             Self::Saved(row) => encoded(row),
+            Self::Happened(row) => encoded(row),
+            Self::Journal(row) => encoded(row),
+            Self::Announced(row) => encoded(row),
         }
     }
 
@@ -433,6 +451,12 @@ impl Row {
                 2 => Self::Saved(decoded(key, bytes)?),
                 _ => return Err(RowError::Damaged { key }),
             },
+            Table::Watch => match key.partition {
+                0 => Self::Happened(decoded(key, bytes)?),
+                1 => Self::Journal(decoded(key, bytes)?),
+                2 => Self::Announced(decoded(key, bytes)?),
+                _ => return Err(RowError::Damaged { key }),
+            },
         })
     }
 
@@ -449,7 +473,7 @@ impl Row {
             Self::Assignment(all) => all.len() * 40,
             Self::Class(map) => map.placements.len() * 100,
             Self::Settings(row) => (row.classes.len() + row.compressions.len()) * 64,
-            Self::Answer(_) | Self::Event(_) => 400,
+            Self::Answer(_) | Self::Event(_) | Self::Happened(_) | Self::Announced(_) => 400,
             Self::Tag(row) => 200 + (row.aliases.len() + row.implies.len()) * 64,
             Self::TagNames(names) => names.iter().map(|(name, _)| 64 + name.len()).sum(),
             Self::Saved(all) => all.iter().map(|saved| 64 + saved.name.len() + saved.expression.len()).sum(),
@@ -461,7 +485,8 @@ impl Row {
             | Self::Orphan
             | Self::Server(_)
             | Self::Member(_)
-            | Self::Consumer(_) => 100,
+            | Self::Consumer(_)
+            | Self::Journal(_) => 100,
         }
     }
 }

@@ -77,8 +77,8 @@ fn decode(stored: BTreeMap<Vec<u8>, Vec<u8>>, lost: &mut Vec<String>) -> Rows {
             continue;
         };
         match key.table {
-            // Nobody is mounted, and who follows the change log begins anew.
-            Table::Session | Table::Answer | Table::Lock | Table::Log | Table::Consumer => continue,
+            // Nobody is mounted, who follows the change log begins anew, and the journal, too.
+            Table::Session | Table::Answer | Table::Lock | Table::Log | Table::Consumer | Table::Watch => continue,
             _ => {}
         }
         match Row::decode(key, &value) {

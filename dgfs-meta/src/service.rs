@@ -11,16 +11,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::watch::{Sender, channel};
 use tracing::{error, info, warn};
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
 use dgfs_proto::limits::WRITER_RENEW_MS;
-use dgfs_proto::meta::{Caller, Leasing, MetaCall, MetaReply, MetaStatus};
+use dgfs_proto::meta::{Announce, Caller, EventKind, Leasing, MemberStatus, MetaCall, MetaReply, MetaStatus};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Handler, MetaProtocol, Peer};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::metrics::MetricSet;
 
 use crate::engine::{Engine, EngineError};
 
@@ -35,8 +36,11 @@ mod locks;
 mod recalls;
 mod rows_io;
 mod start;
+mod watch;
 
 use active::Active;
+
+pub(crate) use watch::{Watch, is_out};
 
 /// Bytes of rows a service keeps in memory unless told otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
@@ -86,7 +90,8 @@ pub struct MetaService {
     engine: Arc<dyn Engine>,
     options: MetaOptions,
     state: Mutex<State>,
-    closed: watch::Sender<bool>,
+    closed: Sender<bool>,
+    watch: Arc<Watch>,
 }
 
 /// Now, on meta's clock.
@@ -103,9 +108,10 @@ impl MetaService {
     /// The engine cannot be reached, is not a volume, is of a newer format, or is damaged.
     pub async fn start(engine: Arc<dyn Engine>, options: MetaOptions) -> Result<Arc<Self>, EngineError> {
         crate::format::read_volume(engine.as_ref()).await?;
-        let (closed, _) = watch::channel(false);
+        let (closed, _) = channel(false);
         let exclusive = options.exclusive;
-        let service = Arc::new(Self { engine, options, state: Mutex::new(State::Standby), closed });
+        let watch = Arc::new(Watch::default());
+        let service = Arc::new(Self { engine, options, state: Mutex::new(State::Standby), closed, watch });
         if exclusive && !service.try_become_active().await? {
             return Err(EngineError::Refused(
                 "another process writes this volume; end it first (`dgfs status` names it)".to_owned(),
@@ -119,7 +125,7 @@ impl MetaService {
     /// Is this the active writer now?
     #[must_use]
     pub fn is_active(&self) -> bool {
-        matches!(&*self.state.lock(), State::Active(active) if !active.is_dead())
+        self.active().is_some()
     }
 
     /// Commits and syncs everything, ends background work and gives the lease up.
@@ -138,8 +144,57 @@ impl MetaService {
     /// Numbers for people and metrics; none from a standby.
     #[must_use]
     pub fn status(&self) -> Option<MetaStatus> {
+        self.active().map(|active| active.status())
+    }
+
+    /// Says who this process is: from now on it is among those of the cluster, and the engine's server is watched.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn introduce(self: &Arc<Self>, who: Announce) {
+        self.watch.introduce(who);
+        self.watch_engine();
+    }
+
+    /// Shows how far this process's clock is from the active service's; once.
+    pub fn register_clock(&self, set: &MetricSet) {
+        self.watch.offset.register(set);
+    }
+
+    /// The processes of the cluster, as far as this service knows them: a standby knows itself.
+    #[must_use]
+    pub fn processes(&self) -> Vec<MemberStatus> {
+        match self.active() {
+            Some(active) => active.processes(),
+            None => self.watch.me().map(|who| MemberStatus { who, silent_ms: 0 }).into_iter().collect(),
+        }
+    }
+
+    /// Shows how long calls and commits take, once.
+    pub(crate) fn register_numbers(&self, set: &MetricSet) {
+        self.watch.numbers.register(set);
+    }
+
+    /// What is known of the cluster besides files.
+    pub(crate) fn watched(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Does a server hold the rows?
+    pub(crate) fn engine_is_server(&self) -> bool {
+        self.engine.is_server()
+    }
+
+    /// Puts something into the journal; false from a standby.
+    pub(crate) fn note(&self, kind: EventKind, subject: &str, text: &str) -> bool {
+        let active = self.active();
+        active.as_ref().inspect(|active| active.note(kind, subject, text)).is_some()
+    }
+
+    /// The writer that this service is, if it is.
+    pub(crate) fn active(&self) -> Option<Arc<Active>> {
         match &*self.state.lock() {
-            State::Active(active) if !active.is_dead() => Some(active.status()),
+            State::Active(active) if !active.is_dead() => Some(Arc::clone(active)),
             State::Active(_) | State::Standby | State::Closed => None,
         }
     }
@@ -147,7 +202,10 @@ impl MetaService {
     async fn try_become_active(&self) -> Result<bool, EngineError> {
         let Some(lease) = self.engine.acquire(self.options.holder.clone()).await? else { return Ok(false) };
         info!(epoch = %lease.epoch, engine = %self.engine.describe(), "metadata service is active");
-        let active = start::activate(Arc::clone(&self.engine), self.options.clone(), lease).await?;
+        self.watch.forget();
+        let shared = (Arc::clone(&self.engine), Arc::clone(&self.watch));
+        let active = start::activate(shared, self.options.clone(), lease).await?;
+        active.note(EventKind::MetaActive, &self.options.holder, &format!("it is active now, epoch {}", lease.epoch));
         background::spawn(&active);
         *self.state.lock() = State::Active(active);
         Ok(true)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dgfs_meta::engine::{RowKey, Table};
 use dgfs_meta::rows::{
-    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, Link, MemberRow, Row, RowError, SavedRow, ServerRow,
-    SessionRow, SettingsRow, key,
+    ConsumerRow, Counters, DentryRow, HeldLock, InodeRow, JournalRow, Link, MemberRow, Row, RowError, SavedRow,
+    ServerRow, SessionRow, SettingsRow, key,
 };
 use dgfs_proto::attr::{Attr, AttrFlags, FileKind, Timestamp, TreeStat};
 use dgfs_proto::chunk::{ChunkRef, VersionId};
@@ -21,7 +21,10 @@ use dgfs_proto::graph::{NodeFacts, TagFacts};
 use dgfs_proto::ids::{ChunkId, ChunkVersion, Epoch, Ino, OpId, Seq, ServerId, SessionId, TagId, Uuid};
 use dgfs_proto::log::{Change, Event};
 use dgfs_proto::map::{ClassMap, Extra, Holder, Labels, Placement, Standing};
-use dgfs_proto::meta::{ClientInfo, LockFamily, LockKind, LockSpec, MetaReply, Named, VolumeInfo};
+use dgfs_proto::meta::{
+    Announce, ClientInfo, ClusterEvent, EventKind, LockFamily, LockKind, LockSpec, MetaReply, Named, ProcessKind,
+    VolumeInfo,
+};
 use dgfs_proto::name::Name;
 use dgfs_proto::tag::Tag;
 
@@ -134,7 +137,29 @@ fn rows() -> Vec<(&'static str, RowKey, Row)> {
         ("tag", key::tag(tag_id()), Row::Tag(tag())),
         ("tag-names", key::tag_names(1 << 54), Row::TagNames(vec![("beach".to_owned(), tag_id())])),
         ("saved", key::saved(1 << 53), Row::Saved(vec![saved()])),
+        ("happened", key::happened(1 << 40), Row::Happened(happened())),
+        ("journal", key::JOURNAL, Row::Journal(JournalRow { first: 70_000, head: 1 << 40 })),
+        ("announced", key::announced(ServerId(2)), Row::Announced(announced())),
     ]
+}
+
+fn happened() -> ClusterEvent {
+    let (kind, subject, text) = (EventKind::EventsDropped, "2 l".to_owned(), "it is so".to_owned());
+    ClusterEvent { number: 1 << 40, at: time(1_700_000_000), kind, subject, text }
+}
+
+fn announced() -> Announce {
+    Announce {
+        instance: u64::MAX,
+        kind: ProcessKind::Stored,
+        host: "h".to_owned(),
+        pid: 70_000,
+        name: "l".to_owned(),
+        version: "0.1.0".to_owned(),
+        metrics: "127.0.0.1:9521".to_owned(),
+        started: time(1_700_000_000),
+        server: Some(ServerId(2)),
+    }
 }
 
 fn tag_id() -> TagId {
@@ -245,8 +270,8 @@ fn every_row_has_the_key_and_the_bytes_of_version_1() {
         assert!(key_text(key) == *at, "{name} lies elsewhere: {REMEDY}");
     }
     assert_eq!(kept.len(), rows().len());
-    // A table that is new needs a row above: the last number is that of tags.
-    assert_eq!(Table::Tag as u8, 16);
+    // A table that is new needs a row above: the last number is that of what the cluster tells of itself.
+    assert_eq!(Table::Watch as u8, 17);
 }
 
 #[test]

@@ -305,6 +305,8 @@ pub struct Upkeep {
     pub scrub_errors: u64,
     /// When the last whole scrub ended, seconds since 1970; 0: none yet.
     pub scrubbed_at: u64,
+    /// Reads refused because of damage.
+    pub damaged_reads: u64,
 }
 
 /// Numbers of one storage daemon.

@@ -150,6 +150,26 @@ pub const RECALLS_MAX: usize = 1024;
 pub const LEASES_PER_SESSION_MAX: usize = 64 << 10;
 /// Leases of all sessions: bounds the memory of the metadata service (about 100 bytes each).
 pub const LEASES_MAX: usize = 4 << 20;
+/// How often a process announces itself.
+pub const ANNOUNCE_MS: u64 = 5_000;
+/// One that was silent for so long is not there any more.
+pub const ANNOUNCED_MS: u64 = 30_000;
+/// A standby that said nothing for so long does not wait any more.
+pub const STANDBY_MS: u64 = 15_000;
+/// Processes that are known at once: as many as there may be sessions.
+pub const MEMBERS_MAX: usize = SESSIONS_MAX;
+/// Of them in one message.
+pub const MEMBERS_PAGE_MAX: u32 = 1024;
+/// Bytes of the name of one: a mount point may be long.
+pub const ANNOUNCED_NAME_BYTES_MAX: usize = 255;
+/// Events of the cluster's journal that are kept.
+pub const EVENTS_KEPT: u64 = 10_000;
+/// Of them in one message.
+pub const EVENTS_PAGE_MAX: u32 = 1024;
+/// Bytes of the name of whom one happened to.
+pub const EVENT_SUBJECT_BYTES_MAX: usize = 128;
+/// Bytes of its sentence.
+pub const EVENT_TEXT_BYTES_MAX: usize = 512;
 /// How long one call may take before the client gives it up (hard mounts try again).
 pub const CALL_DEADLINE_MS: u64 = 30_000;
 /// How long the active writer's lease in the engine lasts.
@@ -166,6 +186,13 @@ const _: () = assert!(RECALLS_MAX * (NAME_BYTES_MAX + 30) < FRAME_HEAD_BYTES_MAX
 const _: () = assert!(KEPT_BACK_BYTES_MAX + INLINE_BYTES_MAX as usize + 1024 < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(SERVER_BEAT_MS * 4 < SERVER_DOWN_MS);
 const _: () = assert!(WRITER_RENEW_MS * 3 < WRITER_LEASE_MS);
+const _: () = assert!(ANNOUNCE_MS * 4 < ANNOUNCED_MS && ANNOUNCE_MS * 2 < STANDBY_MS);
+const _: () = assert!(
+    EVENTS_PAGE_MAX as usize * (EVENT_SUBJECT_BYTES_MAX + EVENT_TEXT_BYTES_MAX + 40) < FRAME_HEAD_BYTES_MAX as usize
+);
+const _: () = assert!(
+    MEMBERS_PAGE_MAX as usize * (ANNOUNCED_NAME_BYTES_MAX + 3 * LABEL_BYTES_MAX + 60) < FRAME_HEAD_BYTES_MAX as usize
+);
 const _: () = assert!(PLACES_MAX * (SYMLINK_BYTES_MAX + 4096) < FRAME_HEAD_BYTES_MAX as usize);
 const _: () = assert!(CHUNK_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX as u32 * 2 <= FRAME_HEAD_BYTES_MAX);

@@ -8,6 +8,7 @@ mod lease;
 mod mutation;
 mod reply;
 mod service;
+mod watch;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,6 +32,7 @@ pub use self::reply::{
 pub use self::service::{
     AdminRequest, Filled, GarbageItem, LiveQuery, LivingSessions, Notice, ServerCommand, ServerRequest, SessionRequest,
 };
+pub use self::watch::{Announce, ClusterEvent, EventKind, MemberStatus, ProcessKind, WatchReply, WatchRequest};
 
 /// What a volume is, fixed at format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +224,8 @@ pub enum MetaRequest {
         /// At most [`crate::limits::KEPT_BACK_MAX`].
         changes: Vec<KeptBack>,
     },
+    /// About the cluster itself: from everybody.
+    Watch(WatchRequest),
 }
 
 /// A request with what every request carries.

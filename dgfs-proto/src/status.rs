@@ -120,4 +120,46 @@ impl Status {
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::NotActive | Self::Busy | Self::Unavailable | Self::OldMap)
     }
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Exists => "exists",
+            Self::NotDirectory => "not_directory",
+            Self::IsDirectory => "is_directory",
+            Self::NotEmpty => "not_empty",
+            Self::Invalid => "invalid",
+            Self::NameTooLong => "name_too_long",
+            Self::TooManyLinks => "too_many_links",
+            Self::FileTooBig => "file_too_big",
+            Self::NoSpace => "no_space",
+            Self::Quota => "quota",
+            Self::NotPermitted => "not_permitted",
+            Self::AccessDenied => "access_denied",
+            Self::NoXattr => "no_xattr",
+            Self::Range => "range",
+            Self::XattrTooBig => "xattr_too_big",
+            Self::WouldBlock => "would_block",
+            Self::Interrupted => "interrupted",
+            Self::Deadlock => "deadlock",
+            Self::NoLocks => "no_locks",
+            Self::BadHandle => "bad_handle",
+            Self::ReadOnly => "read_only",
+            Self::NotSupported => "not_supported",
+            Self::CrossDevice => "cross_device",
+            Self::Stale => "stale",
+            Self::Corrupt => "corrupt",
+            Self::Io => "io",
+            Self::Conflict => "conflict",
+            Self::OldMap => "old_map",
+            Self::NoVersion => "no_version",
+            Self::NotActive => "not_active",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+            Self::Malformed => "malformed",
+            Self::Forbidden => "forbidden",
+        }
+    }
 }

@@ -3,10 +3,11 @@
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
-//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`lifecycle`],
-//! [`process`], [`supervisor`] (a process).
+//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`announce`],
+//! [`lifecycle`], [`process`], [`supervisor`] (a process).
 
 pub mod accounts;
+pub mod announce;
 pub mod channel;
 pub mod clock;
 pub mod config;

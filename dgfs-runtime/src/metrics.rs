@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -111,9 +111,13 @@ impl MetricSet {
         let _ = self.register(names, Computed::new(families, Arc::new(compute)));
     }
 
-    /// Takes in a metric that was made elsewhere, because it counts before (or without) being shown.
-    pub fn show<C: Collector + Clone + 'static>(&self, name: &str, metric: &C) {
-        let _shown = self.register(name, Ok(metric.clone()));
+    /// Shows a metric that was made elsewhere, before there was a set.
+    ///
+    /// # Panics
+    /// When its name is taken.
+    pub fn adopt<C: Collector + Clone + 'static>(&self, metric: &C) {
+        let name = metric.desc().first().map(|desc| desc.fq_name.clone()).unwrap_or_default();
+        let _shown: C = self.register(&name, Ok(metric.clone()));
     }
 
     /// Runs `refresh` before each rendering: for numbers that are counted elsewhere. It must be quick.
@@ -172,7 +176,24 @@ pub fn no_pages() -> Arc<Pages> {
     Arc::new(|_path: &str, _query: Option<&str>| None)
 }
 
-/// An answer to a GET.
+/// Bytes of what is posted at most.
+pub const POSTED_BYTES_MAX: usize = 1 << 20;
+
+/// What somebody posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Where to, such as `/alerts`.
+    pub path: String,
+    /// What he showed as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// At most [`POSTED_BYTES_MAX`] bytes.
+    pub body: Bytes,
+}
+
+/// Takes what is posted to a daemon; `None` where nothing is taken. As [`Pages`] otherwise.
+pub type Inbox = dyn Fn(Posted) -> Option<Page> + Send + Sync;
+
+/// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     status: StatusCode,
@@ -191,6 +212,24 @@ impl Page {
     #[must_use]
     pub fn bad_request(sentence: &str) -> Self {
         Self::text(StatusCode::BAD_REQUEST, format!("{sentence}\n"))
+    }
+
+    /// Done; there is nothing to tell (200).
+    #[must_use]
+    pub fn done() -> Self {
+        Self::text(StatusCode::OK, "ok\n".to_owned())
+    }
+
+    /// There is no such page here (404), and why.
+    #[must_use]
+    pub fn absent(sentence: &str) -> Self {
+        Self::text(StatusCode::NOT_FOUND, format!("{sentence}\n"))
+    }
+
+    /// Who asks has not shown that he may (401).
+    #[must_use]
+    pub fn unauthorized(sentence: &str) -> Self {
+        Self::text(StatusCode::UNAUTHORIZED, format!("{sentence}\n"))
     }
 
     /// It cannot be answered now (503), and why.
@@ -235,9 +274,22 @@ impl MetricsServer {
         ready: Arc<Readiness>,
         pages: Arc<Pages>,
     ) -> io::Result<Self> {
+        Self::start_with_inbox(address, metrics, ready, (pages, Arc::new(|_posted| None))).await
+    }
+
+    /// As [`Self::start`], and takes what is posted.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_inbox(
+        address: SocketAddr,
+        metrics: MetricSet,
+        ready: Arc<Readiness>,
+        (pages, inbox): (Arc<Pages>, Arc<Inbox>),
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, Arc::new(Site { metrics, ready, pages })));
+        let task = tokio::spawn(accept(listener, Arc::new(Site { metrics, ready, pages, inbox })));
         Ok(Self { address, task })
     }
 
@@ -258,6 +310,7 @@ struct Site {
     metrics: MetricSet,
     ready: Arc<Readiness>,
     pages: Arc<Pages>,
+    inbox: Arc<Inbox>,
 }
 
 async fn accept(listener: TcpListener, site: Arc<Site>) {
@@ -285,7 +338,11 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
 async fn answer(stream: TcpStream, site: Arc<Site>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(response(site.page(&request).await)) }
+        async move {
+            let page =
+                if request.method() == Method::POST { site.take(request).await } else { site.page(&request).await };
+            Ok::<_, Infallible>(response(page))
+        }
     });
     // One request a connection: an idle one must not hold a place. An error is the peer's to notice.
     let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
@@ -307,6 +364,31 @@ impl Site {
                 Err(reason) => Page::unavailable(&reason),
             },
             path => self.own(path.to_owned(), request.uri().query().map(str::to_owned)).await,
+        }
+    }
+
+    /// Something is posted.
+    async fn take(&self, request: Request<Incoming>) -> Page {
+        let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = shown.and_then(|words| words.strip_prefix("Bearer ")).map(str::to_owned);
+        let path = request.uri().path().to_owned();
+        let body = match Limited::new(request.into_body(), POSTED_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let sentence = format!("at most {POSTED_BYTES_MAX} bytes are taken\n");
+                return Page::text(StatusCode::PAYLOAD_TOO_LARGE, sentence);
+            }
+            Err(error) => return Page::bad_request(&format!("the body did not arrive: {error}")),
+        };
+        let inbox = Arc::clone(&self.inbox);
+        match tokio::task::spawn_blocking(move || inbox(Posted { path, token, body })).await {
+            Ok(Some(page)) => page,
+            Ok(None) => {
+                Page::text(StatusCode::METHOD_NOT_ALLOWED, "nothing is posted here: only GET and HEAD\n".to_owned())
+            }
+            Err(_panicked) => {
+                Page::text(StatusCode::INTERNAL_SERVER_ERROR, "it could not be taken; see the log\n".to_owned())
+            }
         }
     }
 

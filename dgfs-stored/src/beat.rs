@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use dgfs_proto::chunk::VersionId;
+use dgfs_proto::chunk::{Upkeep, VersionId};
 use dgfs_proto::class::Shape;
 use dgfs_proto::ids::{Epoch, ServerId};
 use dgfs_proto::limits::SERVER_BEAT_MS;
@@ -68,6 +68,7 @@ pub struct Peers {
 
 /// A storage daemon that joined, and beats until it leaves.
 pub struct Member {
+    id: ServerId,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -118,7 +119,13 @@ impl Member {
         let chores = Chores::Idle(Orphans::default());
         let beating = Beating { link, id, collected: Vec::new(), chores, view, filler, policies };
         tasks.push(tokio::spawn(beating.run(stopped)));
-        Ok(Self { stop, tasks })
+        Ok(Self { id, stop, tasks })
+    }
+
+    /// Its number in the cluster.
+    #[must_use]
+    pub const fn id(&self) -> ServerId {
+        self.id
     }
 
     /// Stops beating.
@@ -293,7 +300,7 @@ impl Beating {
             free_bytes: status.free_bytes,
             collected: self.collected.clone(),
             filled: filled.clone(),
-            upkeep: status.upkeep,
+            upkeep: Upkeep { damaged_reads: status.checksum_errors, ..status.upkeep },
             sessions: self.view.as_ref().map_or(0, |view| view.fence.version()),
         };
         match self.link.ask(request).await {

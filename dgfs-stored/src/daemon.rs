@@ -14,6 +14,8 @@ use tracing::info;
 
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::map::Labels;
+use dgfs_proto::meta::ProcessKind;
+use dgfs_runtime::announce::{Announcer, ClockOffset, announcement, of_server};
 use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
@@ -149,8 +151,9 @@ async fn serve(
     let service = StoreService::of_member(Arc::clone(&view));
     server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored, Role::Index])?;
     let listening = server.local_address().unwrap_or(config.listen);
+    let offset = ClockOffset::default();
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, store, identity).await?),
+        Some(address) => Some(serve_metrics(address, store, identity, &offset).await?),
         None => None,
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
@@ -161,6 +164,8 @@ async fn serve(
         scrub_period: Duration::from_secs(config.scrub_period_s.max(1)),
     };
     let (store, labels) = (Arc::clone(store), config.labels.clone());
+    let who = announcement(ProcessKind::Stored, &label, metrics.as_ref().map(|metrics| metrics.address().to_string()));
+    let to_announce = metas.clone();
     let joining = Member::join(Joining { store, metas, address, label, labels, peers: Some(peers) });
     let member = tokio::select! {
         member = joining => member.map_err(StoredDaemonError::Join)?,
@@ -170,8 +175,10 @@ async fn serve(
         }
     };
     info!(%listening, "storage daemon listens");
+    let announcer = Announcer::start(to_announce, of_server(who, member.id()), offset);
     started(listening, metrics.as_ref().map(MetricsServer::address));
     shutdown.asked().await;
+    announcer.leave().await;
     member.leave().await;
     server.close(CLOSE_GRACE).await;
     Ok(())
@@ -197,10 +204,12 @@ async fn serve_metrics(
     address: SocketAddr,
     store: &Arc<Store>,
     identity: &Identity,
+    offset: &ClockOffset,
 ) -> Result<MetricsServer, StoredDaemonError> {
     let set = MetricSet::new();
     process::register(&set, "stored", Some(identity));
     metrics::register(&set, store);
+    offset.register(&set);
     let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
     MetricsServer::start(address, set, Arc::new(readiness), pages)

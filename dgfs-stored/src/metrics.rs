@@ -174,9 +174,9 @@ impl Numbers {
 /// When the names are taken.
 pub fn register(set: &MetricSet, store: &Arc<Store>) {
     let numbers = Numbers::new(set);
-    set.show("dgfs_stored_operation_seconds", store.measures.seconds());
-    set.show("dgfs_stored_operation_errors_total", store.measures.errors());
-    set.show("dgfs_stored_sync_seconds", store.health.sync_seconds());
+    set.adopt(store.measures.seconds());
+    set.adopt(store.measures.errors());
+    set.adopt(store.health.sync_seconds());
     let store = Arc::downgrade(store);
     set.before_render(move || refresh(&numbers, &store));
 }

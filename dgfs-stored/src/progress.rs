@@ -61,6 +61,8 @@ impl Progress {
             scrubbed_bytes: count(&self.scrubbed_bytes),
             scrub_errors: count(&self.scrub_errors),
             scrubbed_at: count(&self.scrubbed_at),
+            // Counted by the store.
+            damaged_reads: 0,
         }
     }
 

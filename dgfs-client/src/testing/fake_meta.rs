@@ -164,7 +164,9 @@ impl FakeMeta {
                 }
                 Ok(MetaReply::KeptBack(answers))
             }
-            MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => Err(Status::NotSupported),
+            MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) | MetaRequest::Watch(_) => {
+                Err(Status::NotSupported)
+            }
         }
     }
 

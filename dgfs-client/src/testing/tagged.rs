@@ -131,9 +131,11 @@ impl Tagged {
             MetaRequest::Query(query) => self.volume.lock().query(query),
             MetaRequest::GetMap(known) => Ok(MetaReply::Map((known < Epoch(1)).then(map))),
             MetaRequest::Mutate { mutation, .. } => self.volume.lock().apply(mutation),
-            MetaRequest::KeptBack { .. } | MetaRequest::Volume | MetaRequest::Server(_) | MetaRequest::Admin(_) => {
-                Err(Status::NotSupported)
-            }
+            MetaRequest::KeptBack { .. }
+            | MetaRequest::Volume
+            | MetaRequest::Server(_)
+            | MetaRequest::Admin(_)
+            | MetaRequest::Watch(_) => Err(Status::NotSupported),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
 
 pub(crate) mod chunks;
+pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod join;
 pub(crate) mod neo4j;
@@ -17,6 +18,7 @@ use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
 
 use crate::cli::args::chunks::ChunksArgs;
+use crate::cli::args::events::EventsArgs;
 use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
 use crate::cli::args::neo4j::Neo4jArgs;
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Show which chunks are used most
     Chunks(ChunksArgs),
+    /// Show what happened to a cluster
+    Events(EventsArgs),
     /// Show and change how redundantly the files of a directory are stored
     Policy(PolicyArgs),
     /// Print what makes a shell complete the words of this command
@@ -114,7 +118,7 @@ pub(crate) struct MountArgs {
     pub(crate) write_back_mb: Option<u64>,
     #[command(flatten)]
     pub(crate) graph: Neo4jArgs,
-    /// Serve /metrics, /healthz and /readyz here
+    /// Serve /metrics, /healthz and /readyz here; `none`: nowhere [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) metrics: Option<String>,
     /// Where the log goes [default: standard error; in the background a file beside the volume]

@@ -2,12 +2,15 @@
 //!
 //! Never makes anything.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dgfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
 
 use crate::cli::Failure;
 
+/// The word for no metrics at all.
+pub(crate) const METRICS_NONE: &str = "none";
 /// Bytes of a volume's name: it is shown in the mount table.
 const NAME_BYTES_MAX: usize = 64;
 /// More memory than any machine has: 16 TiB.
@@ -26,6 +29,16 @@ pub(crate) fn volume_name(name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!("--name must have 1 to {NAME_BYTES_MAX} bytes, without commas and control characters")))
+}
+
+/// Where a mount serves its metrics: an address, or the word for none.
+pub(crate) fn metrics_address(word: &str) -> Result<(), Failure> {
+    if word == METRICS_NONE || word.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "metrics are served at HOST:PORT with a numeric host, or `{METRICS_NONE}`, not at {word}"
+    )))
 }
 
 /// Days a certificate is valid.

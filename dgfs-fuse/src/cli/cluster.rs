@@ -9,18 +9,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dgfs_index::daemon::{IndexConfig, TAGGERS_DEFAULT};
-use dgfs_meta::daemon::{EngineConfig, JoinConfig, MetaConfig, open_engine};
+use dgfs_index::neo4j::settings::Neo4jConfig;
+use dgfs_meta::daemon::{AlertsConfig, EngineConfig, JoinConfig, MetaConfig, open_engine};
 use dgfs_meta::engine::fjall::FjallEngine;
 use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
 use dgfs_proto::class::Class;
 use dgfs_proto::map::Labels;
 use dgfs_runtime::channel::Role;
-use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically};
+use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically, write_atomically_with_mode};
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::pki::ClusterAuthority;
 use dgfs_runtime::pki::registrar::CERTIFICATE_DAYS_DEFAULT;
 use dgfs_runtime::ports::free_ports;
+use dgfs_runtime::random;
 use dgfs_runtime::telemetry::LogConfig;
 use dgfs_stored::daemon::StoredConfig;
 
@@ -241,6 +243,8 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     };
     let metas = if args.redis.is_some() { 2 } else { 1 };
     let mut addresses = free_addresses(metas + 2 + args.servers as usize)?.into_iter();
+    let mut metrics = free_addresses(metas + 1 + args.servers as usize)?.into_iter();
+    let alerts = alerts_token(directory)?;
     let mut join_listen = addresses.next();
     let listens: Vec<SocketAddr> = addresses.by_ref().take(metas).collect();
     let meta: Vec<String> = listens.iter().map(SocketAddr::to_string).collect();
@@ -256,7 +260,8 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
             root_uid,
             root_gid,
             server_grace_s: args.grace,
-            metrics_listen: None,
+            metrics_listen: metrics.next(),
+            alerts: Some(alerts.clone()),
             // The first only: each metadata service that lets machines join has a port for it.
             join: join_listen.take().map(|listen| join_at(directory, listen, &meta)).transpose()?,
             log: LogConfig::default(),
@@ -266,26 +271,29 @@ fn make(directory: &Path, args: &UpArgs) -> Result<(), Failure> {
     for (number, listen) in (1..).zip(addresses.by_ref().take(args.servers as usize)) {
         let role = format!("stored-{number}");
         let identity = identity(Role::Stored, &role)?;
-        write_file(&directory.join(format!("{role}.toml")), &stored_file(&role, listen, identity, &meta, args.scrub))?;
+        let places = (listen, metrics.next());
+        write_file(&directory.join(format!("{role}.toml")), &stored_file(&role, places, identity, &meta, args.scrub))?;
     }
-    let index = IndexConfig {
-        dir: "index-1".into(),
-        registrations: None,
-        listen: addresses.next().ok_or_else(|| Failure::new("find a free port"))?,
-        advertise: None,
-        meta: meta.clone(),
-        identity: identity(Role::Index, "index-1")?,
-        taggers: TAGGERS_DEFAULT,
-        neo4j: args.graph.config(&GraphOptions::default())?,
-        metrics_listen: None,
-        log: LogConfig::default(),
-    };
+    let graph = args.graph.config(&GraphOptions::default())?;
+    let places = (addresses.next().ok_or_else(|| Failure::new("find a free port"))?, metrics.next());
+    let index = index_file(places, &meta, identity(Role::Index, "index-1")?, graph);
     write_file(&directory.join("index-1.toml"), &index)?;
     write_atomically(&directory.join("pids"), b"").map_err(Failure::new)?;
     let identity = identity(Role::Client, "client")?;
     let client = ClientFile { meta, identity, ..ClientFile::default() };
     // Last: a cluster is made when this file is there.
     write_file(&directory.join("client.toml"), &client)
+}
+
+/// A token for whoever posts alerts, in `DIR/alerts.token`.
+fn alerts_token(directory: &Path) -> Result<AlertsConfig, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("make a token for alerts: {error}"));
+    let mut bytes = [0_u8; 16];
+    random::fill(&mut bytes).map_err(failed)?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = "alerts.token";
+    write_atomically_with_mode(&directory.join(name), format!("{text}\n").as_bytes(), 0o600).map_err(failed)?;
+    Ok(AlertsConfig { token_file: name.into() })
 }
 
 /// Machines join at `listen`, and `DIR/join` says so.
@@ -295,8 +303,34 @@ fn join_at(directory: &Path, listen: SocketAddr, meta: &[String]) -> Result<Join
     Ok(JoinConfig { listen, authority: "ca".into(), cert_days: CERTIFICATE_DAYS_DEFAULT, meta })
 }
 
+fn index_file(
+    (listen, metrics_listen): (SocketAddr, Option<SocketAddr>),
+    meta: &[String],
+    identity: PathBuf,
+    neo4j: Option<Neo4jConfig>,
+) -> IndexConfig {
+    IndexConfig {
+        dir: "index-1".into(),
+        registrations: None,
+        listen,
+        advertise: None,
+        meta: meta.to_owned(),
+        identity,
+        taggers: TAGGERS_DEFAULT,
+        neo4j,
+        metrics_listen,
+        log: LogConfig::default(),
+    }
+}
+
 /// A storage daemon of a cluster on this machine. Each counts as a host of its own: the copies are to be on different daemons.
-fn stored_file(role: &str, listen: SocketAddr, identity: PathBuf, meta: &[String], scrub: u64) -> StoredConfig {
+fn stored_file(
+    role: &str,
+    (listen, metrics_listen): (SocketAddr, Option<SocketAddr>),
+    identity: PathBuf,
+    meta: &[String],
+    scrub: u64,
+) -> StoredConfig {
     StoredConfig {
         listen,
         advertise: None,
@@ -308,7 +342,7 @@ fn stored_file(role: &str, listen: SocketAddr, identity: PathBuf, meta: &[String
         repair_mib_s: None,
         scrub_period_s: scrub,
         reserve_mib: None,
-        metrics_listen: None,
+        metrics_listen,
         log: LogConfig::default(),
     }
 }
@@ -326,7 +360,8 @@ fn add_stored(directory: &Path) -> Result<(), Failure> {
         .and_then(|issued| issued.write(&directory.join(&identity)))
         .map_err(Failure::new)?;
     let listen = free_addresses(1)?.pop().ok_or_else(|| Failure::new("find a free port"))?;
-    let file = stored_file(&role, listen, identity, &like.meta, like.scrub_period_s);
+    let places = (listen, free_addresses(1)?.pop());
+    let file = stored_file(&role, places, identity, &like.meta, like.scrub_period_s);
     write_file(&directory.join(format!("{role}.toml")), &file)
 }
 

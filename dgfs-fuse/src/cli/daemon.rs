@@ -60,6 +60,9 @@ pub(crate) fn meta(args: &DaemonArgs) -> Result<(), Failure> {
     if let Some(join) = &mut config.join {
         join.authority = base.join(&join.authority);
     }
+    if let Some(alerts) = &mut config.alerts {
+        alerts.token_file = base.join(&alerts.token_file);
+    }
     let log = config.log.clone();
     run(args, &log, async move |process| {
         let shutdown = process.shutdown.clone();

@@ -45,6 +45,9 @@ pub(crate) struct ClientFile {
     /// Seconds one operation tries before it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deadline_s: Option<u64>,
+    /// Where mounts serve their metrics: `HOST:PORT` with a numeric host, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
 }
 
 /// Reads a configuration; the directory its relative paths start from.
@@ -77,6 +80,9 @@ pub(crate) struct MountFacts {
     /// What `.tags` is called there; none where there is none, or the program is older than this field.
     #[serde(default)]
     pub(crate) tags: Option<String>,
+    /// Where its metrics are served; none: nowhere.
+    #[serde(default)]
+    pub(crate) metrics: Option<String>,
 }
 
 impl MountFacts {
@@ -144,6 +150,7 @@ mod tests {
             cache_size: Some("20G".to_owned()),
             write_back_mb: None,
             deadline_s: None,
+            metrics: Some("127.0.0.1:9523".to_owned()),
         };
         let text = toml::to_string(&file).unwrap();
         let again: ClientFile = parse(Path::new("client.toml"), &text).unwrap();

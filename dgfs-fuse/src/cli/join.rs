@@ -4,7 +4,7 @@
 //! token is shown to a checked server only; what can fail without one fails before.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -144,7 +144,7 @@ fn stored_file(args: &JoinArgs, host: &str, joined: &Joined) -> Result<StoredCon
         repair_mib_s: None,
         scrub_period_s: SCRUB_PERIOD_S_DEFAULT,
         reserve_mib: None,
-        metrics_listen: None,
+        metrics_listen: metrics_at(listen)?,
         log: LogConfig::default(),
     })
 }
@@ -160,7 +160,7 @@ fn index_file(args: &JoinArgs, joined: &Joined) -> Result<IndexConfig, Failure> 
         identity: ".".into(),
         taggers: TAGGERS_DEFAULT,
         neo4j: None,
-        metrics_listen: None,
+        metrics_listen: metrics_at(listen)?,
         log: LogConfig::default(),
     })
 }
@@ -180,6 +180,12 @@ fn reached_at(args: &JoinArgs, joined: &Joined) -> Result<(SocketAddr, Option<St
 
 fn client_file(joined: &Joined) -> ClientFile {
     ClientFile { meta: joined.meta.clone(), identity: ".".into(), ..ClientFile::default() }
+}
+
+/// Metrics are served where the daemon is, at a free port that stays the same.
+fn metrics_at(listen: SocketAddr) -> Result<Option<SocketAddr>, Failure> {
+    let found = TcpListener::bind(SocketAddr::new(listen.ip(), 0)).and_then(|socket| socket.local_addr());
+    found.map(Some).map_err(|error| Failure::new(format!("find a free port at {}: {error}", listen.ip())))
 }
 
 /// With a free port where none was said: written down, so that it stays the same.

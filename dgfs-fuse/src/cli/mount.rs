@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use dgfs_client::config::{DiskCacheConfig, VfsConfig, VfsDeps};
 use dgfs_client::vfs::Vfs;
-use dgfs_proto::meta::{Caller, ClientInfo};
+use dgfs_proto::meta::{Caller, ClientInfo, ProcessKind};
+use dgfs_runtime::announce::{Announcer, ClockOffset, announcement};
 use dgfs_runtime::disk::create_dir_durably;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
@@ -27,6 +28,7 @@ use crate::adapter::{Adapter, AdapterOptions};
 use crate::cli::args::MountArgs;
 use crate::cli::args::neo4j::refuse_for_cluster;
 use crate::cli::background::{Ready, start};
+use crate::cli::check::METRICS_NONE;
 use crate::cli::daemon::read_identity;
 use crate::cli::files::{ClientFile, MountFacts, read_file};
 use crate::cli::past::Record;
@@ -42,6 +44,8 @@ use crate::mount::table::raise_read_ahead;
 use crate::mount::unmount::{How, unmount};
 use crate::volume::{MountInspector, VolumeLink};
 
+/// Metrics of a mount are there for whoever asks on this machine.
+const METRICS_DEFAULT: &str = "127.0.0.1:0";
 /// What a cache on a local disk takes unless told otherwise.
 const DISK_CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 /// How long the process waits for its kernel threads after the mount is gone.
@@ -87,6 +91,9 @@ fn options_of(args: &MountArgs) -> Result<MountOptions, Failure> {
     options.soft |= args.soft;
     if let Some(metrics) = &args.metrics {
         options.metrics = Some(metrics.clone());
+    }
+    if let Some(address) = &options.metrics {
+        check::metrics_address(address)?;
     }
     Ok(options)
 }
@@ -194,6 +201,8 @@ struct Volume {
     /// What it shows to the cluster's daemons.
     identity: Option<Identity>,
     embedded: Option<Embedded>,
+    /// Where `client.toml` wants metrics to be served.
+    metrics: Option<String>,
     /// Names the session to the next mount here; a cluster's only.
     record: Option<Record>,
 }
@@ -211,7 +220,7 @@ async fn open(
         mount_point: path.to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut identity = None;
+    let (mut identity, mut metrics) = (None, None);
     let (link, mut config, place, embedded, record) = match source {
         Source::Embedded(directory) => {
             let graph = args.graph.config(&options.graph)?;
@@ -223,6 +232,8 @@ async fn open(
         }
         Source::Cluster { file, base } => {
             let ours = identity.insert(read_identity(&base.join(&file.identity))?);
+            file.metrics.as_deref().map(check::metrics_address).transpose()?;
+            metrics.clone_from(&file.metrics);
             let link = VolumeLink::to_cluster(&file.meta, ours).map_err(Failure::new)?.with_index(ours);
             let record = claim_record(path);
             if let Some(record) = &record {
@@ -263,16 +274,21 @@ async fn open(
     {
         tracing::debug!(%error, "the session is not recorded: after a kill its end is waited for");
     }
-    let facts = MountFacts {
+    let facts = facts_of(options, host, path, place);
+    let shown = format!("dgfs:{}", vfs.volume().name);
+    Ok(Volume { vfs, link, shown, facts, identity, embedded, metrics, record })
+}
+
+fn facts_of(options: &MountOptions, host: String, path: &Path, volume: String) -> MountFacts {
+    MountFacts {
         pid: std::process::id(),
         host,
         mount_point: path.to_string_lossy().into_owned(),
-        volume: place,
+        volume,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tags: options.tags().and_then(|name| String::from_utf8(name).ok()),
-    };
-    let shown = format!("dgfs:{}", vfs.volume().name);
-    Ok(Volume { vfs, link, shown, facts, identity, embedded, record })
+        metrics: None,
+    }
 }
 
 /// Takes sizes that were given, in MiB, with the words they were given by.
@@ -338,12 +354,19 @@ async fn answer(
     if let Some(embedded) = &volume.embedded {
         embedded.register_metrics(&set);
     }
-    let _server = serve_metrics(options, set, &volume.vfs).await?;
+    let offset = ClockOffset::default();
+    if volume.embedded.is_none() {
+        offset.register(&set);
+    }
+    let said = options.metrics.as_deref().or(volume.metrics.as_deref());
+    let server = serve_metrics(said, set, &volume.vfs).await?;
+    let metrics_at = server.as_ref().map(|server| server.address().to_string());
+    let facts = MountFacts { metrics: metrics_at.clone(), ..volume.facts.clone() };
     // Not before the volume is open: until then a signal ends the process at once.
     starting.shutdown.ask_on_signals().map_err(Failure::new)?;
     let forgetter = KernelForgetter::new(Arc::clone(&metrics));
     volume.vfs.set_kernel_cache(forgetter.clone());
-    let mount = serde_json::to_vec(&volume.facts).map_err(Failure::new)?;
+    let mount = serde_json::to_vec(&facts).map_err(Failure::new)?;
     let adapter_options = AdapterOptions {
         atime: options.atime(),
         // Where a link below `.tags` leads follows the file: the kernel keeps targets of all links or of none.
@@ -368,17 +391,33 @@ async fn answer(
         tracing::debug!(%error, "kernel read-ahead stays at its default");
     }
     tracing::info!(path = %path.display(), volume = %volume.facts.volume, "mounted");
+    // An embedded volume is no cluster: there is nobody to tell.
+    let announcer = volume.embedded.is_none().then(|| {
+        let who = announcement(ProcessKind::Mount, &path.to_string_lossy(), metrics_at);
+        Announcer::start(volume.link.metas.clone(), who, offset)
+    });
     starting.ready.ready();
     starting.supervisor.ready(&format!("{} at {}", volume.facts.volume, path.display()));
-    wait_for_end(path, serving, starting.shutdown).await
+    let ended = wait_for_end(path, serving, starting.shutdown).await;
+    if let Some(announcer) = announcer {
+        announcer.leave().await;
+    }
+    ended
 }
 
-async fn serve_metrics(
-    options: &MountOptions,
-    set: MetricSet,
-    vfs: &Arc<Vfs>,
-) -> Result<Option<MetricsServer>, Failure> {
-    let Some(address) = &options.metrics else { return Ok(None) };
+/// Where metrics are served: as the options say, else as the file says; else on a free port of loopback, if there is one.
+async fn serve_metrics(said: Option<&str>, set: MetricSet, vfs: &Arc<Vfs>) -> Result<Option<MetricsServer>, Failure> {
+    match said {
+        Some(METRICS_NONE) => Ok(None),
+        Some(address) => serve_metrics_at(address, set, vfs).await.map(Some),
+        None => Ok(serve_metrics_at(METRICS_DEFAULT, set, vfs)
+            .await
+            .inspect_err(|failure| tracing::info!(reason = failure.sentence, "no metrics are served"))
+            .ok()),
+    }
+}
+
+async fn serve_metrics_at(address: &str, set: MetricSet, vfs: &Arc<Vfs>) -> Result<MetricsServer, Failure> {
     let refused = |error: String| Failure::new(format!("serve metrics at {address}: {error}"));
     let at = address.parse().map_err(|_| refused("give HOST:PORT with a numeric host".to_owned()))?;
     let vfs = Arc::clone(vfs);
@@ -389,7 +428,7 @@ async fn serve_metrics(
             Ok(())
         }
     });
-    MetricsServer::start(at, set, readiness, no_pages()).await.map(Some).map_err(|error| refused(error.to_string()))
+    MetricsServer::start(at, set, readiness, no_pages()).await.map_err(|error| refused(error.to_string()))
 }
 
 async fn wait_for_end(path: &Path, serving: Serving, shutdown: &Shutdown) -> Result<(), Failure> {

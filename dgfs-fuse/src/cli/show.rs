@@ -132,6 +132,9 @@ fn status_text(value: &Value) -> String {
             text(value, "/mount/volume")
         ));
     }
+    if let Some(metrics) = value.pointer("/mount/metrics").and_then(Value::as_str) {
+        lines.push(format!("metrics    http://{metrics}/metrics"));
+    }
     lines.push(format!("volume     {} {}", text(value, "/meta/volume/name"), text(value, "/meta/volume/uuid")));
     lines.push(format!(
         "metadata   {}, epoch {}, seq {}, {} mutations in {} commits",
@@ -170,6 +173,7 @@ fn status_text(value: &Value) -> String {
             mebibytes(server, "/free_bytes")
         ));
     }
+    lines.extend(items(value, "/processes").iter().map(process_line));
     for store in items(value, "/stores") {
         if let Some(error) = store.get("error") {
             lines.push(format!("           {} does not answer: {error}", text(store, "/server")));
@@ -180,6 +184,15 @@ fn status_text(value: &Value) -> String {
         lines.extend(interrupted.iter().map(|write| format!("           {server} interrupted: {}", text(write, ""))));
     }
     lines.join("\n") + "\n"
+}
+
+/// A process of the cluster.
+fn process_line(process: &Value) -> String {
+    let kind = text(process, "/who/kind").to_lowercase();
+    let metrics = text(process, "/who/metrics");
+    let metrics = if metrics.is_empty() { "no metrics".to_owned() } else { format!("metrics at {metrics}") };
+    let (name, host, pid) = (text(process, "/who/name"), text(process, "/who/host"), text(process, "/who/pid"));
+    format!("process    {kind} {name}, {pid} on {host}, {metrics}")
 }
 
 /// How redundant the data of one class are.
@@ -313,6 +326,15 @@ mod tests {
             assert!(text.contains(words), "{text}");
         }
         assert!(!text.contains("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn processes_are_shown_with_the_address_of_their_metrics() {
+        let who = json!({ "kind": "Stored", "name": "nas", "host": "h", "pid": 7, "metrics": "127.0.0.1:1" });
+        let value = json!({ "processes": [{ "who": who }], "mount": { "metrics": "127.0.0.1:2" } });
+        let text = status_text(&value);
+        assert!(text.contains("process    stored nas, 7 on h, metrics at 127.0.0.1:1\n"), "{text}");
+        assert!(text.contains("metrics    http://127.0.0.1:2/metrics\n"), "{text}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct MountOptions {
     pub soft: bool,
     /// `data-dir=`, for fstab lines whose source is only a name.
     pub data_dir: Option<String>,
-    /// `metrics=HOST:PORT`.
+    /// `metrics=HOST:PORT`, or `metrics=none`.
     pub metrics: Option<String>,
     /// `log-file=`.
     pub log_file: Option<String>,

@@ -23,6 +23,8 @@ pub(crate) struct LockWait {
     lock: LockSpec,
     /// Grows with each request that begins to wait.
     order: u64,
+    /// When it began, milliseconds since 1970, as of the last tick.
+    since_ms: u64,
 }
 
 type Owner = (SessionId, LockFamily, u64);
@@ -38,13 +40,19 @@ impl Core {
     /// as on Linux).
     pub(crate) fn would_deadlock(&mut self, once: &Once<'_>) -> bool {
         let Mutation::Lock { ino, lock, .. } = once.mutation else { return false };
-        let wait = LockWait { session: once.session, ino: *ino, lock: *lock, order: self.next_lock_wait };
+        let (order, since_ms) = (self.next_lock_wait, self.now_ms);
+        let wait = LockWait { session: once.session, ino: *ino, lock: *lock, order, since_ms };
         if lock.family == LockFamily::Posix && self.leads_to(wait, wait.owner(), false) {
             return true;
         }
         self.next_lock_wait += 1;
         self.lock_waits.entry((once.session, once.op)).or_insert(wait);
         false
+    }
+
+    /// When the oldest request that waits began to, milliseconds since 1970.
+    pub(crate) fn oldest_lock_wait(&self) -> Option<u64> {
+        self.lock_waits.values().map(|wait| wait.since_ms).min()
     }
 
     /// Requests that wait.
@@ -66,7 +74,7 @@ impl Core {
         }
         let known = self.lock_waits.get(&(once.session, once.op));
         let order = known.map_or(u64::MAX, |wait| wait.order);
-        let mine = LockWait { session: once.session, ino: *ino, lock: *lock, order };
+        let mine = LockWait { session: once.session, ino: *ino, lock: *lock, order, since_ms: self.now_ms };
         let first = self.earlier(mine);
         // Who holds nothing is in nobody's way.
         let holds = self.sessions.get(&once.session).is_some_and(|session| !session.locked.is_empty());

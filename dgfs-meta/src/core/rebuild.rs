@@ -43,6 +43,8 @@ impl Core {
         // What of them was taken back counts as given: that only asks for another look.
         self.tag_use = TagUse::since(self.counters.seq);
         self.recent.clear();
+        self.journal = snapshot.journal;
+        self.announced = snapshot.announced;
         self.garbage.take_back(refused, self.counters.next_garbage);
         self.leases.take_back(refused);
         self.rebuild_sessions(snapshot.sessions, refused, survivors, now);

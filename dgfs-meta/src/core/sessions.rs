@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) started: bool,
     /// Inodes on which it may hold locks.
     pub(crate) locked: BTreeSet<Ino>,
+    /// Calls under its number that this writer got.
+    pub(crate) calls: u64,
 }
 
 /// The first notice of a writer: greater than every one of the writers before it.
@@ -70,6 +72,7 @@ impl Session {
             notice_done: first_notice(epoch),
             started: false,
             locked: BTreeSet::new(),
+            calls: 0,
         }
     }
 
@@ -181,6 +184,7 @@ impl Core {
     pub(crate) fn touch(&mut self, id: SessionId, now: Timestamp) -> bool {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.started = true;
+            session.calls += 1;
         }
         self.wait_on(id, now)
     }

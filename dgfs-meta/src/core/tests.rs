@@ -20,7 +20,7 @@ use crate::cluster::Stored;
 use crate::core::ops::{acl, lock};
 use crate::core::{Asker, Core, Need, Once, OpenRequest, Outcome, Snapshot};
 use crate::engine::{RowKey, Table, WriterLease};
-use crate::rows::{Counters, HeldLock, InodeRow, Row, SettingsRow, key};
+use crate::rows::{Counters, HeldLock, InodeRow, JournalRow, Row, SettingsRow, key};
 
 mod locks;
 mod model;
@@ -101,6 +101,8 @@ impl Bench {
             consumers: Vec::new(),
             orphans: Vec::new(),
             locks: Vec::new(),
+            journal: JournalRow::default(),
+            announced: BTreeMap::new(),
         };
         let mut core = Core::new(snapshot, LEASE, memory_bytes, Timestamp::from_ms(1));
         core.write(key::inode(Ino::ROOT), Some(std::sync::Arc::new(Row::Inode(root_row()))));

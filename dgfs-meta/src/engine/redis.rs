@@ -8,6 +8,7 @@
 mod checks;
 mod inspect;
 mod link;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -23,12 +24,16 @@ use redis::{Client, ConnectionAddr, Value};
 use tokio::runtime::Handle;
 
 use dgfs_proto::ids::Epoch;
-use dgfs_proto::limits::WRITER_LEASE_MS;
+use dgfs_proto::limits::{STANDBY_MS, WRITER_LEASE_MS};
 
 use self::inspect::Inspector;
 use self::link::Link;
+use self::probe::Probe;
 use self::wire::{Partition, Status, WAIT_MS};
-use super::{Batch, Durability, Engine, EngineError, EngineFuture, RowKey, RowRange, Table, WriterLease};
+use super::{
+    Batch, Durability, Engine, EngineError, EngineFuture, EngineHealth, EngineTime, RowKey, RowRange, Table,
+    WriterLease,
+};
 
 pub use self::checks::RedisDurability;
 
@@ -55,6 +60,7 @@ struct Shared {
     /// Calls that make their connection wait for the disk.
     waits: Link,
     inspector: Arc<Inspector>,
+    probe: Probe,
     durability: RedisDurability,
     server: String,
     writer_key: String,
@@ -98,6 +104,7 @@ impl RedisEngine {
             calls: link(),
             commits: link(),
             waits: link(),
+            probe: Probe::new(client.clone(), (durability, Arc::clone(&inspector))),
             durability,
             server,
             writer_key: format!("dgfs:{{{volume}}}:writer"),
@@ -173,6 +180,30 @@ impl Engine for RedisEngine {
 
     fn sync(&self) -> EngineFuture<()> {
         self.run(async move |shared: Arc<Shared>| shared.sync().await)
+    }
+
+    fn is_server(&self) -> bool {
+        true
+    }
+
+    fn health(&self) -> EngineFuture<EngineHealth> {
+        self.run(async move |shared: Arc<Shared>| {
+            shared.probe.ask().await.map_err(|error| error.explain(&shared.server))
+        })
+    }
+
+    fn wait_here(&self, who: Vec<u8>) -> EngineFuture<EngineTime> {
+        self.run(async move |shared: Arc<Shared>| {
+            let call = wire::wait_here(&shared.writer_key, &shared.token, &who);
+            wire::time(shared.call_one(&shared.waits, call).await?)
+        })
+    }
+
+    fn waiting(&self, writer_ms: u64) -> EngineFuture<Vec<Vec<u8>>> {
+        self.run(async move |shared: Arc<Shared>| {
+            let call = wire::waiting(&shared.writer_key, STANDBY_MS, writer_ms);
+            wire::texts(shared.call_one(&shared.waits, call).await?)
+        })
     }
 
     fn describe(&self) -> String {

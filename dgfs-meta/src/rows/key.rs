@@ -117,3 +117,15 @@ pub const fn saved(hash: u64) -> RowKey {
 pub const fn consumer(hash: u64) -> RowKey {
     of(Table::Consumer, 0, hash)
 }
+/// An event of the journal.
+#[must_use]
+pub const fn happened(number: u64) -> RowKey {
+    of(Table::Watch, 0, number)
+}
+/// Which events are kept.
+pub const JOURNAL: RowKey = of(Table::Watch, 1, 0);
+/// What a storage server announced last.
+#[must_use]
+pub const fn announced(id: ServerId) -> RowKey {
+    of(Table::Watch, 2, id.0 as u64)
+}

@@ -11,7 +11,9 @@ use tracing::error;
 
 use dgfs_proto::ids::{Epoch, OpId, SessionId};
 use dgfs_proto::limits::{HEARTBEAT_MS, WRITER_LEASE_MS};
-use dgfs_proto::meta::{Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest};
+use dgfs_proto::meta::{
+    Leasing, MetaCall, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest, WatchRequest,
+};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
 
@@ -20,7 +22,8 @@ use crate::engine::Engine;
 use crate::service::full::{Fate, Fullness};
 use crate::service::recalls::{Bells, Heard, Waiting};
 use crate::service::rows_io::Loaded;
-use crate::service::{MetaOptions, now};
+use crate::service::watch::Op;
+use crate::service::{MetaOptions, Watch, now};
 
 /// Attempts at one operation: each loads at least one row more, so this many mean a fault of ours.
 const ATTEMPTS_MAX: u32 = 1_000_000;
@@ -63,6 +66,10 @@ pub(crate) struct Active {
     pub(crate) log_changed: Notify,
     /// Lock waits that may be cancelled.
     pub(crate) waits: Mutex<HashMap<(SessionId, OpId), Arc<Notify>>>,
+    /// What is known of the cluster besides files.
+    pub(crate) watch: Arc<Watch>,
+    /// Mutations up to the last commit group.
+    pub(crate) mutations_told: AtomicU64,
 }
 
 /// What was loaded for one operation.
@@ -121,8 +128,11 @@ impl Active {
         if !is_allowed(peer, &call.request) {
             return refused(Status::Forbidden);
         }
+        let (op, began) = (Op::of(&call.request), self.options.clock.monotonic());
         let answer = self.dispatch(peer, call).await.unwrap_or(refused(Status::NotActive));
-        if self.is_dead() || self.may_be_replaced() { refused(Status::NotActive) } else { answer }
+        let answer = if self.is_dead() || self.may_be_replaced() { refused(Status::NotActive) } else { answer };
+        self.watch.numbers.answered(op, self.options.clock.monotonic().saturating_sub(began), &answer.0);
+        answer
     }
 
     async fn dispatch(self: &Arc<Self>, peer: &Peer, call: MetaCall) -> Result<(MetaReply, Leasing), Dead> {
@@ -142,6 +152,9 @@ impl Active {
                 let once = Once { session, op, acked, mutation: &mutation, keep_answer: !peer.local, kept_back: false };
                 self.mutate(&once).await
             }
+            MetaRequest::Watch(request) => {
+                self.answer_watch(peer, request).await.map(|reply| (reply, Leasing::default()))
+            }
             request => self.dispatch_other(session, request).await.map(|reply| (reply, Leasing::default())),
         }
     }
@@ -153,7 +166,9 @@ impl Active {
         request: MetaRequest,
     ) -> Result<MetaReply, Dead> {
         match request {
-            MetaRequest::Query(_) | MetaRequest::Mutate { .. } => Ok(MetaReply::Refused(Status::Malformed)),
+            MetaRequest::Query(_) | MetaRequest::Mutate { .. } | MetaRequest::Watch(_) => {
+                Ok(MetaReply::Refused(Status::Malformed))
+            }
             MetaRequest::KeptBack { acked, changes } => match session {
                 Some(session) => self.kept_back(session, acked, &changes).await,
                 None => Ok(MetaReply::Refused(Status::Forbidden)),
@@ -420,13 +435,18 @@ fn is_allowed(peer: &Peer, request: &MetaRequest) -> bool {
         // A question only; `dgfs fsck --repair` asks it too.
         MetaRequest::Server(ServerRequest::CheckLive(_)) => matches!(peer.role, Role::Stored | Role::Client),
         MetaRequest::Server(_) => peer.role == Role::Stored,
-        MetaRequest::GetMap(_) | MetaRequest::Volume => true,
+        // Whose word it may be is judged where it is heard.
+        MetaRequest::GetMap(_)
+        | MetaRequest::Volume
+        | MetaRequest::Watch(WatchRequest::Announce(_) | WatchRequest::Leave { .. }) => true,
         MetaRequest::Session(_)
         | MetaRequest::Mutate { .. }
         | MetaRequest::KeptBack { .. }
         | MetaRequest::CancelWait(_) => {
             matches!(peer.role, Role::Client | Role::Index)
         }
-        MetaRequest::Query(_) | MetaRequest::Sync | MetaRequest::Admin(_) => peer.role != Role::Stored,
+        MetaRequest::Query(_) | MetaRequest::Sync | MetaRequest::Admin(_) | MetaRequest::Watch(_) => {
+            peer.role != Role::Stored
+        }
     }
 }

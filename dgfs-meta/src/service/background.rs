@@ -17,6 +17,7 @@ use crate::rows::{Row, RowError};
 use crate::service::active::{Active, Dead};
 use crate::service::full::Fate;
 use crate::service::now;
+use crate::service::watch::Observer;
 
 /// How often sessions, orphans, log and garbage are looked after; also the age at which what was
 /// answered becomes durable without an fsync.
@@ -33,7 +34,10 @@ pub(crate) fn spawn(active: &Arc<Active>) {
     let lease = Arc::clone(active);
     tokio::spawn(async move { lease.keep_lease().await });
     let ticker = Arc::clone(active);
-    tokio::spawn(async move { ticker.tick_until_dead().await });
+    // Before the first call: what comes with it is an event.
+    let mut observer = Observer::default();
+    active.observe(&mut observer, &[]);
+    tokio::spawn(async move { ticker.tick_until_dead(observer).await });
 }
 
 impl Active {
@@ -63,7 +67,7 @@ impl Active {
         }
     }
 
-    async fn tick_until_dead(self: Arc<Self>) {
+    async fn tick_until_dead(self: Arc<Self>, mut observer: Observer) {
         let mut last_seq = Seq(0);
         let mut sampled = 0;
         loop {
@@ -73,7 +77,7 @@ impl Active {
             }
             // What was committed a whole tick ago is synced by the one that follows, bytes and metadata.
             let committed = self.committed.load(Ordering::Acquire);
-            if self.tick(&mut last_seq).await.is_err() {
+            if self.tick(&mut last_seq, &mut observer).await.is_err() {
                 return;
             }
             self.horizon.store(sampled, Ordering::Release);
@@ -81,13 +85,15 @@ impl Active {
         }
     }
 
-    async fn tick(&self, last_seq: &mut Seq) -> Result<(), Dead> {
+    async fn tick(&self, last_seq: &mut Seq, observer: &mut Observer) -> Result<(), Dead> {
         let expired = self.core.lock().expired(now(&self.options.clock));
-        for id in expired {
+        for id in &expired {
             warn!(session = %id, "the session gave no sign of life; it is fenced, its locks and opens end");
-            let _: MetaReply = self.end_session(id).await?;
+            let _: MetaReply = self.end_session(*id).await?;
         }
         self.core.lock().tick_cluster(now(&self.options.clock));
+        self.observe(observer, &expired);
+        self.write_journal().await?;
         self.evict_leases();
         self.queue_orphans_after_grace();
         self.reap().await?;

@@ -43,15 +43,32 @@ impl Active {
     async fn commit(&self, number: u64, pending: Pending) -> Result<Fate, Dead> {
         let rows = pending.rows.into_iter().map(|(key, row)| (key, row.map(|row| row.encode()))).collect();
         let batch = Batch { number: self.full.number(number), rows, new: pending.new };
+        let began = self.options.clock.monotonic();
         let first = self.engine.commit(self.epoch, batch.clone(), Durability::Handed).await;
         match first {
-            Ok(()) => return Ok(Fate::Committed),
+            Ok(()) => {
+                let took = self.options.clock.monotonic().saturating_sub(began);
+                self.watch.numbers.committed(took, self.new_mutations());
+                return Ok(Fate::Committed);
+            }
             // Only the first answer is sure: an attempt before whose answer was lost may have been carried out.
-            Err(EngineError::NoSpace) => return Ok(Fate::Refused),
-            Err(_) => {}
+            Err(EngineError::NoSpace) => {
+                self.watch.numbers.engine_failed();
+                return Ok(Fate::Refused);
+            }
+            Err(_) => self.watch.numbers.engine_failed(),
         }
         let commit = || self.engine.commit(self.epoch, batch.clone(), Durability::Handed);
-        self.persistently("commit metadata", commit).await.map(|()| Fate::Committed)
+        self.persistently("commit metadata", commit).await?;
+        let took = self.options.clock.monotonic().saturating_sub(began);
+        self.watch.numbers.committed(took, self.new_mutations());
+        Ok(Fate::Committed)
+    }
+
+    /// Mutations since this was asked last, about: those that come while a batch is on its way count with it.
+    fn new_mutations(&self) -> u64 {
+        let all = self.core.lock().mutations;
+        all.saturating_sub(self.mutations_told.swap(all, Ordering::AcqRel))
     }
 
     /// Everything answered before is durable in the engine when this returns. Many callers share one sync.
@@ -85,10 +102,12 @@ impl Active {
                 Ok(value) => {
                     if complained {
                         warn!(step, "the metadata engine is back");
+                        self.engine_answers();
                     }
                     return Ok(value);
                 }
                 Err(error @ (EngineError::Unavailable(_) | EngineError::NoSpace)) => {
+                    self.engine_failed(&error);
                     if !complained {
                         warn!(step, %error, "waiting for the metadata engine");
                     }

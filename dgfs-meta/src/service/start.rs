@@ -1,7 +1,7 @@
 //! A writer begins: what is always in memory is read, and an embedded volume
 //! that stopped uncleanly is mended.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -19,22 +19,23 @@ use dgfs_proto::meta::{Caller, MetaReply};
 use crate::cluster::Stored;
 use crate::core::{Core, Snapshot, changes_to_undo, versions_named};
 use crate::engine::{Engine, EngineError, RowKey, RowRange, Table, WriterLease};
-use crate::rows::{Counters, InodeRow, Row, RowError, SettingsRow, key};
+use crate::rows::{Counters, InodeRow, JournalRow, Row, RowError, SettingsRow, key};
 use crate::service::active::{Active, Dead};
 use crate::service::full::Fullness;
 use crate::service::recalls::Bells;
-use crate::service::{MetaOptions, now};
+use crate::service::{MetaOptions, Watch, now};
 
 const PAGE: usize = 4096;
 
 /// Reads what a writer needs and makes it.
 pub(crate) async fn activate(
-    engine: Arc<dyn Engine>,
+    (engine, watching): (Arc<dyn Engine>, Arc<Watch>),
     options: MetaOptions,
     lease: WriterLease,
 ) -> Result<Arc<Active>, EngineError> {
     let time = now(&options.clock);
     let (mut snapshot, fresh) = read_snapshot(engine.as_ref()).await?;
+    watching.journal.written(snapshot.journal);
     snapshot.cluster.grace_ms = options.server_grace_ms;
     // Storage in the same process lives as long as this does.
     snapshot.cluster.silence_ms = if options.exclusive { u64::MAX } else { SERVER_DOWN_MS };
@@ -64,6 +65,8 @@ pub(crate) async fn activate(
         answered: Notify::new(),
         log_changed: Notify::new(),
         waits: Mutex::new(HashMap::new()),
+        watch: watching,
+        mutations_told: AtomicU64::new(0),
         options,
     });
     let begun = active.begin(time).await;
@@ -179,7 +182,15 @@ pub(crate) async fn read_snapshot(engine: &dyn Engine) -> Result<(Snapshot, bool
         consumers: Vec::new(),
         orphans: Vec::new(),
         locks: Vec::new(),
+        journal: match read_one(engine, key::JOURNAL).await? {
+            Some(Row::Journal(journal)) => journal,
+            Some(_) | None => JournalRow::default(),
+        },
+        announced: BTreeMap::new(),
     };
+    for (key, row) in read_partition(engine, Table::Watch, key::announced(ServerId(0)).partition).await? {
+        keep(&mut snapshot, key, row);
+    }
     for table in [Table::Session, Table::Answer, Table::Server, Table::Consumer, Table::Orphan, Table::Lock] {
         for (key, row) in read_table(engine, table).await? {
             keep(&mut snapshot, key, row);
@@ -213,6 +224,7 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
         Row::Server(row) => snapshot.cluster.servers.push(row),
         Row::Member(row) => snapshot.cluster.states.extend(u32::try_from(key.sort).map(|id| (ServerId(id), row))),
         Row::Consumer(row) => snapshot.consumers.push((key.sort, row)),
+        Row::Announced(row) => snapshot.announced.extend(u32::try_from(key.sort).map(|id| (ServerId(id), row))),
         Row::Orphan => snapshot.orphans.extend(Ino::new(key.sort)),
         Row::Locks(held) => {
             if let Some(ino) = Ino::new(key.sort) {
@@ -234,7 +246,9 @@ fn keep(snapshot: &mut Snapshot, key: RowKey, row: Row) {
         | Row::Shared(_)
         | Row::Tag(_)
         | Row::TagNames(_)
-        | Row::Saved(_) => {}
+        | Row::Saved(_)
+        | Row::Happened(_)
+        | Row::Journal(_) => {}
     }
 }
 

@@ -27,6 +27,7 @@ use crate::service::{MEMORY_BYTES_DEFAULT, MetaOptions, MetaService, SERVER_GRAC
 
 mod graph;
 mod kept_back;
+mod watch;
 
 /// How long the service may take to notice that there is room again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,7 +111,14 @@ struct Bench {
 
 async fn engine(dir: &TestDir) -> Arc<Filling> {
     let inner = FjallEngine::create(&dir.path().join("meta")).unwrap();
-    let volume = VolumeInfo {
+    let volume = volume();
+    format_volume(&inner, &volume, Class::SINGLE).await.unwrap();
+    let off = || AtomicBool::new(false);
+    Arc::new(Filling { inner, full: off(), tight: off(), refused: AtomicU32::new(0) })
+}
+
+fn volume() -> VolumeInfo {
+    VolumeInfo {
         uuid: Uuid([7; 16]),
         name: "test".to_owned(),
         chunk_bytes: 1 << 20,
@@ -118,10 +126,7 @@ async fn engine(dir: &TestDir) -> Arc<Filling> {
         format: FORMAT,
         created: Timestamp::from_ms(1),
         initial_servers: 1,
-    };
-    format_volume(&inner, &volume, Class::SINGLE).await.unwrap();
-    let off = || AtomicBool::new(false);
-    Arc::new(Filling { inner, full: off(), tight: off(), refused: AtomicU32::new(0) })
+    }
 }
 
 impl Bench {

@@ -15,7 +15,9 @@ use crate::graph::{Catalogue, GraphNode};
 use crate::ids::{ChunkVersion, Epoch, Ino, Seq, ServerId, SessionId};
 use crate::log::Event;
 use crate::map::{ClusterMap, ServerInfo};
-use crate::meta::{Applied, ClientInfo, GarbageItem, KeptAnswer, LivingSessions, LockSpec, Notice, Recall, VolumeInfo};
+use crate::meta::{
+    Applied, ClientInfo, GarbageItem, KeptAnswer, LivingSessions, LockSpec, Notice, Recall, VolumeInfo, WatchReply,
+};
 use crate::name::Name;
 use crate::status::Status;
 
@@ -321,6 +323,8 @@ pub enum MetaReply {
     Catalogue(Catalogue),
     /// Who follows the change log.
     Consumers(Vec<ConsumerStatus>),
+    /// About the cluster itself.
+    Watch(WatchReply),
 }
 
 /// Somebody who follows the change log.

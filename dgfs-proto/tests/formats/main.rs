@@ -9,3 +9,4 @@ mod golden;
 mod graph;
 mod queries;
 mod values;
+mod watch;

@@ -23,7 +23,7 @@ use dgfs_proto::meta::{
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
 
-use crate::graph;
+use crate::{graph, watch};
 
 pub(crate) fn ino(raw: u64) -> Ino {
     Ino::new(raw).unwrap()
@@ -108,6 +108,7 @@ fn upkeep() -> Upkeep {
         scrubbed_bytes: 6,
         scrub_errors: 7,
         scrubbed_at: 1_700_000_000,
+        damaged_reads: 7,
     }
 }
 
@@ -339,6 +340,7 @@ fn request_name(request: &MetaRequest) -> String {
         MetaRequest::Admin(AdminRequest::Catalogue { .. }) => "admin-catalogue".to_owned(),
         MetaRequest::Admin(AdminRequest::Consumers) => "admin-consumers".to_owned(),
         MetaRequest::Admin(AdminRequest::Server { command, .. }) => format!("admin-server-{}", command_name(command)),
+        MetaRequest::Watch(request) => watch::request_name(request).to_owned(),
     }
 }
 
@@ -433,6 +435,7 @@ fn requests() -> Vec<MetaRequest> {
     });
     all.push(MetaRequest::Admin(AdminRequest::Servers));
     all.extend(graph::admin_requests().into_iter().map(MetaRequest::Admin));
+    all.extend(watch::requests().into_iter().map(MetaRequest::Watch));
     let command = |command| MetaRequest::Admin(AdminRequest::Server { id: ServerId(2), command });
     all.extend(commands().into_iter().map(command));
     all.extend(queries().into_iter().map(MetaRequest::Query));
@@ -472,6 +475,7 @@ fn reply_name(reply: &MetaReply) -> String {
         MetaReply::Graph(_) => "graph".to_owned(),
         MetaReply::Catalogue(_) => "catalogue".to_owned(),
         MetaReply::Consumers(_) => "consumers".to_owned(),
+        MetaReply::Watch(reply) => watch::reply_name(reply).to_owned(),
         MetaReply::InodesGranted(_) => "inodes-granted".to_owned(),
         MetaReply::Attr(_) => "attr".to_owned(),
         MetaReply::Attrs(_) => "attrs".to_owned(),
@@ -682,6 +686,7 @@ pub(crate) fn meta_replies() -> Vec<(String, MetaReply)> {
     );
     all.extend(statuses().into_iter().map(MetaReply::Refused));
     all.extend(graph::meta_replies());
+    all.extend(watch::replies());
     numbered(all.into_iter().map(|reply| (reply_name(&reply), reply)).collect())
 }
 

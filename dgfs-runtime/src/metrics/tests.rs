@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{CONNECTIONS_MAX, LATENCY_BOUNDS_S, MetricSet, MetricsServer, Page, no_pages};
+use super::{CONNECTIONS_MAX, LATENCY_BOUNDS_S, MetricSet, MetricsServer, POSTED_BYTES_MAX, Page, Posted, no_pages};
 
 async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -78,6 +78,38 @@ async fn a_daemon_adds_pages_that_hide_none_of_the_others() {
     assert!(text.starts_with("HTTP/1.1 400") && text.ends_with("ask for by=name\n"), "{text}");
     assert!(get(server.address(), "/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(get(server.address(), "/others").await.starts_with("HTTP/1.1 404"));
+}
+
+async fn post(address: SocketAddr, (path, token): (&str, &str), body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A body that is refused early is not read to its end.
+    let _ = stream.write_all(body).await;
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_posted_is_taken_where_somebody_takes_it_and_only_so_much() {
+    let inbox = |posted: Posted| match (posted.path.as_str(), posted.token.as_deref()) {
+        ("/in", Some("secret")) => Some(Page::json(posted.body.len().to_string())),
+        ("/in", _) => Some(Page::unauthorized("show the token")),
+        _ => None,
+    };
+    let (address, boxes) = ((Ipv4Addr::LOCALHOST, 0).into(), (no_pages(), Arc::new(inbox) as Arc<_>));
+    let server = MetricsServer::start_with_inbox(address, MetricSet::new(), Arc::new(|| Ok(())), boxes).await.unwrap();
+    let text = post(server.address(), ("/in", "secret"), b"12345").await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with('5'), "{text}");
+    assert!(post(server.address(), ("/in", "guess"), b"1").await.starts_with("HTTP/1.1 401"));
+    assert!(post(server.address(), ("/else", "secret"), b"1").await.starts_with("HTTP/1.1 405"));
+    let text = post(server.address(), ("/in", "secret"), &vec![0; POSTED_BYTES_MAX + 1]).await;
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 413"), "{text}");
+    assert!(post(server.address(), ("/in", "secret"), &vec![0; POSTED_BYTES_MAX]).await.ends_with("1048576"));
 }
 
 #[tokio::test]

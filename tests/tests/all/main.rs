@@ -30,3 +30,4 @@ mod tags;
 mod tags_table;
 mod tidy;
 mod two_mounts;
+mod watching;

@@ -85,7 +85,7 @@ fn role(word: &str) -> Result<Role, String> {
     Role::from_name(word).ok_or_else(|| "a role is meta, stored, index or client".to_owned())
 }
 
-fn span(word: &str) -> Result<Duration, String> {
+pub(crate) fn span(word: &str) -> Result<Duration, String> {
     let parse = || {
         let (number, unit) = word.split_at_checked(word.len().checked_sub(1)?)?;
         let unit_s = match unit {

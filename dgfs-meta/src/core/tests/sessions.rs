@@ -1,8 +1,8 @@
 //! Who may cache, across the takeover of another writer.
 
 use super::{
-    BTreeMap, Bench, ClientInfo, Core, Epoch, MetaReply, OpenRequest, Row, RowKey, SessionId, SettingsRow, Snapshot,
-    Status, Table, Timestamp, WriterLease,
+    BTreeMap, Bench, ClientInfo, Core, Epoch, JournalRow, MetaReply, OpenRequest, Row, RowKey, SessionId, SettingsRow,
+    Snapshot, Status, Table, Timestamp, WriterLease,
 };
 use dgfs_proto::meta::Notice;
 
@@ -31,6 +31,8 @@ fn take_over(bench: &mut Bench, epoch: u64) {
         consumers: Vec::new(),
         orphans: Vec::new(),
         locks: Vec::new(),
+        journal: JournalRow::default(),
+        announced: BTreeMap::new(),
     };
     let lease = WriterLease { epoch: Epoch(epoch), last_batch: 1000 * epoch };
     bench.core = Core::new(snapshot, lease, BIG, Timestamp::from_ms(bench.now_ms));

@@ -100,6 +100,16 @@ impl ServerFacts {
         self.appendfsync = config.get("appendfsync").cloned();
     }
 
+    /// It keeps a log of what is written; `None`: it would not say.
+    pub(super) const fn keeps_log(&self) -> Option<bool> {
+        self.appendonly
+    }
+
+    /// It follows another server.
+    pub(super) const fn is_replica(&self) -> bool {
+        self.replica_of.is_some()
+    }
+
     /// Accepts the server, with warnings for what could not be checked.
     ///
     /// # Errors

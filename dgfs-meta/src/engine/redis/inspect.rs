@@ -38,18 +38,13 @@ impl Inspector {
         self.warned.lock().clone()
     }
 
+    /// How a person reaches the server.
+    pub(super) fn cli(&self) -> &str {
+        &self.cli
+    }
+
     pub(super) async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<(), LinkError> {
-        let info: String = redis::cmd("INFO").query_async(connection).await.map_err(LinkError::Redis)?;
-        let mut facts = ServerFacts::from_info(&info);
-        let mut ask = redis::cmd("CONFIG");
-        ask.arg("GET").arg("maxmemory-policy").arg("appendonly").arg("appendfsync");
-        let config: Result<HashMap<String, String>, _> = ask.query_async(connection).await;
-        match config {
-            Ok(config) => facts.learn_config(&config),
-            Err(error) if error.is_io_error() => return Err(LinkError::Redis(error)),
-            // Forbidden or renamed: INFO has to do.
-            Err(_) => {}
-        }
+        let (facts, _) = read_facts(connection).await?;
         let warnings = facts.judge(self.durability, &self.cli).map_err(LinkError::Unsafe)?;
         self.load_library(connection).await?;
         self.warn_once(warnings);
@@ -72,4 +67,20 @@ impl Inspector {
         }
         *warned = warnings;
     }
+}
+
+/// What the server says of itself, and the whole text of its INFO.
+pub(super) async fn read_facts(connection: &mut MultiplexedConnection) -> Result<(ServerFacts, String), LinkError> {
+    let info: String = redis::cmd("INFO").query_async(connection).await.map_err(LinkError::Redis)?;
+    let mut facts = ServerFacts::from_info(&info);
+    let mut ask = redis::cmd("CONFIG");
+    ask.arg("GET").arg("maxmemory-policy").arg("appendonly").arg("appendfsync");
+    let config: Result<HashMap<String, String>, _> = ask.query_async(connection).await;
+    match config {
+        Ok(config) => facts.learn_config(&config),
+        Err(error) if error.is_io_error() => return Err(LinkError::Redis(error)),
+        // Forbidden or renamed: INFO has to do.
+        Err(_) => {}
+    }
+    Ok((facts, info))
 }

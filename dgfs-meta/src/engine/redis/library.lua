@@ -152,11 +152,39 @@ local function touch(keys, args)
   return {'ok'}
 end
 
+-- token, text: a standby says that it waits. Answers the time (ms), and how far ahead of it the writer's clock is.
+local function wait(keys, args)
+  local key, now = prefix_of(keys) .. 'waiting', now_ms()
+  if redis.call('HEXISTS', key, args[1]) == 1 or redis.call('HLEN', key) < 64 then
+    redis.call('HSET', key, args[1], string.format('%.0f', now) .. ' ' .. args[2])
+    redis.call('PEXPIRE', key, 60000)
+  end
+  return {string.format('%.0f', now), redis.call('HGET', keys[1], 'ahead') or ''}
+end
+
+-- how old (ms) a word may be, the writer's clock (ms); answers the texts of those who wait.
+local function waiting(keys, args)
+  local key, now = prefix_of(keys) .. 'waiting', now_ms()
+  redis.call('HSET', keys[1], 'ahead', string.format('%.0f', tonumber(args[2]) - now))
+  local all, texts = redis.call('HGETALL', key), {}
+  for i = 1, #all, 2 do
+    local at, text = string.match(all[i + 1], '^(%d+) (.*)$')
+    if at and now - tonumber(at) <= tonumber(args[1]) then
+      texts[#texts + 1] = text
+    else
+      redis.call('HDEL', key, all[i])
+    end
+  end
+  return texts
+end
+
 -- The lease must be kept also when the memory is full: a writer that lost it could not even delete.
 redis.register_function{function_name='dgfs_acquire_v2', callback=acquire, flags={'allow-oom'}}
 redis.register_function{function_name='dgfs_renew_v2', callback=renew, flags={'allow-oom'}}
 redis.register_function{function_name='dgfs_release_v2', callback=release, flags={'allow-oom'}}
 redis.register_function{function_name='dgfs_touch_v2', callback=touch, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_wait_v2', callback=wait, flags={'allow-oom'}}
+redis.register_function{function_name='dgfs_waiting_v2', callback=waiting, flags={'allow-oom'}}
 redis.register_function{function_name='dgfs_commit_v2', callback=commit}
 redis.register_function{function_name='dgfs_load_v2', callback=load_rows, flags={'no-writes'}}
 redis.register_function{function_name='dgfs_list_v2', callback=list, flags={'no-writes'}}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use redis::{FromRedisValue, Pipeline, Value};
 
-use crate::engine::{Batch, EngineError, RowKey, RowRange, Table};
+use crate::engine::{Batch, EngineError, EngineTime, RowKey, RowRange, Table};
 
 /// How long a WAIT may take: less than the deadline of a call.
 pub(super) const WAIT_MS: u64 = 4_000;
@@ -50,6 +50,32 @@ pub(super) fn touch(writer_key: &str, mark: u64) -> Pipeline {
     let mut call = fcall(writer_key, "dgfs_touch_v2");
     call.arg(mark);
     call
+}
+
+/// A standby waits.
+pub(super) fn wait_here(writer_key: &str, token: &str, who: &[u8]) -> Pipeline {
+    let mut call = fcall(writer_key, "dgfs_wait_v2");
+    call.arg(token).arg(who);
+    call
+}
+
+/// Who waits, as far as they said so within `age_ms`.
+pub(super) fn waiting(writer_key: &str, age_ms: u64, writer_ms: u64) -> Pipeline {
+    let mut call = fcall(writer_key, "dgfs_waiting_v2");
+    call.arg(age_ms).arg(writer_ms);
+    call
+}
+
+/// The answer of [`wait_here`].
+pub(super) fn time(answer: Value) -> Result<EngineTime, EngineError> {
+    let parts: Vec<String> = read(answer)?;
+    let now_ms = parts.first().and_then(|text| text.parse().ok()).ok_or_else(|| strange("no time"))?;
+    Ok(EngineTime { now_ms, writer_ahead_ms: parts.get(1).and_then(|text| text.parse().ok()) })
+}
+
+/// The answer of [`waiting`].
+pub(super) fn texts(answer: Value) -> Result<Vec<Vec<u8>>, EngineError> {
+    read(answer)
 }
 
 /// Partitions for which `known` is true have rows.
