@@ -113,6 +113,13 @@ fn every_metric_that_is_asked_for_exists() {
     }
     let unknown: Vec<_> = asked.iter().filter(|name| !page.contains(*name) && !pending.contains(*name)).collect();
     assert_eq!(unknown, Vec::<&String>::new(), "no such metric in docs/METRICS.md");
+    if std::env::var("DGFS_BLESS").is_ok_and(|value| value == "1") {
+        // What exists now is waited for no longer; nothing is ever added here.
+        let text = std::fs::read_to_string(root().join(PENDING)).unwrap();
+        let left: Vec<_> = text.lines().filter(|line| line.starts_with('#') || !page.contains(*line)).collect();
+        std::fs::write(root().join(PENDING), left.join("\n") + "\n").unwrap();
+    }
+    let pending = self::pending();
     let came: Vec<_> = pending.iter().filter(|name| page.contains(*name)).collect();
     assert_eq!(came, Vec::<&String>::new(), "these exist now: take them off {PENDING}");
     let idle: Vec<_> = pending.iter().filter(|name| !asked.contains(*name)).collect();
