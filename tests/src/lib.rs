@@ -7,14 +7,18 @@
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
 //! cuts ([`power`]), [`network`]s whose links are cut, [`neo4j`] servers, system calls ([`sys`]), randomness ([`rng`]), mounts
 //! whose numbers are read ([`watched`]), files of [`known`] content, the [`ledger`] of what was acknowledged, the [`load`] that
-//! reads while it writes, the [`fire`] under which tags are changed, and the [`edges`] of the graph that comes of it.
+//! reads while it writes, the [`fire`] under which tags are changed, the [`edges`] of the graph
+//! that comes of it, [`http`] requests, [`prometheus`] and its neighbours, clusters that are [`monitored`], and the [`faults`] that must be seen.
 
 pub mod cluster;
 pub mod edges;
+pub mod faults;
 pub mod fire;
+pub mod http;
 pub mod known;
 pub mod ledger;
 pub mod load;
+pub mod monitored;
 pub mod mount;
 pub mod neo4j;
 pub mod network;
@@ -23,6 +27,7 @@ mod peer;
 pub mod power;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 pub mod rng;
 pub mod scratch;
 pub mod sys;

@@ -25,6 +25,12 @@ impl Watched {
         Self { mount, address }
     }
 
+    /// `HOST:PORT` of its numbers.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// All numbers, as Prometheus reads them.
     ///
     /// # Panics
