@@ -5,7 +5,7 @@
 //! compiler holds that. Reading order: [`ids`] → [`attr`] → [`status`] →
 //! [`meta`] (client ↔ metadata service) → [`chunk`] (client ↔ storage
 //! daemon) → [`class`], [`compression`] and [`map`] → [`log`] (the change log) → [`tag`] and
-//! [`query`] (the language of tags) → [`codec`] → [`limits`].
+//! [`query`] (the language of tags) → [`watch`] (operator ↔ any daemon) → [`codec`] → [`limits`].
 #![no_std]
 
 extern crate alloc;
@@ -29,3 +29,4 @@ pub mod query;
 mod spelling;
 pub mod status;
 pub mod tag;
+pub mod watch;

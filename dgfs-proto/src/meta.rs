@@ -4,6 +4,7 @@
 //! op): meta applies it once and answers a repetition with the first answer.
 
 mod kept_back;
+mod label;
 mod lease;
 mod mutation;
 mod reply;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use dgfs_proto::chunk::{ChunkCall, ChunkReply};
 use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::meta::{MetaCall, MetaReply};
+use dgfs_proto::watch::{WatchCall, WatchReply};
 
 /// A pair of message types.
 pub trait Protocol: Send + Sync + 'static {
@@ -51,6 +52,15 @@ impl Protocol for GraphProtocol {
     type Call = GraphCall;
     type Reply = GraphReply;
     const NAME: &'static str = "dgfs-graph/1";
+}
+
+/// Operator ↔ any daemon.
+pub struct WatchProtocol;
+
+impl Protocol for WatchProtocol {
+    type Call = WatchCall;
+    type Reply = WatchReply;
+    const NAME: &'static str = "dgfs-watch/1";
 }
 
 /// What a certificate allows.

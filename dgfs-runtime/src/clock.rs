@@ -63,6 +63,29 @@ impl Clock {
     }
 }
 
+/// Seconds since 1970 as an ISO 8601 time in UTC, by the civil calendar (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
+#[must_use]
+pub fn utc_seconds_text(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// The same of microseconds since 1970, with them.
+#[must_use]
+pub fn utc_text(micros: u64) -> String {
+    let whole = utc_seconds_text(i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX / 2));
+    format!("{}.{:06}Z", whole.trim_end_matches('Z'), micros % 1_000_000)
+}
+
 /// The hand that moves a manual clock.
 #[derive(Debug)]
 pub struct ManualClock {

@@ -3,8 +3,8 @@
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
-//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`metrics`], [`announce`],
-//! [`lifecycle`], [`process`], [`supervisor`] (a process).
+//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`trace`], [`metrics`],
+//! [`announce`], [`watch`], [`lifecycle`], [`process`], [`supervisor`] (a process).
 
 pub mod accounts;
 pub mod announce;
@@ -21,3 +21,5 @@ pub mod quic;
 pub mod random;
 pub mod supervisor;
 pub mod telemetry;
+pub mod trace;
+pub mod watch;

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -86,6 +86,12 @@ impl MetricSet {
         self.register(name, IntGauge::new(name, help))
     }
 
+    /// A number with a fraction that goes up and down.
+    #[must_use]
+    pub fn real(&self, name: &str, help: &str) -> Gauge {
+        self.register(name, Gauge::new(name, help))
+    }
+
     /// Gauges by label.
     #[must_use]
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
@@ -142,6 +148,31 @@ impl MetricSet {
             Ok(metric) => metric,
             Err(error) => panic!("metric {name} cannot be registered: {error}"),
         }
+    }
+}
+
+/// Counters by label that are no one's yet; [`MetricSet::adopt`] shows them.
+///
+/// # Panics
+/// When a name is malformed, as all functions here.
+#[must_use]
+pub fn counters_by(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    match IntCounterVec::new(Opts::new(name, help), labels) {
+        Ok(counters) => counters,
+        Err(error) => panic!("metric {name} cannot be made: {error}"),
+    }
+}
+
+/// Histograms by one label that are no one's yet; [`MetricSet::adopt`] shows them. For numbers counted where no set is known.
+///
+/// # Panics
+/// When a name is malformed, as all functions here.
+#[must_use]
+pub fn histograms_by(name: &str, help: &str, label: &str, bounds: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+    match HistogramVec::new(options, &[label]) {
+        Ok(histograms) => histograms,
+        Err(error) => panic!("metric {name} cannot be made: {error}"),
     }
 }
 

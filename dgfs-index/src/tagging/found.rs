@@ -4,6 +4,7 @@
 
 use dgfs_client::reader::Snapshot;
 use dgfs_proto::ids::Ino;
+use dgfs_runtime::clock::utc_seconds_text;
 use dgfs_taggers::findings::{FactValue, Findings as Said};
 use dgfs_taggers::protocol::Answer;
 use dgfs_taggers::{Fingerprints, Job, Kind, Link, LinkKind, kind_of};
@@ -133,6 +134,6 @@ fn value(value: &FactValue) -> String {
     match value {
         FactValue::Text(text) => text.clone(),
         FactValue::Number(number) => number.to_string(),
-        FactValue::Time(seconds) => crate::when::iso(*seconds),
+        FactValue::Time(seconds) => utc_seconds_text(*seconds),
     }
 }

@@ -12,6 +12,7 @@ use dgfs_proto::codec::{decode, encode};
 use dgfs_proto::graph::{GraphCall, GraphReply};
 use dgfs_proto::limits::FRAME_HEAD_BYTES_MAX;
 use dgfs_proto::meta::{MetaCall, MetaReply};
+use dgfs_proto::watch::{WatchCall, WatchReply};
 
 use crate::golden::kept;
 
@@ -131,6 +132,8 @@ fn hostile_bytes_are_refused_without_a_panic_and_without_much_memory() {
             read += u64::from(decode_measured::<ChunkReply>(&bytes));
             read += u64::from(decode_measured::<GraphCall>(&bytes));
             read += u64::from(decode_measured::<GraphReply>(&bytes));
+            read += u64::from(decode_measured::<WatchCall>(&bytes));
+            read += u64::from(decode_measured::<WatchReply>(&bytes));
             tried += 1;
         }
     }

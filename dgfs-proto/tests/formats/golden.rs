@@ -13,6 +13,7 @@ use dgfs_proto::codec::{decode, encode};
 
 use crate::graph::{graph_calls, graph_replies};
 use crate::values::{chunk_calls, chunk_replies, meta_calls, meta_replies};
+use crate::operators::{watch_calls, watch_replies};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v7.txt");
 
@@ -69,6 +70,8 @@ fn every_message_has_the_bytes_of_version_2() {
         lines("chunk-reply", &chunk_replies(), &mut out);
         lines("graph-call", &graph_calls(), &mut out);
         lines("graph-reply", &graph_replies(), &mut out);
+        lines("watch-call", &watch_calls(), &mut out);
+        lines("watch-reply", &watch_replies(), &mut out);
         std::fs::write(FILE, out).unwrap();
     }
     check("meta-call", &meta_calls());
@@ -77,6 +80,8 @@ fn every_message_has_the_bytes_of_version_2() {
     check("chunk-reply", &chunk_replies());
     check("graph-call", &graph_calls());
     check("graph-reply", &graph_replies());
+    check("watch-call", &watch_calls());
+    check("watch-reply", &watch_replies());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod fuzz;
 mod golden;
 mod graph;
+mod operators;
 mod queries;
 mod values;
 mod watch;

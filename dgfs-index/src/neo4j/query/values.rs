@@ -8,10 +8,10 @@ use serde_json::{Map, Value as Json, json};
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::query::value::Number;
 use dgfs_proto::query::{Compare, Key, Value};
+use dgfs_runtime::clock::utc_seconds_text;
 
 use super::FindError;
 use crate::query::compare::date_of;
-use crate::when::iso;
 
 /// Writes tests of values for one statement.
 pub(super) struct Values<'a> {
@@ -225,7 +225,7 @@ impl Values<'_> {
 
 /// A time as taggers write it; midnight as the date alone, which is no later than any way to write that day.
 fn written(secs: i64) -> String {
-    let time = iso(secs);
+    let time = utc_seconds_text(secs);
     time.strip_suffix("T00:00:00Z").map_or_else(|| time.clone(), str::to_owned)
 }
 
