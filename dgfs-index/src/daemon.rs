@@ -16,7 +16,7 @@ use dgfs_client::config::{VfsConfig, VfsDeps};
 use dgfs_client::stores::{NoChannel, StoresByAddress};
 use dgfs_proto::meta::{ClientInfo, ProcessKind};
 use dgfs_runtime::announce::{Announcer, ClockOffset, announcement};
-use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role};
+use dgfs_runtime::channel::{Channel, ChunkProtocol, GraphProtocol, MetaProtocol, Role, WatchProtocol};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
@@ -25,7 +25,8 @@ use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::process;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
-use dgfs_runtime::telemetry::LogConfig;
+use dgfs_runtime::telemetry::{self, LogConfig};
+use dgfs_runtime::watch::{WATCHERS, WatchParts, WatchService};
 
 use crate::follower::follow;
 use crate::index::{Index, OpenError};
@@ -152,6 +153,13 @@ pub async fn run(
     });
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<GraphProtocol>(service, &[Role::Client, Role::Index])?;
+    telemetry::register(&set);
+    if let Some(tagging) = &tagging {
+        tagging.register(&set);
+    }
+    let mut watched = WatchParts::new("index", set.clone(), &identity, &config);
+    watched.directory = Some(config.dir.clone());
+    server.serve::<WatchProtocol>(WatchService::new(watched), WATCHERS)?;
     let listening = server.local_address().unwrap_or(config.listen);
     let metrics = match config.metrics_listen {
         Some(address) => Some(serve_metrics(address, set, &index).await?),

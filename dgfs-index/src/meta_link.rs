@@ -15,7 +15,7 @@ use dgfs_proto::log::Event;
 use dgfs_proto::meta::{AdminRequest, MetaCall, MetaReply, MetaRequest, VolumeInfo};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
-use dgfs_runtime::telemetry::fresh_request_id;
+use dgfs_runtime::trace::request_id;
 
 /// Behind the end of every log.
 const BEHIND_ALL: Seq = Seq(u64::MAX - 1);
@@ -56,7 +56,7 @@ impl MetaLink {
     async fn ask_for(&self, request: MetaRequest) -> Result<MetaReply, Silence> {
         let at = self.at.load(Ordering::Acquire);
         let channel = self.channels.get(at % self.channels.len().max(1)).ok_or(Silence::Away)?;
-        let call = MetaCall { request_id: fresh_request_id(), session: None, request };
+        let call = MetaCall { request_id: request_id(), session: None, request };
         let deadline = Some(Duration::from_millis(CALL_DEADLINE_MS));
         match channel.call(call, Bytes::new(), deadline).await {
             Ok((MetaReply::Refused(Status::Stale), _)) => Err(Silence::Trimmed),

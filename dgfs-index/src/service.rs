@@ -26,6 +26,7 @@ use dgfs_proto::permission::Wanted;
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{GraphProtocol, Handler, Peer};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::trace::slow::{self, Served};
 
 use crate::graph::Graph;
 use crate::index::Index;
@@ -320,11 +321,14 @@ fn administrators_only(viewer: &Viewer) -> Result<(), Refusal> {
 impl Handler<GraphProtocol> for IndexService {
     fn handle(
         self: Arc<Self>,
-        _peer: Arc<Peer>,
+        peer: Arc<Peer>,
         call: GraphCall,
         _body: Bytes,
     ) -> BoxFuture<'static, (GraphReply, Bytes)> {
-        Box::pin(async move { (self.reply(call).await, Bytes::new()) })
+        // These take their time by what they are.
+        let waits = matches!(call.request, GraphRequest::Watch { .. } | GraphRequest::Check | GraphRequest::Cypher(_));
+        let served = Served { part: "index", op: "question", waits };
+        Box::pin(slow::serve(call.request_id, served, peer, async move { (self.reply(call).await, Bytes::new()) }))
     }
 }
 

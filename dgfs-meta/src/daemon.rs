@@ -14,7 +14,7 @@ use tracing::info;
 
 use dgfs_proto::meta::{Caller, ProcessKind};
 use dgfs_runtime::announce::{announcement, host};
-use dgfs_runtime::channel::{MetaProtocol, Role};
+use dgfs_runtime::channel::{MetaProtocol, Role, WatchProtocol};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
@@ -24,7 +24,8 @@ use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::process;
 use dgfs_runtime::quic::join::JoinServer;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
-use dgfs_runtime::telemetry::LogConfig;
+use dgfs_runtime::telemetry::{self, LogConfig};
+use dgfs_runtime::watch::{WATCHERS, WatchParts, WatchService};
 
 use crate::engine::fjall::FjallEngine;
 use crate::engine::redis::{RedisDurability, RedisEngine};
@@ -215,8 +216,18 @@ pub async fn run(
     let service = MetaService::start(engine, options).await?;
     let server = QuicServer::bind(config.listen, &identity)?;
     server.serve::<MetaProtocol>(service.clone(), &[Role::Client, Role::Stored, Role::Index])?;
+    let set = MetricSet::new();
+    process::register(&set, "meta", Some(&identity));
+    metrics::register(&set, &service);
+    service.register_clock(&set);
+    telemetry::register(&set);
+    let mut watched = WatchParts::new("meta", set.clone(), &identity, &config);
+    if let EngineConfig::Embedded { dir } = &config.engine {
+        watched.directory = Some(dir.clone());
+    }
+    server.serve::<WatchProtocol>(WatchService::new(watched), WATCHERS)?;
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, &service, &identity, token).await?),
+        Some(address) => Some(serve_metrics(address, set, &service, token).await?),
         None => None,
     };
     let listening = server.local_address().unwrap_or(config.listen);
@@ -267,14 +278,10 @@ fn read_token(config: &AlertsConfig) -> Result<String, MetaDaemonError> {
 
 async fn serve_metrics(
     address: SocketAddr,
+    set: MetricSet,
     service: &Arc<MetaService>,
-    identity: &Identity,
     token: Option<String>,
 ) -> Result<MetricsServer, MetaDaemonError> {
-    let set = MetricSet::new();
-    process::register(&set, "meta", Some(identity));
-    metrics::register(&set, service);
-    service.register_clock(&set);
     let ready = Arc::clone(service);
     let readiness = move || {
         if ready.is_active() { Ok(()) } else { Err("standby: another metadata service is active".to_owned()) }

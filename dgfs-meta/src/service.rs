@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch::{Sender, channel};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use dgfs_proto::attr::Timestamp;
 use dgfs_proto::chunk::VersionId;
@@ -22,6 +22,7 @@ use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Handler, MetaProtocol, Peer};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::metrics::MetricSet;
+use dgfs_runtime::trace::slow::{self, Served};
 
 use crate::engine::{Engine, EngineError};
 
@@ -256,14 +257,20 @@ impl Handler<MetaProtocol> for MetaService {
             State::Active(active) => Some(Arc::clone(active)),
             State::Standby | State::Closed => None,
         };
-        Box::pin(async move {
+        let (op, request) = (call.request.op(), call.request_id);
+        let served = Served { part: "meta", op, waits: call.request.waits() };
+        let caller = Arc::clone(&peer);
+        Box::pin(slow::serve(request, served, caller, async move {
             let (reply, leasing) = match active {
                 Some(active) => active.answer(&peer, call).await,
                 None => (MetaReply::Refused(Status::NotActive), Leasing::default()),
             };
+            if let MetaReply::Refused(status) = &reply {
+                debug!(op, peer = %peer.address, %status, "a call was refused");
+            }
             let body = leasing.to_byte().map_or_else(Bytes::new, |byte| Bytes::copy_from_slice(&[byte]));
             (reply, body)
-        })
+        }))
     }
 }
 

@@ -16,7 +16,7 @@ use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::map::Labels;
 use dgfs_proto::meta::ProcessKind;
 use dgfs_runtime::announce::{Announcer, ClockOffset, announcement, of_server};
-use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role};
+use dgfs_runtime::channel::{Channel, ChunkProtocol, MetaProtocol, Role, WatchProtocol};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::config;
 use dgfs_runtime::lifecycle::Shutdown;
@@ -25,7 +25,8 @@ use dgfs_runtime::pki::{Identity, PkiError};
 use dgfs_runtime::process;
 use dgfs_runtime::quic::channel::QuicChannel;
 use dgfs_runtime::quic::server::{QuicError, QuicServer};
-use dgfs_runtime::telemetry::LogConfig;
+use dgfs_runtime::telemetry::{self, LogConfig};
+use dgfs_runtime::watch::{WATCHERS, WatchParts, WatchService};
 
 use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
@@ -150,10 +151,17 @@ async fn serve(
     let server = QuicServer::bind(config.listen, identity)?;
     let service = StoreService::of_member(Arc::clone(&view));
     server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored, Role::Index])?;
+    let (set, offset) = (MetricSet::new(), ClockOffset::default());
+    process::register(&set, "stored", Some(identity));
+    metrics::register(&set, store);
+    offset.register(&set);
+    telemetry::register(&set);
+    let mut watched = WatchParts::new("stored", set.clone(), identity, config);
+    watched.directory = Some(config.dir.clone());
+    server.serve::<WatchProtocol>(WatchService::new(watched), WATCHERS)?;
     let listening = server.local_address().unwrap_or(config.listen);
-    let offset = ClockOffset::default();
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, store, identity, &offset).await?),
+        Some(address) => Some(serve_metrics(address, set, store).await?),
         None => None,
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
@@ -202,14 +210,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 async fn serve_metrics(
     address: SocketAddr,
+    set: MetricSet,
     store: &Arc<Store>,
-    identity: &Identity,
-    offset: &ClockOffset,
 ) -> Result<MetricsServer, StoredDaemonError> {
-    let set = MetricSet::new();
-    process::register(&set, "stored", Some(identity));
-    metrics::register(&set, store);
-    offset.register(&set);
     let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
     MetricsServer::start(address, set, Arc::new(readiness), pages)

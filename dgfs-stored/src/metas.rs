@@ -11,7 +11,7 @@ use bytes::Bytes;
 use dgfs_proto::meta::{MetaCall, MetaReply, MetaRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
-use dgfs_runtime::telemetry::fresh_request_id;
+use dgfs_runtime::trace::request_id;
 
 /// How long one call may take: less than a server may be silent.
 const CALL: Duration = Duration::from_secs(4);
@@ -37,7 +37,7 @@ impl Metas {
         for at in 0..self.channels.len() {
             let at = (first + at) % self.channels.len();
             let Some(channel) = self.channels.get(at) else { continue };
-            let call = MetaCall { request_id: fresh_request_id(), session: None, request: request.clone() };
+            let call = MetaCall { request_id: request_id(), session: None, request: request.clone() };
             match channel.call(call, Bytes::new(), Some(CALL)).await {
                 Ok((MetaReply::Refused(status @ Status::NotActive), _)) => {
                     last = format!("{} refused: {status}", channel.peer());

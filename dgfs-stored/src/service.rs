@@ -14,6 +14,8 @@ use dgfs_proto::limits::{LIST_MAX, USES_MAX};
 use dgfs_proto::map::{ClusterMap, Placement};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{ChunkProtocol, Handler, Peer, Role};
+use dgfs_runtime::trace::slow::{self, Served};
+use dgfs_runtime::trace::{Stage, current, timed, timed_now, within};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
@@ -61,7 +63,7 @@ impl StoreService {
     /// As [`Self::admit`]; a base that is not here is fetched from another server first.
     async fn put_admitted(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
         let packed = self.pack(put, body).await?;
-        let first = self.admit(epoch, put, body, packed);
+        let first = timed_now(Stage::Write, || self.admit(epoch, put, body, packed));
         let (Err(Refusal::Status(Status::NoVersion)), Some(view), Some(base)) = (&first, &self.view, put.base) else {
             return first;
         };
@@ -84,7 +86,7 @@ impl StoreService {
         let allocated = self.put_admitted(epoch, &put, &body).await?;
         match put.durability {
             PutDurability::Handed => {}
-            PutDurability::Synced => self.store.sync().await?,
+            PutDurability::Synced => timed(Stage::Sync, self.store.sync()).await?,
         }
         Ok(ChunkReply::Put { allocated })
     }
@@ -103,12 +105,12 @@ impl StoreService {
         let reply = match request {
             ChunkRequest::Put(put) => self.put(epoch, put, body).await?,
             ChunkRequest::Get { id, offset, len } => {
-                let bytes = self.store.get(id, offset, len)?;
+                let bytes = timed_now(Stage::Read, || self.store.get(id, offset, len))?;
                 return Ok((ChunkReply::Data { crc: crc32c::crc32c(&bytes) }, bytes));
             }
             ChunkRequest::Extents(id) => ChunkReply::Extents(self.store.extents(id)?),
             ChunkRequest::Sync => {
-                self.store.sync().await?;
+                timed(Stage::Sync, self.store.sync()).await?;
                 ChunkReply::Done
             }
             ChunkRequest::Verify(id) => {
@@ -158,21 +160,20 @@ impl StoreService {
         if !may_ask(peer.role, &call.request) {
             return (ChunkReply::Refused(Status::Forbidden), Bytes::new());
         }
-        let request_id = call.request_id;
         let over = |session| self.view.as_ref().is_some_and(|view| view.fence.is_over(session));
         if call.session.is_some_and(over) {
-            tracing::info!(request_id, session = ?call.session, peer = %peer.address, "a call of a session that is over was refused");
+            tracing::info!(session = ?call.session, peer = %peer.address, "a call of a session that is over was refused");
             return (ChunkReply::Refused(Status::Stale), Bytes::new());
         }
         match self.answer(call.map_epoch, call.request, body).await {
             Ok(answer) => answer,
             Err(Refusal::OldMap) => {
-                tracing::debug!(request_id, peer = %peer.address, epoch = %call.map_epoch, "a call by an old map");
+                tracing::debug!(peer = %peer.address, epoch = %call.map_epoch, "a call by an old map");
                 let map = self.view.as_ref().map(|view| ClusterMap::clone(&view.map()));
                 (ChunkReply::OldMap(map.unwrap_or_default()), Bytes::new())
             }
             Err(Refusal::Status(status)) => {
-                tracing::debug!(request_id, peer = %peer.address, %status, "a chunk call was refused");
+                tracing::debug!(peer = %peer.address, %status, "a chunk call was refused");
                 (ChunkReply::Refused(status), Bytes::new())
             }
         }
@@ -201,7 +202,11 @@ impl StoreService {
         &self,
         work: impl FnOnce(&Store) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let store = Arc::clone(&self.store);
+        let (store, trace) = (Arc::clone(&self.store), current());
+        let work = move |store: &Store| match trace {
+            Some(trace) => within(trace, || work(store)),
+            None => work(store),
+        };
         match Handle::try_current() {
             Ok(runtime) => runtime.spawn_blocking(move || work(&store)).await.unwrap_or(Err(Status::Io)),
             Err(_) => work(&store),
@@ -249,7 +254,9 @@ impl Handler<ChunkProtocol> for StoreService {
         call: ChunkCall,
         body: Bytes,
     ) -> BoxFuture<'static, (ChunkReply, Bytes)> {
-        Box::pin(async move {
+        let served = Served { part: "stored", op: call.request.op(), waits: false };
+        let (request, caller) = (call.request_id, Arc::clone(&peer));
+        Box::pin(slow::serve(request, served, caller, async move {
             let (op, began) = (Op::of(&call.request), Instant::now());
             let (reply, body) = self.reply(&peer, call, body).await;
             let refused = match &reply {
@@ -267,6 +274,6 @@ impl Handler<ChunkProtocol> for StoreService {
             };
             self.store.measures.answered(op, began, refused);
             (reply, body)
-        })
+        }))
     }
 }

@@ -14,7 +14,7 @@ use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
-use dgfs_runtime::telemetry::fresh_request_id;
+use dgfs_runtime::trace::request_id;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -125,7 +125,7 @@ impl ClusterView {
         request: ChunkRequest,
         body: Bytes,
     ) -> Result<(ChunkReply, Bytes), Status> {
-        let call = ChunkCall { request_id: fresh_request_id(), map_epoch, session: None, request };
+        let call = ChunkCall { request_id: request_id(), map_epoch, session: None, request };
         match self.peers.channel(server).call(call, body, Some(CALL)).await {
             Ok((ChunkReply::Refused(status), _)) => Err(status),
             Ok((ChunkReply::OldMap(newer), _)) => {

@@ -16,6 +16,7 @@ use dgfs_proto::meta::{
 };
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Peer, Role};
+use dgfs_runtime::trace::{Stage, timed};
 
 use crate::core::{Asker, Attempt, Core, LoadedRange, Need, Once, OpenRequest, Outcome};
 use crate::engine::Engine;
@@ -180,7 +181,7 @@ impl Active {
                 }
                 Ok(MetaReply::Done)
             }
-            MetaRequest::Sync => self.sync().await.map(|()| MetaReply::Done),
+            MetaRequest::Sync => timed(Stage::Sync, self.sync()).await.map(|()| MetaReply::Done),
             MetaRequest::GetMap(known) => {
                 let map = self.core.lock().map();
                 Ok(MetaReply::Map((map.epoch > known).then_some(map)))
@@ -223,7 +224,8 @@ impl Active {
         step: impl FnMut(&mut Core, &mut Attempt<'_>) -> Outcome,
     ) -> Result<Option<MetaReply>, Dead> {
         let (reply, ticket) = self.attempt(step).await?;
-        Ok((self.commit_up_to(ticket).await? == Fate::Committed).then_some(reply))
+        let fate = timed(Stage::Commit, self.commit_up_to(ticket)).await?;
+        Ok((fate == Fate::Committed).then_some(reply))
     }
 
     /// Tries an operation until it has an answer; the answer and the batch it must wait for.
@@ -242,7 +244,7 @@ impl Active {
                     break;
                 }
                 Outcome::More => brought.loads.clear(),
-                Outcome::Need(need) => match self.bring(need, &mut brought).await {
+                Outcome::Need(need) => match timed(Stage::Rows, self.bring(need, &mut brought)).await {
                     Ok(()) => {}
                     Err(Some(status)) => {
                         result = Ok((MetaReply::Refused(status), 0));
@@ -251,7 +253,7 @@ impl Active {
                     Err(None) => break,
                 },
                 Outcome::Recall(session, wanted) => {
-                    if waiting.until_recalled(session, wanted).await.is_err() {
+                    if timed(Stage::Recall, waiting.until_recalled(session, wanted)).await.is_err() {
                         break;
                     }
                 }

@@ -6,6 +6,7 @@ use dgfs_proto::ids::{OpId, SessionId};
 use dgfs_proto::limits::KEPT_BACK_MAX;
 use dgfs_proto::meta::{KeptAnswer, KeptBack, MetaReply};
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::{Stage, timed};
 
 use crate::core::{Attempt, Batch, Core, grows};
 use crate::service::active::{Active, Dead};
@@ -59,7 +60,7 @@ impl Active {
                     (_, ticket) => newest = newest.max(ticket),
                 }
             }
-            match self.commit_up_to(newest).await? {
+            match timed(Stage::Commit, self.commit_up_to(newest)).await? {
                 Fate::Committed => return Ok(MetaReply::KeptBack(batch.answers)),
                 // What removes may have shared its batch with what grows: it gets a second try.
                 Fate::Refused if !full => full = true,
