@@ -4,10 +4,12 @@
 //! writers admitted at the same moment add (one request and one buffer growth each).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::{self, Stage};
 
 use crate::operation::Op;
 
@@ -29,6 +31,11 @@ impl Budget {
     /// Is there room for `bytes` more?
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.used() + bytes <= self.limit
+    }
+
+    /// Bytes that may be held.
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Bytes held now.
@@ -56,6 +63,13 @@ impl Budget {
 
     /// Waits until there is room for `bytes`.
     pub(crate) async fn wait(&self, op: &Op, bytes: u64) -> Result<(), Status> {
+        let began = Instant::now();
+        let waited = self.wait_for_room(op, bytes).await;
+        trace::add(Stage::Room, began.elapsed());
+        waited
+    }
+
+    async fn wait_for_room(&self, op: &Op, bytes: u64) -> Result<(), Status> {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);

@@ -19,6 +19,7 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::meta::{KeptAnswer, KeptBack, Leasing, MetaReply, Mutation, NewNode, RecallOf};
 use dgfs_proto::name::Name;
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::follow_current;
 
 use crate::core::Core;
 use crate::handles::OpenFile;
@@ -83,7 +84,8 @@ impl Core {
     async fn send_kept_back(&self, changes: &[KeptBack]) -> Result<Vec<KeptAnswer>, Status> {
         let mut backoff = Backoff::new();
         loop {
-            match self.link.send_kept_back(&Op::within(TRY, true), changes.to_vec()).await {
+            let op = Op::within(TRY, true);
+            match follow_current(self.link.send_kept_back(&op, changes.to_vec())).await {
                 Ok(MetaReply::KeptBack(answers)) if answers.len() == changes.len() => {
                     self.link.kept.set_stuck(false);
                     return Ok(answers);

@@ -18,6 +18,7 @@ use dgfs_proto::meta::{
 };
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, MetaProtocol};
+use dgfs_runtime::trace::{self, Stage};
 
 use crate::kept_back::{Changing, KeptQueue, touched};
 use crate::ledger::Ledger;
@@ -41,7 +42,6 @@ pub(crate) struct MetaLink {
     local: bool,
     active: AtomicUsize,
     session: AtomicU64,
-    requests: AtomicU64,
     /// Grows each time the session is taken up anew.
     generation: AtomicU64,
     mending: tokio::sync::Mutex<()>,
@@ -84,7 +84,6 @@ impl MetaLink {
             local,
             active: AtomicUsize::new(0),
             session: AtomicU64::new(0),
-            requests: AtomicU64::new(1),
             generation: AtomicU64::new(0),
             mending: tokio::sync::Mutex::new(()),
             client,
@@ -120,9 +119,9 @@ impl MetaLink {
         self.session().map(|session| SessionToken { session, key: self.key })
     }
 
-    /// A number for one request, for the logs of every part on its way.
-    pub(crate) fn request_id(&self) -> u64 {
-        self.session.load(Ordering::Relaxed) << 40 | self.requests.fetch_add(1, Ordering::Relaxed) & ((1 << 40) - 1)
+    /// How long ago the call was sent that was answered last.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.alive.load(Ordering::Acquire)))
     }
 
     /// No other session exists: what is cached stays true.
@@ -377,15 +376,19 @@ impl MetaLink {
         let Some(channel) = self.channels.get(at) else {
             return Err(CallError::Unreachable { peer: String::new(), reason: "no such address".to_owned() });
         };
-        self.counters.meta(MetaKind::of(&request));
+        let kind = MetaKind::of(&request);
+        self.counters.meta(kind);
         let began = Instant::now();
         let listens = matches!(request, MetaRequest::Session(SessionRequest::Poll { .. }));
-        let call = MetaCall { request_id: self.request_id(), session: self.session(), request };
+        let call = MetaCall { request_id: trace::request_id(), session: self.session(), request };
         let answer = if self.local {
             in_process(channel.call(call, Bytes::new(), None), op).await
         } else {
             channel.call(call, Bytes::new(), Some(op.left(each_try))).await
         };
+        let took = began.elapsed();
+        self.counters.meta_took(kind, took);
+        trace::add(Stage::Meta, took);
         if let Err(error @ CallError::Rejected { .. }) = &answer {
             self.note_rejection(error);
         }

@@ -3,9 +3,13 @@
 //! Never decides anything by its numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec};
 
 use dgfs_proto::chunk::ChunkRequest;
 use dgfs_proto::meta::{MetaRequest, Mutation, Query, SessionRequest};
+use dgfs_runtime::metrics::{LATENCY_BOUNDS_S, histograms_by};
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($kind:ident = $text:literal),+ $(,)? }) => {
@@ -131,6 +135,8 @@ pub struct RoundTrips {
     pub meta: Vec<(MetaKind, u64)>,
     /// Calls to storage servers by kind.
     pub chunk: Vec<(ChunkKind, u64)>,
+    /// Those of them that were not answered, or with a refusal.
+    pub chunk_errors: Vec<(ChunkKind, u64)>,
 }
 
 impl RoundTrips {
@@ -182,12 +188,40 @@ pub struct ClientNumbers {
     pub kept_otherwise: u64,
     /// Those of them that wait for their answers now.
     pub kept_waiting: u64,
+    /// Bytes of unsent writes at most.
+    pub dirty_limit_bytes: u64,
+    /// Bytes of chunk data in the read cache.
+    pub cache_bytes: u64,
+    /// Bytes it may take.
+    pub cache_limit_bytes: u64,
+    /// Blocks that no cache had.
+    pub cache_misses: u64,
+    /// Bytes the cache on the local disk takes, all mounts that share it together, as far as this one knows.
+    pub disk_cache_bytes: u64,
+    /// Milliseconds since the metadata service last answered.
+    pub meta_silent_ms: u64,
+}
+
+/// How long calls took, for metrics: the series are shared with whoever counts.
+#[derive(Clone, Debug)]
+pub struct CallTimes {
+    /// Calls to the metadata service, by kind.
+    pub meta: HistogramVec,
+    /// Calls to storage servers, by kind.
+    pub chunk: HistogramVec,
 }
 
 #[derive(Debug)]
 pub(crate) struct Counters {
     meta: [AtomicU64; MetaKind::ALL.len()],
     chunk: [AtomicU64; ChunkKind::ALL.len()],
+    /// Calls to storage servers that had no answer, or a refusal.
+    chunk_errors: [AtomicU64; ChunkKind::ALL.len()],
+    pub(crate) times: CallTimes,
+    /// The series of `times` in the order of the kinds: found once, not with each call.
+    meta_times: Vec<Histogram>,
+    chunk_times: Vec<Histogram>,
+    pub(crate) cache_misses: AtomicU64,
     pub(crate) writes_waited: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     pub(crate) resumes: AtomicU64,
@@ -203,7 +237,17 @@ pub(crate) struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
+        let by = |name, help| histograms_by(name, help, "kind", &LATENCY_BOUNDS_S);
+        let times = CallTimes {
+            meta: by("dgfs_client_meta_call_seconds", "Seconds until the metadata service answered, by kind of call"),
+            chunk: by("dgfs_client_chunk_call_seconds", "Seconds until a storage server answered, by kind of call"),
+        };
         Self {
+            meta_times: MetaKind::ALL.iter().map(|kind| times.meta.with_label_values(&[kind.text()])).collect(),
+            chunk_times: ChunkKind::ALL.iter().map(|kind| times.chunk.with_label_values(&[kind.text()])).collect(),
+            times,
+            chunk_errors: [const { AtomicU64::new(0) }; ChunkKind::ALL.len()],
+            cache_misses: AtomicU64::new(0),
             meta: [const { AtomicU64::new(0) }; MetaKind::ALL.len()],
             chunk: [const { AtomicU64::new(0) }; ChunkKind::ALL.len()],
             writes_waited: AtomicU64::new(0),
@@ -239,18 +283,37 @@ impl Counters {
         }
     }
 
+    pub(crate) fn meta_took(&self, kind: MetaKind, time: Duration) {
+        if let Some(times) = self.meta_times.get(kind as usize) {
+            times.observe(time.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn chunk_took(&self, kind: ChunkKind, time: Duration) {
+        if let Some(times) = self.chunk_times.get(kind as usize) {
+            times.observe(time.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn chunk_failed(&self, kind: ChunkKind) {
+        if let Some(counter) = self.chunk_errors.get(kind as usize) {
+            count(counter);
+        }
+    }
+
     pub(crate) fn round_trips(&self) -> RoundTrips {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RoundTrips {
             meta: MetaKind::ALL.iter().copied().zip(self.meta.iter().map(read)).collect(),
             chunk: ChunkKind::ALL.iter().copied().zip(self.chunk.iter().map(read)).collect(),
+            chunk_errors: ChunkKind::ALL.iter().copied().zip(self.chunk_errors.iter().map(read)).collect(),
         }
     }
 
-    pub(crate) fn numbers(&self, dirty_bytes: u64, kept_waiting: u64) -> ClientNumbers {
+    /// What is counted here; the rest is 0.
+    pub(crate) fn numbers(&self) -> ClientNumbers {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ClientNumbers {
-            dirty_bytes,
             writes_waited: read(&self.writes_waited),
             conflicts: read(&self.conflicts),
             resumes: read(&self.resumes),
@@ -262,7 +325,8 @@ impl Counters {
             kept_back: read(&self.kept_back),
             kept_refused: read(&self.kept_refused),
             kept_otherwise: read(&self.kept_otherwise),
-            kept_waiting,
+            cache_misses: read(&self.cache_misses),
+            ..ClientNumbers::default()
         }
     }
 }

@@ -19,6 +19,7 @@ use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{MetaReply, MetaRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, ChunkProtocol};
+use dgfs_runtime::trace::{self, Stage};
 
 use crate::core::Core;
 use crate::metrics::ChunkKind;
@@ -265,15 +266,20 @@ impl Core {
         if self.link.is_dead() {
             return Err(Miss::Refused(Status::Stale));
         }
-        self.counters.chunk(ChunkKind::of(&request));
-        let call = ChunkCall {
-            request_id: self.link.request_id(),
-            map_epoch: map.epoch,
-            session: self.link.session(),
-            request,
-        };
+        let kind = ChunkKind::of(&request);
+        self.counters.chunk(kind);
+        let call =
+            ChunkCall { request_id: trace::request_id(), map_epoch: map.epoch, session: self.link.session(), request };
         let channel = self.stores.directory.channel(server);
-        match channel.call(call, body, Some(op.left(TRY))).await {
+        let began = Instant::now();
+        let answer = channel.call(call, body, Some(op.left(TRY))).await;
+        let took = began.elapsed();
+        self.counters.chunk_took(kind, took);
+        trace::add(Stage::Chunk, took);
+        if matches!(answer, Err(_) | Ok((ChunkReply::Refused(_), _))) {
+            self.counters.chunk_failed(kind);
+        }
+        match answer {
             Ok((ChunkReply::OldMap(newer), _)) => {
                 self.stores.learn(newer);
                 Err(Miss::OldMap)

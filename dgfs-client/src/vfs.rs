@@ -18,7 +18,7 @@ use dgfs_proto::status::Status;
 use crate::cache::shards::Asked;
 use crate::config::{ConnectError, VfsConfig, VfsDeps};
 use crate::core::Core;
-use crate::metrics::{ClientNumbers, RoundTrips};
+use crate::metrics::{CallTimes, ClientNumbers, RoundTrips};
 use crate::past::SessionToken;
 use crate::tags::TagView;
 
@@ -202,6 +202,12 @@ impl Vfs {
         self.core.link.is_dead()
     }
 
+    /// How long calls to peers took, for metrics.
+    #[must_use]
+    pub fn call_times(&self) -> CallTimes {
+        self.core.counters.times.clone()
+    }
+
     /// Calls to peers since the mount began.
     #[must_use]
     pub fn round_trips(&self) -> RoundTrips {
@@ -211,7 +217,18 @@ impl Vfs {
     /// Further numbers for metrics.
     #[must_use]
     pub fn numbers(&self) -> ClientNumbers {
-        self.core.counters.numbers(self.core.budget.used(), self.core.link.kept.depth().0)
+        let core = &self.core;
+        let (cache_bytes, cache_limit_bytes) = core.blocks.bytes();
+        ClientNumbers {
+            dirty_bytes: core.budget.used(),
+            dirty_limit_bytes: core.budget.limit(),
+            kept_waiting: core.link.kept.depth().0,
+            cache_bytes,
+            cache_limit_bytes,
+            disk_cache_bytes: core.disk.as_ref().map_or(0, |disk| disk.bytes()),
+            meta_silent_ms: u64::try_from(core.link.silent_for().as_millis()).unwrap_or(u64::MAX),
+            ..core.counters.numbers()
+        }
     }
 
     /// The kernel took a write where it was not stored (it appends at the size it has cached): it forgets the file's pages, where others

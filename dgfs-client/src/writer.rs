@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::follow_current;
 
 use crate::core::Core;
 use crate::file::flush::Which;
@@ -72,7 +73,8 @@ impl Core {
                 return;
             }
             self.relieve().await;
-            self.send_old().await;
+            // One number for all that a round sends.
+            follow_current(self.send_old()).await;
             let op = self.background_op();
             self.send_releases(&op).await;
             self.cancel_renewing(&op).await;

@@ -51,6 +51,11 @@ impl BlockCache {
         Self { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX), inner: Mutex::default() }
     }
 
+    /// Bytes held now, and bytes that may be.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.inner.lock().bytes as u64, self.bytes_max as u64)
+    }
+
     /// Does it keep anything at all?
     pub(crate) const fn is_off(&self) -> bool {
         self.bytes_max == 0

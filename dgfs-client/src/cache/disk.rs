@@ -41,6 +41,8 @@ pub(crate) struct DiskCache {
     /// Written since the directory was measured last.
     written: AtomicU64,
     measuring: AtomicBool,
+    /// What the directory took when it was measured last.
+    measured: AtomicU64,
     writes: Arc<Semaphore>,
     /// Until then nothing is written; seconds since 1970.
     paused_until: AtomicU64,
@@ -73,6 +75,7 @@ impl DiskCache {
             bytes_max,
             written: AtomicU64::new(0),
             measuring: AtomicBool::new(false),
+            measured: AtomicU64::new(0),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             paused_until: AtomicU64::new(0),
             counters,
@@ -80,6 +83,11 @@ impl DiskCache {
         // A run before may have left more, or had more room.
         cache.measure();
         Ok(cache)
+    }
+
+    /// Bytes of blocks, as far as this mount knows: others may share the directory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.measured.load(Ordering::Relaxed) + self.written.load(Ordering::Relaxed)
     }
 
     fn path(&self, key: BlockKey) -> PathBuf {
@@ -172,6 +180,7 @@ impl DiskCache {
                 files.push((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), bytes, entry.path()));
             }
         }
+        self.measured.store(total, Ordering::Relaxed);
         if total <= self.bytes_max {
             return Ok(());
         }
@@ -186,6 +195,7 @@ impl DiskCache {
                 total -= bytes;
             }
         }
+        self.measured.store(total, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 
 use dgfs_proto::chunk::ChunkRef;
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::follow_current;
 
 use crate::cache::blocks::{BLOCK_BYTES, BlockKey, Fetch as BlockFetch, Found};
 use crate::core::Core;
@@ -129,7 +130,7 @@ impl Core {
             }
             answer
         };
-        let boxed: futures_util::future::BoxFuture<'static, Result<Bytes, Status>> = Box::pin(fetch);
+        let boxed: futures_util::future::BoxFuture<'static, Result<Bytes, Status>> = Box::pin(follow_current(fetch));
         boxed.shared()
     }
 
@@ -192,7 +193,10 @@ impl Core {
                 count(&self.counters.cache_hits);
                 bytes
             }
-            Found::OnItsWay(coming) => coming.await?,
+            Found::OnItsWay(coming) => {
+                count(&self.counters.cache_misses);
+                coming.await?
+            }
         };
         if bytes.len() >= to {
             return Ok(bytes.slice(from..to));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use dgfs_proto::limits::FILE_BYTES_MAX;
 use dgfs_proto::status::Status;
+use dgfs_runtime::trace::follow_current;
 
 use crate::core::{Core, now};
 use crate::file::dirty::DirtyChunk;
@@ -134,7 +135,7 @@ impl Core {
             return;
         }
         let (core, file) = (Arc::clone(self), Arc::clone(file));
-        self.runtime.spawn(async move {
+        self.runtime.spawn(follow_current(async move {
             let op = core.background_op();
             let Ok(_changing) = core.lock_flush(&op, &file).await else {
                 file.sending.store(false, Ordering::Release);
@@ -145,7 +146,7 @@ impl Core {
             if let Err(status) = core.flush_locked(&op, &file, Which::Full).await {
                 tracing::debug!(ino = file.ino.get(), %status, "full chunks could not be sent in the background");
             }
-        });
+        }));
     }
 }
 

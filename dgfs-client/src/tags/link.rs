@@ -14,6 +14,7 @@ use dgfs_proto::graph::{GraphAnswer, GraphCall, GraphReply, GraphRequest, Viewer
 use dgfs_proto::limits::{GRAPH_DEADLINE_MS, POLL_MS};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{CallError, Channel, GraphProtocol};
+use dgfs_runtime::trace::{self, Stage};
 
 use crate::core::Core;
 use crate::operation::{Backoff, Op};
@@ -87,7 +88,7 @@ impl GraphLink {
         let Some(channel) = self.channels.get(at) else {
             return Err(CallError::Unreachable { peer: String::new(), reason: "no such index".to_owned() });
         };
-        let asked = channel.call(call, Bytes::new(), Some(patience));
+        let asked = trace::timed(Stage::Index, channel.call(call, Bytes::new(), Some(patience)));
         match tokio::time::timeout(patience, asked).await {
             Ok(answer) => answer.map(|(reply, _)| reply),
             // A channel inside this process does not count the time by itself.
@@ -168,7 +169,7 @@ impl Core {
 
     fn graph_call(&self, viewer: &Viewer, request: &GraphRequest, left: Duration) -> GraphCall {
         GraphCall {
-            request_id: self.link.request_id(),
+            request_id: trace::request_id(),
             viewer: viewer.clone(),
             deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             at_least: None,
