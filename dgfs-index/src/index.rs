@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -74,6 +75,8 @@ pub struct Index {
     /// A change waits for questions that are worked on.
     pub(crate) change_waits: AtomicBool,
     head: AtomicU64,
+    /// When it last had applied all that it knew of.
+    caught_up: Mutex<Instant>,
     building: AtomicU64,
     /// Somebody wants it built anew.
     pub(crate) rebuild: Notify,
@@ -117,6 +120,7 @@ impl Index {
             hurry: Notify::new(),
             change_waits: AtomicBool::new(false),
             head: AtomicU64::new(applied.seq.0),
+            caught_up: Mutex::new(Instant::now()),
             building: AtomicU64::new(NOT_BUILDING),
             rebuild: Notify::new(),
             recent: Mutex::default(),
@@ -254,6 +258,9 @@ impl Index {
 
     /// The log's end, as last heard.
     pub(crate) fn hear_head(&self, head: Seq) {
+        if self.lag() == 0 {
+            *self.caught_up.lock() = Instant::now();
+        }
         self.head.store(head.0, Ordering::Release);
     }
 
@@ -261,6 +268,12 @@ impl Index {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.head.load(Ordering::Acquire).saturating_sub(self.applied().seq.0)
+    }
+
+    /// For how long it has not applied all that it knows of.
+    #[must_use]
+    pub fn behind_for(&self) -> Duration {
+        if self.lag() == 0 { Duration::ZERO } else { self.caught_up.lock().elapsed() }
     }
 
     /// How far a rebuild is: inodes read; none: there is none under way.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use dgfs_runtime::metrics::{LATENCY_BOUNDS_S, MetricSet, show};
 
@@ -24,6 +24,7 @@ pub struct QueryNumbers {
 struct IndexNumbers {
     applied: IntGauge,
     lag: IntGauge,
+    lag_seconds: Gauge,
     building: IntGauge,
     inodes: IntGauge,
     tags: IntGauge,
@@ -42,6 +43,7 @@ pub fn register(set: &MetricSet, index: &Arc<Index>) -> QueryNumbers {
     let numbers = IndexNumbers {
         applied: set.gauge("dgfs_index_applied_seq", "The last event of the change log that is applied"),
         lag: set.gauge("dgfs_index_lag_events", "Events of the change log that are not applied yet"),
+        lag_seconds: set.real("dgfs_index_lag_seconds", "Seconds since it last had applied all that it knows of"),
         building: set.gauge("dgfs_index_building", "Is the index being built anew: 0 or 1"),
         inodes: set.gauge("dgfs_index_inodes", "Inodes in the graph"),
         tags: set.gauge("dgfs_index_tags", "Tags that people made"),
@@ -75,8 +77,8 @@ pub fn register(set: &MetricSet, index: &Arc<Index>) -> QueryNumbers {
 /// # Panics
 /// When the names are taken.
 pub fn register_neo4j(set: &MetricSet, neo4j: &Neo4j) {
-    let connected = set.gauge("dgfs_index_neo4j_connected", "Does Neo4j answer: 0 or 1");
-    let lag = set.gauge("dgfs_index_neo4j_lag_changes", "Transactions of the index that are not in Neo4j yet");
+    let connected = set.gauge("dgfs_index_neo4j_up", "Does Neo4j answer: 0 or 1");
+    let lag = set.gauge("dgfs_index_neo4j_lag_events", "Transactions of the index that are not in Neo4j yet");
     let seq = set.gauge("dgfs_index_neo4j_applied_seq", "The last event of the change log that is in Neo4j");
     let (status, index) = (neo4j.status(), Arc::downgrade(neo4j.index()));
     set.before_render(move || {
@@ -90,6 +92,7 @@ pub fn register_neo4j(set: &MetricSet, neo4j: &Neo4j) {
 fn refresh(numbers: &IndexNumbers, index: &Weak<Index>) {
     let Some(index) = index.upgrade() else { return };
     let status = index.status();
+    numbers.lag_seconds.set(index.behind_for().as_secs_f64());
     for (shown, value) in [
         (&numbers.applied, status.seq.0),
         (&numbers.lag, index.lag()),

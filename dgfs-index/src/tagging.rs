@@ -10,6 +10,7 @@ mod commands;
 mod found;
 mod large;
 mod look;
+mod numbers;
 mod queue;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use dgfs_client::reader::{Reader, Snapshot};
 use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 use dgfs_runtime::lifecycle::Shutdown;
+use dgfs_runtime::metrics::{MetricSet, show};
 use dgfs_taggers::Job;
 use dgfs_taggers::external::{External, load_all};
 use dgfs_taggers::pool::{Pool, PoolConfig};
@@ -40,6 +42,7 @@ use crate::store::{Findings, StoreError};
 use crate::tagging::commands::Pause;
 use crate::tagging::large::Large;
 use crate::tagging::look::{Look, Stage};
+use crate::tagging::numbers::TaggerNumbers;
 use crate::tagging::queue::{Due, Queue};
 
 /// The tagger that tells kinds.
@@ -99,6 +102,7 @@ pub struct Tagging {
     busy: AtomicU64,
     examined: AtomicU64,
     failed: AtomicU64,
+    numbers: TaggerNumbers,
 }
 
 /// This program as a worker that looks at contents: by the link of the process, since its file may have been replaced by a
@@ -125,6 +129,9 @@ impl Tagging {
             tracing::warn!(%error, spool = %spool.display(), "copies for taggers that users registered cannot be made");
         }
         let pause = Pause::beside(&spool);
+        let built_in = dgfs_taggers::builtin();
+        let names = [CONTENT].into_iter().chain(built_in.iter().map(|tagger| tagger.name()));
+        let numbers = TaggerNumbers::new(names.chain(externals.iter().map(External::name)));
         let pool = Pool::new(PoolConfig { command: worker, workers, limits: Limits::default() });
         Arc::new(Self {
             index,
@@ -143,6 +150,7 @@ impl Tagging {
             busy: AtomicU64::new(0),
             examined: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            numbers,
         })
     }
 
@@ -152,6 +160,21 @@ impl Tagging {
         let mut versions = vec![(KIND.to_owned(), KIND_VERSION)];
         versions.extend(self.wanted.iter().cloned());
         versions
+    }
+
+    /// Shows its numbers in `set`; once.
+    ///
+    /// # Panics
+    /// When the names are taken.
+    pub fn register(self: &Arc<Self>, set: &MetricSet) {
+        self.numbers.register(set);
+        let waiting = set.gauge("dgfs_index_tagger_queue", "Files that wait for taggers, or are looked at");
+        let tagging = Arc::downgrade(self);
+        set.before_render(move || {
+            let Some(tagging) = tagging.upgrade() else { return };
+            let (waits, busy) = (tagging.queue.lock().len() as u64, tagging.busy.load(Ordering::Acquire));
+            show(&waiting, waits + busy);
+        });
     }
 
     /// Looks at what changes until `shutdown`.
@@ -341,7 +364,10 @@ impl Tagging {
         }
         let job = look.job(&snapshot);
         self.examined.fetch_add(1, Ordering::Relaxed);
-        match self.pool.examine(&job).await {
+        let began = Instant::now();
+        let examined = self.pool.examine(&job).await;
+        self.numbers.built_in(&examined, began.elapsed());
+        match examined {
             Ok(mut answer) => {
                 self.ask_externals(&job, &mut answer).await;
                 let passing = answer.failures.iter().any(|failed| failed.passing);
@@ -375,7 +401,10 @@ impl Tagging {
                 answer.findings.push(Found { name, version, findings: dgfs_taggers::Findings::default() });
                 continue;
             }
-            match tagger.examine(job, &answer.kind, &self.spool).await {
+            let began = Instant::now();
+            let examined = tagger.examine(job, &answer.kind, &self.spool).await;
+            self.numbers.registered(tagger.name(), examined.as_ref().err(), began.elapsed());
+            match examined {
                 Ok(found) => answer.findings.push(found),
                 Err(failed) => answer.failures.push(failed),
             }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::protocol::Ended;
 use crate::sandbox::{self, Limits};
 
 /// How long a killed process may take to be gone. The kernel needs milliseconds, unless a disk holds it.
@@ -80,6 +81,16 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// How it ended, in one word.
+    pub fn ended(&self) -> Ended {
+        match self {
+            Self::Start { .. } | Self::Useless { .. } | Self::Died { .. } => Ended::Crashed,
+            Self::TimedOut { .. } => Ended::TimedOut,
+            Self::Rubbish { .. } => Ended::Failed,
+            Self::Refused { .. } => Ended::Refused,
+        }
+    }
+
     /// Whether another try may end otherwise: what ended by time or died may have done so because the machine was busy or short of
     /// memory. What broke the protocol or said that it cannot is as it is.
     pub fn is_passing(&self) -> bool {

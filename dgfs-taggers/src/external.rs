@@ -22,7 +22,7 @@ use crate::child::{JobError, Program, Running};
 use crate::findings::{Findings, LinkKind, one_line};
 use crate::job::Job;
 use crate::kind::Kind;
-use crate::protocol::{Failed, Found};
+use crate::protocol::{Ended, Failed, Found};
 use config::Config;
 pub use config::{ConfigError, load_all};
 pub(crate) use config::{Registration, Wanted};
@@ -178,15 +178,19 @@ impl External {
             Runs::Program(program) => program
                 .ask(&self.name, (job, kind), spool)
                 .await
-                .map_err(|error| (sentence(&error), error.is_passing())),
+                .map_err(|error| (sentence(&error), error.is_passing(), error.ended())),
             #[cfg(feature = "models")]
-            Runs::Model(model) => model.ask(&self.name, job).await,
+            Runs::Model(model) => {
+                let answer = model.ask(&self.name, job).await;
+                answer.map_err(|(reason, passing)| (reason, passing, Ended::Failed))
+            }
         };
-        let findings = outcome.map_err(|(reason, passing)| Failed {
+        let findings = outcome.map_err(|(reason, passing, ended)| Failed {
             name: self.name.clone(),
             version: self.version,
             reason: one_line(&reason),
             passing,
+            ended,
         })?;
         Ok(Found { name: self.name.clone(), version: self.version, findings })
     }

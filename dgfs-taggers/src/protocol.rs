@@ -91,6 +91,21 @@ pub struct Found {
     pub findings: Findings,
 }
 
+/// How a job ended that did not end well.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// The tagger said that it cannot do it.
+    #[default]
+    Failed,
+    /// Its process ended in the middle, or could not be started.
+    Crashed,
+    /// It gave no answer in time.
+    TimedOut,
+    /// It was not handed over.
+    Refused,
+}
+
 /// Why one tagger found nothing, or not all.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -103,6 +118,9 @@ pub struct Failed {
     /// Another try may end otherwise. The parent's word alone: a tagger that can say why it failed would fail again.
     #[serde(skip)]
     pub passing: bool,
+    /// How it ended.
+    #[serde(default)]
+    pub ended: Ended,
 }
 
 /// Reads the next frame; `None` at the end of the input.

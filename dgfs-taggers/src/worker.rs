@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::findings::{Findings, one_line};
 use crate::job::Job;
 use crate::kind::kind_of;
-use crate::protocol::{Answer, Failed, Found, Greeting, PROTOCOL, read_frame};
+use crate::protocol::{Answer, Ended, Failed, Found, Greeting, PROTOCOL, read_frame};
 use crate::sandbox;
 use crate::tagger::{Tagger, builtin};
 
@@ -116,7 +116,13 @@ pub fn examine(id: u64, job: &Job<'_>, taggers: &[Box<dyn Tagger>]) -> Answer {
             }
         };
         if let Some(reason) = reason {
-            answer.failures.push(Failed { name: name.clone(), version, reason: one_line(&reason), passing: false });
+            answer.failures.push(Failed {
+                name: name.clone(),
+                version,
+                reason: one_line(&reason),
+                passing: false,
+                ended: Ended::Failed,
+            });
         }
         if findings != Findings::default() {
             answer.findings.push(Found { name, version, findings: findings.finish() });

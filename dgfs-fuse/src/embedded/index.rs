@@ -83,6 +83,7 @@ impl EmbeddedIndex {
             };
             let meta = MetaLink::new(vec![meta], CONSUMER);
             let tagging = tagging(&index, contents, &place);
+            tagging.register(&metrics);
             let neo4j = neo4j.map(|neo4j| Neo4j::new(neo4j, Arc::clone(&index), Arc::clone(&meta)));
             if let Some(neo4j) = &neo4j {
                 register_neo4j(&metrics, neo4j);
