@@ -13,6 +13,7 @@ mod dispatch;
 mod files;
 mod filesystem;
 pub mod notify;
+mod noting;
 mod requests;
 mod respond;
 pub mod session;
@@ -58,7 +59,7 @@ pub enum AtimePolicy {
 
 /// Answers questions about a mount that no file-system call asks, as extended attributes named `dgfs.*`. They are never listed.
 pub trait Inspect: Send + Sync + 'static {
-    /// The value of `name` (such as `dgfs.info`) on `ino` for a user, JSON; `NoXattr` for a name that is none, `AccessDenied`
+    /// The value of `name` (such as `dgfs.info`) on `ino` for a user, JSON unless said otherwise; `NoXattr` for a name that is none, `AccessDenied`
     /// where this user may not know.
     fn inspect(&self, uid: u32, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>>;
 }

@@ -15,14 +15,20 @@ mod files;
 mod fsck;
 mod graph;
 mod join;
+mod logs;
 mod mount;
+mod numbers;
 mod past;
 mod paths;
 mod pids;
 mod policy;
+mod profile;
 mod server;
 mod show;
+mod stats;
+mod top;
 mod umount;
+mod watched;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -113,6 +119,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Chunks(args) => chunks::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
         Command::Completion(args) => completion::run(&args),
         Command::Fsck(args) => {
@@ -143,6 +153,10 @@ fn only_shows(command: &Command) -> bool {
         | Command::Chunks(_)
         | Command::Events(_)
         | Command::Policy(_)
+        | Command::Logs(_)
+        | Command::Stats(_)
+        | Command::Top(_)
+        | Command::Profile(_)
         | Command::Graph(_)
         | Command::Completion(_) => true,
         Command::Mount(_)

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
 use dgfs_client::vfs::Vfs;
 use dgfs_runtime::metrics::{MetricSet, follow, show};
@@ -17,6 +17,13 @@ pub const CHUNK_CALLS: &str = "dgfs_client_chunk_calls_total";
 struct Numbers {
     meta: IntCounterVec,
     chunk: IntCounterVec,
+    chunk_errors: IntCounterVec,
+    dirty_limit: IntGauge,
+    cache: IntGauge,
+    cache_limit: IntGauge,
+    cache_misses: IntCounter,
+    disk_cache: IntGauge,
+    meta_silent: Gauge,
     dirty_bytes: IntGauge,
     writes_waited: IntCounter,
     conflicts: IntCounter,
@@ -33,7 +40,24 @@ struct Numbers {
 
 /// Registers the client's numbers; they are current whenever they are rendered.
 pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
+    let times = vfs.call_times();
+    set.adopt(&times.meta);
+    set.adopt(&times.chunk);
     let numbers = Numbers {
+        chunk_errors: set.counters(
+            "dgfs_client_chunk_errors_total",
+            "Calls to storage servers that were not answered, or with a refusal, by kind",
+            &["kind"],
+        ),
+        dirty_limit: set.gauge("dgfs_client_dirty_limit_bytes", "Bytes that may be written and not sent yet"),
+        cache: set.gauge("dgfs_client_cache_bytes", "Bytes of chunk data in the memory cache"),
+        cache_limit: set.gauge("dgfs_client_cache_limit_bytes", "Bytes the memory cache may take"),
+        cache_misses: set.counter("dgfs_client_cache_misses_total", "Reads of blocks that the memory cache had not"),
+        disk_cache: set.gauge("dgfs_client_disk_cache_bytes", "Bytes of the cache on the local disk, about"),
+        meta_silent: set.real(
+            "dgfs_client_meta_silent_seconds",
+            "Seconds since the call was sent that the metadata service answered last",
+        ),
         meta: set.counters(META_CALLS, "Calls to the metadata service, by kind", &["kind"]),
         chunk: set.counters(CHUNK_CALLS, "Calls to storage servers, by kind", &["kind"]),
         dirty_bytes: set.gauge("dgfs_client_dirty_bytes", "Bytes written and not sent yet"),
@@ -70,7 +94,16 @@ fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
     for (kind, calls) in &trips.chunk {
         follow(&numbers.chunk.with_label_values(&[kind.text()]), *calls);
     }
+    for (kind, calls) in &trips.chunk_errors {
+        follow(&numbers.chunk_errors.with_label_values(&[kind.text()]), *calls);
+    }
     let now = vfs.numbers();
+    show(&numbers.dirty_limit, now.dirty_limit_bytes);
+    show(&numbers.cache, now.cache_bytes);
+    show(&numbers.cache_limit, now.cache_limit_bytes);
+    show(&numbers.disk_cache, now.disk_cache_bytes);
+    follow(&numbers.cache_misses, now.cache_misses);
+    numbers.meta_silent.set(now.meta_silent_ms as f64 / 1000.0);
     show(&numbers.dirty_bytes, now.dirty_bytes);
     follow(&numbers.writes_waited, now.writes_waited);
     follow(&numbers.conflicts, now.conflicts);

@@ -14,4 +14,5 @@ pub mod errno;
 pub mod locks;
 pub mod metrics;
 pub mod mount;
+pub mod profile;
 pub mod volume;

@@ -5,6 +5,7 @@
 pub mod index;
 mod inode;
 pub mod uses;
+pub mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
 use dgfs_proto::chunk::{ChunkCall, ChunkReply, ChunkRequest};
 use dgfs_proto::ids::{Epoch, Ino};
-use dgfs_proto::limits::USES_MAX;
 use dgfs_proto::limits::MEMBERS_PAGE_MAX;
+use dgfs_proto::limits::USES_MAX;
 use dgfs_proto::map::{ClusterMap, ServerInfo};
 use dgfs_proto::meta::{
     AdminRequest, InodeChunks, MemberStatus, MetaCall, MetaReply, MetaRequest, MetaStatus, Query, ServerStatus,
@@ -34,6 +35,7 @@ use crate::adapter::Inspect;
 use crate::mount::checks::own_uid;
 use crate::volume::index::ClusterIndex;
 use crate::volume::uses::{TopChunk, TopChunks, TopError, TopQuestion};
+use crate::volume::watched::MountWatch;
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -247,12 +249,22 @@ pub struct MountInspector {
     pub link: VolumeLink,
     /// What `dgfs.mount` answers.
     pub mount: Vec<u8>,
+    /// What is told of the process itself.
+    pub watched: MountWatch,
 }
 
 impl Inspect for MountInspector {
     fn inspect(&self, uid: u32, ino: Ino, name: &[u8]) -> BoxFuture<'static, Result<Vec<u8>, Status>> {
+        let is_owner = uid == 0 || uid == own_uid();
+        if watched::is_named(name) {
+            return if is_owner {
+                self.watched.answer(self.link.clone(), name.to_vec())
+            } else {
+                Box::pin(async { Err(Status::NotPermitted) })
+            };
+        }
         // Names of files anywhere in the volume: for whoever runs the mount, not for whoever may use it.
-        if name.starts_with(CHUNKS) && uid != 0 && uid != own_uid() {
+        if name.starts_with(CHUNKS) && !is_owner {
             return Box::pin(async { Err(Status::AccessDenied) });
         }
         let (link, mount, name) = (self.link.clone(), self.mount.clone(), name.to_vec());

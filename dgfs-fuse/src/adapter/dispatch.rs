@@ -16,7 +16,11 @@ use futures_util::FutureExt as _;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
+use dgfs_runtime::telemetry::fresh_request_id;
+use dgfs_runtime::trace::{Stage, Trace, follow};
+
 use crate::adapter::Shared;
+use crate::adapter::noting::asker;
 use crate::adapter::respond::Respond;
 use crate::errno::Errno;
 use crate::metrics::{MountMetrics, Op};
@@ -77,33 +81,36 @@ impl Dispatcher {
     where
         F: Future<Output = Option<Errno>> + Send + 'static,
     {
-        let started = Instant::now();
-        let metrics = Arc::clone(&self.metrics);
-        let mut future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        let (trace, asker) = (Trace::begin(fresh_request_id()), asker());
+        let (metrics, watched) = (Arc::clone(&self.metrics), Arc::clone(&trace));
+        let mut future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(follow(Arc::clone(&trace), async move {
             let refused = work.await;
-            if let Some(errno) = refused
-                && errno.is_fault()
-            {
-                tracing::warn!(op = op.label(), %errno, "request failed");
+            match refused {
+                Some(errno) if errno.is_fault() => tracing::warn!(op = op.label(), %errno, "request failed"),
+                Some(errno) => tracing::debug!(op = op.label(), %errno, ino = asker.ino, "request refused"),
+                None => {}
             }
-            metrics.answered(op, started, refused);
-        });
+            metrics.ended(op, (&*watched, asker), refused);
+        }));
         let entered = self.runtime.enter();
         let mut context = Context::from_waker(Waker::noop());
         let first = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
         drop(entered);
         match first {
             Ok(Poll::Ready(())) => {}
-            Ok(Poll::Pending) => self.spawn(op, bound, future),
+            Ok(Poll::Pending) => self.spawn((op, bound), trace, future),
             Err(_) => panicked(&self.metrics, op),
         }
     }
 
-    fn spawn(&self, op: Op, bound: Bound, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        let permit = (bound == Bound::Counted).then(|| Gate::enter(&self.gate));
+    fn spawn(&self, (op, bound): (Op, Bound), trace: Arc<Trace>, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let metrics = Arc::clone(&self.metrics);
         metrics.waiting.inc();
+        // A lock may be waited for as long as it takes: that says nothing of the mount.
+        let waiting = (op != Op::WaitLock).then(|| metrics.oldest.enter());
+        let permit = (bound == Bound::Counted).then(|| Gate::enter(&self.gate, &trace));
         self.runtime.spawn(async move {
+            let _waiting = waiting;
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
                 panicked(&metrics, op);
             }
@@ -128,10 +135,14 @@ struct Gate {
 struct Permit(Arc<Gate>);
 
 impl Gate {
-    fn enter(gate: &Arc<Self>) -> Permit {
+    fn enter(gate: &Arc<Self>, trace: &Trace) -> Permit {
         let mut inside = gate.inside.lock();
-        while *inside >= WAITING_MAX {
-            gate.left.wait(&mut inside);
+        if *inside >= WAITING_MAX {
+            let began = Instant::now();
+            while *inside >= WAITING_MAX {
+                gate.left.wait(&mut inside);
+            }
+            trace.add(Stage::Queue, began.elapsed());
         }
         *inside += 1;
         Permit(Arc::clone(gate))

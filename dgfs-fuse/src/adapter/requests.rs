@@ -19,6 +19,7 @@ use dgfs_proto::name::Name;
 use crate::adapter::directory::{Listing, list};
 use crate::adapter::dispatch::Bound;
 use crate::adapter::files::{Executing, OpenFile};
+use crate::adapter::noting::asker;
 use crate::adapter::respond::{Respond, XattrAnswer, to_fuser};
 use crate::adapter::tags::{is_tags, who};
 use crate::adapter::{Adapter, Shared, translate};
@@ -144,7 +145,7 @@ impl Adapter {
         let started = Instant::now();
         let inline = (append == file.append).then(|| self.write_inline(&file, offset, data)).flatten();
         if let Some(outcome) = inline {
-            self.shared.metrics.answered(Op::Write, started, outcome.err());
+            self.shared.metrics.answered_at_once(Op::Write, (started, asker()), outcome.err());
             return match outcome {
                 Ok(written) => reply.accept(written, &self.shared),
                 Err(errno) => Respond::<u32>::refuse(reply, errno),

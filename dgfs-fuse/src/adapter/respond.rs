@@ -86,7 +86,8 @@ impl Respond<()> for ReplyEmpty {
 }
 
 impl Respond<Bytes> for ReplyData {
-    fn accept(self, bytes: Bytes, _: &Shared) {
+    fn accept(self, bytes: Bytes, shared: &Shared) {
+        shared.metrics.read_bytes.inc_by(bytes.len() as u64);
         self.data(&bytes);
     }
     refuse!();
@@ -110,7 +111,8 @@ impl Respond<(Seen, FileHandle, FopenFlags)> for ReplyCreate {
 }
 
 impl Respond<u32> for ReplyWrite {
-    fn accept(self, bytes: u32, _: &Shared) {
+    fn accept(self, bytes: u32, shared: &Shared) {
+        shared.metrics.written_bytes.inc_by(u64::from(bytes));
         self.written(bytes);
     }
     refuse!();

@@ -15,6 +15,7 @@ use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
 use tokio::sync::oneshot;
 
 use crate::adapter::notify::KernelForgetter;
+use crate::adapter::noting::Noting;
 use crate::adapter::{Adapter, AdapterOptions};
 
 /// Bytes of the largest request; what the kernel allows without a sysctl.
@@ -42,7 +43,7 @@ pub fn serve(adapter: Adapter, forgetter: &Arc<KernelForgetter>, device: OwnedFd
     config.clone_fd = OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
     config.acl = acl;
     let notices = device.try_clone()?;
-    let session = Session::from_fd(adapter, device, acl, config)?;
+    let session = Session::from_fd(Noting(adapter), device, acl, config)?;
     forgetter.attach(session.notifier(), notices)?;
     let forgetter = Arc::clone(forgetter);
     let (send, ended) = oneshot::channel();

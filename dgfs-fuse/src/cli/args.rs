@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod join;
 pub(crate) mod neo4j;
+pub(crate) mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::cli::args::events::EventsArgs;
 use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
 use crate::cli::args::neo4j::Neo4jArgs;
+use crate::cli::args::watch::{LogsArgs, ProfileArgs, StatsArgs, TopArgs};
 
 /// A distributed graph file system.
 #[derive(Debug, Parser)]
@@ -67,6 +69,14 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show and change how redundantly the files of a directory are stored
     Policy(PolicyArgs),
+    /// Show the last log records of a cluster's daemons, or of a mount
+    Logs(LogsArgs),
+    /// Show what a mount or a cluster has done so far
+    Stats(StatsArgs),
+    /// Show what a mount or a cluster is doing, until ^C
+    Top(TopArgs),
+    /// Show who uses a mount: requests by process, path or kind
+    Profile(ProfileArgs),
     /// Print what makes a shell complete the words of this command
     Completion(CompletionArgs),
     #[command(flatten)]
@@ -98,7 +108,7 @@ pub(crate) struct MountArgs {
     /// Return once the mount answers; the process goes on in the background
     #[arg(long)]
     pub(crate) background: bool,
-    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, tags=NAME, notags, tags_visible, graph=, graph-user=, graph-password-file=, graph-ca=, inbox=/PATH
+    /// Options as of mount(8): ro, noatime, nosuid, nodev, noexec, sync, dirsync, allow_other, nonempty, soft, metrics=, log-file=, slow-ms=, tags=NAME, notags, tags_visible, graph=, graph-user=, graph-password-file=, graph-ca=, inbox=/PATH
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(crate) options: Vec<String>,
     /// Fail at the first time-out instead of trying on

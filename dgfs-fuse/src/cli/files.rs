@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use dgfs_runtime::config::{load, optional_path, path};
 use dgfs_runtime::disk::write_atomically_with_mode;
+use dgfs_runtime::telemetry::LogConfig;
 
 use crate::cli::Failure;
 
@@ -48,6 +49,9 @@ pub(crate) struct ClientFile {
     /// Where mounts serve their metrics: `HOST:PORT` with a numeric host, or `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metrics: Option<String>,
+    /// How the mount's log looks, and what is slow; where it goes is said with the mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<LogConfig>,
 }
 
 /// Reads a configuration; the directory its relative paths start from.
@@ -136,6 +140,7 @@ mod tests {
     use std::path::Path;
 
     use dgfs_runtime::config::parse;
+    use dgfs_runtime::telemetry::LogConfig;
 
     use super::ClientFile;
 
@@ -151,6 +156,7 @@ mod tests {
             write_back_mb: None,
             deadline_s: None,
             metrics: Some("127.0.0.1:9523".to_owned()),
+            log: Some(LogConfig { slow_ms: 5, ..LogConfig::default() }),
         };
         let text = toml::to_string(&file).unwrap();
         let again: ClientFile = parse(Path::new("client.toml"), &text).unwrap();

@@ -16,7 +16,7 @@ use dgfs_proto::meta::{Caller, ClientInfo, ProcessKind};
 use dgfs_runtime::announce::{Announcer, ClockOffset, announcement};
 use dgfs_runtime::disk::create_dir_durably;
 use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
-use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages};
+use dgfs_runtime::metrics::{MetricSet, MetricsServer, no_pages, show};
 use dgfs_runtime::pki::Identity;
 use dgfs_runtime::process;
 use dgfs_runtime::supervisor::Supervisor;
@@ -40,8 +40,9 @@ use crate::metrics::MountMetrics;
 use crate::mount::checks::{is_root, prepare};
 use crate::mount::device;
 use crate::mount::options::MountOptions;
-use crate::mount::table::raise_read_ahead;
+use crate::mount::table::{kernel_queue, raise_read_ahead};
 use crate::mount::unmount::{How, unmount};
+use crate::volume::watched::MountWatch;
 use crate::volume::{MountInspector, VolumeLink};
 
 /// Metrics of a mount are there for whoever asks on this machine.
@@ -163,8 +164,12 @@ fn unmake(directory: &Path) {
 fn foreground(args: &MountArgs, options: &MountOptions, source: Source, ready: &mut Ready) -> Result<(), Failure> {
     // In the background standard error is the log file already.
     let file = if args.ready_fd.is_some() { None } else { args.log_file.clone() };
-    telemetry::init(&LogConfig { file, ..LogConfig::default() }, paths::log_level().as_deref())
-        .map_err(Failure::new)?;
+    let log = match &source {
+        Source::Cluster { file, .. } => file.log.clone().unwrap_or_default(),
+        Source::Embedded(_) => LogConfig::default(),
+    };
+    let log = LogConfig { file, slow_ms: options.slow_ms.unwrap_or(log.slow_ms), ..log };
+    telemetry::init(&log, paths::log_level().as_deref()).map_err(Failure::new)?;
     let path = check_paths(args, options, &source)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // More workers make small calls slower; an embedded volume has a second one because writes may block a moment.
@@ -351,6 +356,7 @@ async fn answer(
     let metrics = MountMetrics::new(&set);
     process::register(&set, "mount", volume.identity.as_ref());
     client_metrics::register(&set, &volume.vfs);
+    telemetry::register(&set);
     if let Some(embedded) = &volume.embedded {
         embedded.register_metrics(&set);
     }
@@ -359,7 +365,7 @@ async fn answer(
         offset.register(&set);
     }
     let said = options.metrics.as_deref().or(volume.metrics.as_deref());
-    let server = serve_metrics(said, set, &volume.vfs).await?;
+    let server = serve_metrics(said, set.clone(), &volume.vfs).await?;
     let metrics_at = server.as_ref().map(|server| server.address().to_string());
     let facts = MountFacts { metrics: metrics_at.clone(), ..volume.facts.clone() };
     // Not before the volume is open: until then a signal ends the process at once.
@@ -372,7 +378,11 @@ async fn answer(
         // Where a link below `.tags` leads follows the file: the kernel keeps targets of all links or of none.
         cache_symlinks: volume.embedded.is_some() && volume.link.graph.is_empty(),
         all_users: options.all_users,
-        inspector: Some(Arc::new(MountInspector { link: volume.link.clone(), mount })),
+        inspector: Some(Arc::new(MountInspector {
+            link: volume.link.clone(),
+            mount,
+            watched: MountWatch::new(set.clone(), Arc::clone(&metrics.profile)),
+        })),
     };
     let runtime = tokio::runtime::Handle::current();
     let adapter =
@@ -390,6 +400,7 @@ async fn answer(
     {
         tracing::debug!(%error, "kernel read-ahead stays at its default");
     }
+    show_kernel_queue(&set, path);
     tracing::info!(path = %path.display(), volume = %volume.facts.volume, "mounted");
     // An embedded volume is no cluster: there is nobody to tell.
     let announcer = volume.embedded.is_none().then(|| {
@@ -403,6 +414,16 @@ async fn answer(
         announcer.leave().await;
     }
     ended
+}
+
+/// Shows what the kernel holds of requests without an answer, where it tells.
+fn show_kernel_queue(set: &MetricSet, path: &Path) {
+    let Some(file) = kernel_queue(path) else { return };
+    let waiting = set.gauge("dgfs_mount_kernel_waiting", "Requests that the kernel has no answer to yet");
+    set.before_render(move || {
+        let told = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+        show(&waiting, told.unwrap_or(0));
+    });
 }
 
 /// Where metrics are served: as the options say, else as the file says; else on a free port of loopback, if there is one.

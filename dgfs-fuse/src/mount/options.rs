@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub data_dir: Option<String>,
     /// `metrics=HOST:PORT`, or `metrics=none`.
     pub metrics: Option<String>,
+    /// `slow-ms=`.
+    pub slow_ms: Option<u64>,
     /// `log-file=`.
     pub log_file: Option<String>,
     /// `tags=NAME`: what the virtual directories of tags are called; `notags`: empty.
@@ -94,6 +96,7 @@ impl MountOptions {
                 "graph-ca" => self.graph.ca = Some(value.to_owned()),
                 "data-dir" => self.data_dir = Some(value.to_owned()),
                 "metrics" => self.metrics = Some(value.to_owned()),
+                "slow-ms" => self.slow_ms = Some(value.parse().map_err(|_| UnknownOption(word.to_owned()))?),
                 "log-file" => self.log_file = Some(value.to_owned()),
                 "tags" if Name::new(value.as_bytes()).is_err() => return Err(UnknownOption(word.to_owned())),
                 "tags" => self.tags_name = Some(value.to_owned()),

@@ -56,6 +56,16 @@ pub fn raise_read_ahead(path: &Path) -> io::Result<()> {
     std::fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", mount.device), READ_AHEAD_KB.to_string())
 }
 
+/// The file in which the kernel tells how many requests of the mount at `path` have no answer; none where the kernel's file
+/// system of FUSE connections is not mounted, or the mount is gone.
+#[must_use]
+pub fn kernel_queue(path: &Path) -> Option<PathBuf> {
+    let mount = mounted_at(path).ok()??;
+    let (_, minor) = mount.device.split_once(':')?;
+    let file = Path::new("/sys/fs/fuse/connections").join(minor).join("waiting");
+    file.exists().then_some(file)
+}
+
 fn parse(text: &[u8]) -> Vec<Mounted> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }

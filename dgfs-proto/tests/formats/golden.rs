@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use dgfs_proto::codec::{decode, encode};
 
 use crate::graph::{graph_calls, graph_replies};
-use crate::values::{chunk_calls, chunk_replies, meta_calls, meta_replies};
 use crate::operators::{watch_calls, watch_replies};
+use crate::values::{chunk_calls, chunk_replies, meta_calls, meta_replies};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/golden/v7.txt");
 
