@@ -57,7 +57,7 @@ enum Source {
     /// In a directory of this machine, run by this process.
     Embedded(PathBuf),
     /// A cluster.
-    Cluster { file: ClientFile, base: PathBuf },
+    Cluster { file: Box<ClientFile>, base: PathBuf },
 }
 
 /// Runs the command; `arguments` is the whole command line, for the child of `--background`.
@@ -120,7 +120,7 @@ fn source_of(args: &MountArgs, options: &MountOptions) -> Result<Source, Failure
     if let Some(identity) = &args.identity {
         file.identity = std::path::absolute(identity).map_err(Failure::new)?;
     }
-    Ok(Source::Cluster { file, base })
+    Ok(Source::Cluster { file: Box::new(file), base })
 }
 
 /// Where the log goes, and the data directory if it was made for it.

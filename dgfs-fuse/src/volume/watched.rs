@@ -125,7 +125,7 @@ fn without_zeros(text: &str) -> String {
             buckets.push(line);
             continue;
         }
-        let counted = buckets.drain(..).collect::<Vec<_>>();
+        let counted = std::mem::take(&mut buckets);
         if counted.last().is_some_and(|last| !last.ends_with(" 0")) {
             kept.extend(counted.iter().flat_map(|line| [*line, "\n"]));
         }
