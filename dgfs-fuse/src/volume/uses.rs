@@ -172,7 +172,9 @@ impl VolumeLink {
     ) {
         let calls: Vec<BoxFuture<'_, (&ServerInfo, Result<Vec<ChunkUse>, String>)>> = calls
             .into_iter()
-            .map(|(server, of)| Box::pin(async move { (server, self.uses_at(server, epoch, of).await) }) as _)
+            .map(|(server, of)| {
+                Box::pin(async move { (server, self.uses_at(server, epoch, of).await) }) as BoxFuture<'_, _>
+            })
             .collect();
         let mut answers = stream::iter(calls).buffer_unordered(STORES_AT_ONCE);
         while let Some((server, answer)) = answers.next().await {
@@ -198,7 +200,7 @@ impl VolumeLink {
     async fn name(&self, chunks: &mut [TopChunk]) {
         let inodes: BTreeSet<Ino> = chunks.iter().filter_map(|chunk| chunk.ino).collect();
         let asked: Vec<BoxFuture<'_, Option<(Ino, String)>>> =
-            inodes.into_iter().map(|ino| Box::pin(self.path_of(ino)) as _).collect();
+            inodes.into_iter().map(|ino| Box::pin(self.path_of(ino)) as BoxFuture<'_, _>).collect();
         let paths: BTreeMap<Ino, String> =
             stream::iter(asked).buffer_unordered(PATHS_AT_ONCE).filter_map(|path| async { path }).collect().await;
         for chunk in chunks {
