@@ -50,7 +50,29 @@ const MATRIX: &[Fault] = &[
         alert: "DgfsRedisDown",
         panel: ("Metadata and Redis", "Redis answers"),
     },
+    Fault {
+        name: "Redis' log switched off",
+        inject: |stage| drop(stage.cluster.redis.command("CONFIG SET appendonly no")),
+        heal: |stage| drop(stage.cluster.redis.command("CONFIG SET appendonly yes")),
+        metric: "dgfs_meta_redis_durable == 0",
+        alert: "DgfsRedisNotDurable",
+        panel: ("Metadata and Redis", "Redis keeps its promise"),
+    },
+    Fault {
+        name: "standby killed",
+        inject: |stage| kill_the_standby(stage),
+        heal: |stage| stage.cluster.start_the_dead(),
+        metric: "dgfs_meta_standbys == 0 and on (instance) dgfs_meta_active == 1",
+        alert: "DgfsStandbyMissing",
+        panel: ("Metadata and Redis", "Standbys"),
+    },
 ];
+
+fn kill_the_standby(stage: &mut Stage) {
+    let standbys = stage.monitored.prometheus.query("dgfs_meta_active == 0").unwrap();
+    let name = standbys.first().and_then(|standby| standby.labels.get("name")).expect("a standby");
+    stage.cluster.kill9_all(&[name]);
+}
 
 #[test]
 fn every_fault_moves_a_number_fires_its_alert_and_is_silent_after_healing() {

@@ -39,7 +39,6 @@ fn every_panel_shows_data_of_a_working_cluster_and_no_alert_fires() {
         work(watched.mount.path(), rounds);
         rounds > 20 && prometheus.value("min(dgfs_stored_scrubbed_timestamp_seconds)").is_some_and(|at| at > 0.0)
     });
-    watched.mount.wait_for_taggers();
     let mut empty = Vec::new();
     wait_until_answers(prometheus, &mut empty);
     assert_eq!(empty, Vec::<String>::new(), "panels without data");
