@@ -191,7 +191,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-const INSTALLED: [&str; 20] = [
+const INSTALLED: [&str; 22] = [
     "usr/bin/dgfs",
     "sbin/mount.dgfs",
     "usr/lib/systemd/system/dgfs.target",
@@ -208,6 +208,8 @@ const INSTALLED: [&str; 20] = [
     "usr/share/doc/dgfs/SYSTEMD.md",
     "usr/share/doc/dgfs/examples/fstab",
     "usr/share/doc/dgfs/examples/mnt-graph.mount",
+    "usr/share/dgfs/prometheus/rules/alerts.yml",
+    "usr/share/dgfs/grafana/dashboards/overview.json",
     "etc/dgfs/meta.toml.example",
     "etc/dgfs/stored-a.toml.example",
     "etc/dgfs/index.toml.example",
