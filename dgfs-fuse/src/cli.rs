@@ -8,7 +8,6 @@ mod background;
 mod check;
 mod chunks;
 mod cluster;
-mod completion;
 mod daemon;
 mod events;
 mod files;
@@ -114,7 +113,6 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Events(args) => events::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
-        Command::Completion(args) => completion::run(&args),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
                 Ok(code) => ExitCode::from(code),
@@ -144,7 +142,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Events(_)
         | Command::Policy(_)
         | Command::Graph(_)
-        | Command::Completion(_) => true,
+ => true,
         Command::Mount(_)
         | Command::Umount(_)
         | Command::Format(_)

@@ -12,7 +12,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
@@ -67,16 +66,8 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Show and change how redundantly the files of a directory are stored
     Policy(PolicyArgs),
-    /// Print what makes a shell complete the words of this command
-    Completion(CompletionArgs),
     #[command(flatten)]
     Graph(GraphCommand),
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CompletionArgs {
-    /// The shell
-    pub(crate) shell: Shell,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -228,7 +228,7 @@ fn make_install_puts_everything_in_place_and_uninstall_takes_it_away() {
     let installed = scratch.join("usr/bin/dgfs");
     let _ = run(&installed, &["--version"], PATIENCE).expect_success("the installed binary");
     let bash = fs::read_to_string(scratch.join("usr/share/bash-completion/completions/dgfs")).unwrap();
-    assert!(bash.contains("complete -F") && bash.contains("umount"), "{bash}");
+    assert!(bash.contains("-F _dgfs"), "{bash}");
     for file in files_below(&scratch.join("usr/lib/systemd/system")) {
         assert_unit_names_what_is_there(&file, scratch.path());
     }
