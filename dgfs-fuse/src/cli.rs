@@ -8,7 +8,6 @@ mod background;
 mod check;
 mod chunks;
 mod cluster;
-mod completion;
 mod daemon;
 mod events;
 mod files;
@@ -124,7 +123,6 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Graph(command) => return ended(graph::run(command)),
-        Command::Completion(args) => completion::run(&args),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
                 Ok(code) => ExitCode::from(code),
@@ -158,7 +156,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Top(_)
         | Command::Profile(_)
         | Command::Graph(_)
-        | Command::Completion(_) => true,
+ => true,
         Command::Mount(_)
         | Command::Umount(_)
         | Command::Format(_)

@@ -103,6 +103,7 @@ pub struct MetaConfig {
 #[serde(deny_unknown_fields)]
 pub struct AlertsConfig {
     /// A file whose first line Alertmanager shows as `Authorization: Bearer`; at least 16 bytes.
+    #[serde(deserialize_with = "config::path")]
     pub token_file: PathBuf,
 }
 

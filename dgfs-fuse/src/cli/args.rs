@@ -13,7 +13,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 
 use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
@@ -77,16 +76,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Show who uses a mount: requests by process, path or kind
     Profile(ProfileArgs),
-    /// Print what makes a shell complete the words of this command
-    Completion(CompletionArgs),
     #[command(flatten)]
     Graph(GraphCommand),
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CompletionArgs {
-    /// The shell
-    pub(crate) shell: Shell,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -191,7 +191,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-const INSTALLED: [&str; 20] = [
+const INSTALLED: [&str; 22] = [
     "usr/bin/dgfs",
     "sbin/mount.dgfs",
     "usr/lib/systemd/system/dgfs.target",
@@ -208,6 +208,8 @@ const INSTALLED: [&str; 20] = [
     "usr/share/doc/dgfs/SYSTEMD.md",
     "usr/share/doc/dgfs/examples/fstab",
     "usr/share/doc/dgfs/examples/mnt-graph.mount",
+    "usr/share/dgfs/prometheus/rules/alerts.yml",
+    "usr/share/dgfs/grafana/dashboards/overview.json",
     "etc/dgfs/meta.toml.example",
     "etc/dgfs/stored-a.toml.example",
     "etc/dgfs/index.toml.example",
@@ -226,7 +228,7 @@ fn make_install_puts_everything_in_place_and_uninstall_takes_it_away() {
     let installed = scratch.join("usr/bin/dgfs");
     let _ = run(&installed, &["--version"], PATIENCE).expect_success("the installed binary");
     let bash = fs::read_to_string(scratch.join("usr/share/bash-completion/completions/dgfs")).unwrap();
-    assert!(bash.contains("complete -F") && bash.contains("umount"), "{bash}");
+    assert!(bash.contains("-F _dgfs"), "{bash}");
     for file in files_below(&scratch.join("usr/lib/systemd/system")) {
         assert_unit_names_what_is_there(&file, scratch.path());
     }
