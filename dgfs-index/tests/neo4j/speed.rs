@@ -61,7 +61,7 @@ async fn ten_thousand_changes_are_caught_up_in_seconds() {
 }
 
 /// Files of the collection, and how many of them are alike.
-const FILES: u64 = 4_000;
+const FILES: u64 = 1_000;
 const GROUP: u64 = 40;
 
 /// Follows a collection of texts into an empty graph; `alike`: with fingerprints. Returns until when all vertices were there, until

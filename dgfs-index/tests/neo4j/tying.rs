@@ -122,7 +122,9 @@ async fn like_contents_are_tied_when_their_fingerprints_come_and_untied_with_the
         truth.unlink(Ino::ROOT, &name("f6"), true);
     });
     let other = Findings { content: content(99), ..of(3, vec![picture(u64::MAX)]) };
-    both.rig.index.wait_for(both.rig.meta.truth.lock().head()).await;
+    // The guard must not live as long as the wait: the service needs the truth.
+    let head = both.rig.meta.truth.lock().head();
+    both.rig.index.wait_for(head).await;
     both.rig.index.put_findings(&[other]).unwrap();
     both.caught_up("they are gone").await;
     assert_eq!(edges(&graph.link).await, Vec::<Value>::new());
