@@ -155,8 +155,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Stats(_)
         | Command::Top(_)
         | Command::Profile(_)
-        | Command::Graph(_)
- => true,
+        | Command::Graph(_) => true,
         Command::Mount(_)
         | Command::Umount(_)
         | Command::Format(_)

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use dgfs_index::when::iso;
 use dgfs_proto::limits::{EVENTS_KEPT, EVENTS_PAGE_MAX};
 use dgfs_proto::meta::{ClusterEvent, MetaReply, MetaRequest, WatchReply, WatchRequest};
 use dgfs_runtime::clock::Clock;
+use dgfs_runtime::clock::utc_seconds_text;
 use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
@@ -109,14 +109,14 @@ fn print(event: &ClusterEvent, json: bool) {
 
 fn value(event: &ClusterEvent) -> Value {
     json!({
-        "number": event.number, "at_ms": event.at.as_ms(), "at": iso(event.at.secs), "kind": event.kind.name(),
+        "number": event.number, "at_ms": event.at.as_ms(), "at": utc_seconds_text(event.at.secs), "kind": event.kind.name(),
         "subject": event.subject, "text": event.text,
     })
 }
 
 fn line(event: &ClusterEvent) -> String {
     let subject = if event.subject.is_empty() { "-" } else { &event.subject };
-    format!("{}  {:<18}  {subject}: {}", iso(event.at.secs), event.kind.name(), event.text)
+    format!("{}  {:<18}  {subject}: {}", utc_seconds_text(event.at.secs), event.kind.name(), event.text)
 }
 
 #[cfg(test)]
