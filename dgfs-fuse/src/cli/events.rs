@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 use dgfs_proto::limits::{EVENTS_KEPT, EVENTS_PAGE_MAX};
 use dgfs_proto::meta::{ClusterEvent, MetaReply, MetaRequest, WatchReply, WatchRequest};
-use dgfs_runtime::clock::Clock;
-use dgfs_runtime::clock::utc_seconds_text;
+use dgfs_runtime::clock::{Clock, utc_seconds_text};
 use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
