@@ -39,7 +39,11 @@ async fn show(args: &EventsArgs, config: &Path) -> Result<(), Failure> {
     });
     let (events, mut after) = read(&link, args, since_ms).await?;
     events.iter().for_each(|event| print(event, args.json));
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    // Until the reader or a signal ends it.
+    loop {
         match page(&link, after, true).await {
             Ok((events, head)) => {
                 for event in events.iter().filter(|event| is_wanted(event, args, None)) {
@@ -54,7 +58,6 @@ async fn show(args: &EventsArgs, config: &Path) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
 }
 
 /// The newest ones that are wanted, and the number of the last one there is.

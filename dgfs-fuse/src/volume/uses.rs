@@ -77,6 +77,9 @@ pub struct TopChunk {
     pub servers: Vec<ServerId>,
 }
 
+/// What one server told of the uses of its chunks, or why it did not.
+type Answer<'a> = (&'a ServerInfo, Result<Vec<ChunkUse>, String>);
+
 impl TopChunk {
     fn new(chunk: ChunkId) -> Self {
         Self {
@@ -170,7 +173,7 @@ impl VolumeLink {
         told: &mut Told,
         silent: &mut Vec<String>,
     ) {
-        let calls: Vec<BoxFuture<'_, (&ServerInfo, Result<Vec<ChunkUse>, String>)>> = calls
+        let calls: Vec<BoxFuture<'_, Answer<'_>>> = calls
             .into_iter()
             .map(|(server, of)| {
                 Box::pin(async move { (server, self.uses_at(server, epoch, of).await) }) as BoxFuture<'_, _>

@@ -77,7 +77,9 @@ async fn follow_texts(alike: bool) -> (Duration, Duration, u64) {
     rig.index.wait_for(head).await;
     let prints = |at: u64| if alike { vec![text((at / GROUP) as u32, (at % GROUP) as u32)] } else { Vec::new() };
     let findings: Vec<Findings> = (0..FILES).map(|at| of(at + 2, prints(at))).collect();
-    findings.chunks(500).for_each(|page| rig.index.put_findings(page).expect("keep findings"));
+    for page in findings.chunks(500) {
+        assert!(rig.index.put_findings(page).is_ok(), "findings are kept");
+    }
     let began = Instant::now();
     let both = Both::start(rig, shared());
     both.until("the vertices are there", |status, stamp| status.written == stamp).await;

@@ -22,6 +22,9 @@ const CALLS: u64 = 2_000;
 const CHUNKS: u64 = 1_000_000;
 const READ: u64 = 10_000;
 
+/// One round of a kind of work; seconds of processor time of a call.
+type Work = fn(&mut Bench) -> f64;
+
 /// Seconds of the processor that this thread, or process, has had.
 fn cpu_seconds(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -97,7 +100,7 @@ fn tell(name: &str, with: &[f64], without: &[f64]) {
 #[ignore = "a measurement of some minutes: run it with --ignored --nocapture"]
 fn cost_of_counting() {
     let (mut on, mut off) = (Bench::new(true), Bench::new(false));
-    let works: [(&str, fn(&mut Bench) -> f64); 4] = [
+    let works: [(&str, Work); 4] = [
         ("get of 4 KiB", |bench| bench.gets(4096)),
         ("get of 16 KiB", |bench| bench.gets(16_384)),
         ("put of 4 KiB", |bench| bench.puts(4096)),

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::mount::Mount;
@@ -18,6 +18,8 @@ use serde_json::Value;
 const COMMAND: Duration = Duration::from_secs(60);
 /// How long a request that is slow everywhere is waited for.
 const FOLLOWED: Duration = Duration::from_secs(60);
+/// How long Redis does not answer, to make the metadata service slow.
+const HELD_UP: Duration = Duration::from_millis(100);
 
 /// `dgfs logs` of a cluster.
 fn logs(cluster: &Cluster, more: &[&str]) -> Outcome {
@@ -66,8 +68,14 @@ fn a_slow_operation_is_followed_by_its_number_through_mount_metadata_and_storage
     wait_until("one fsync was slow in all parts", FOLLOWED, || {
         let mut file = File::create(mount.join(format!("file{number}"))).unwrap();
         number += 1;
-        file.write_all(&vec![7; 1 << 20]).unwrap();
-        file.sync_all().unwrap();
+        file.write_all(&vec![7; 4 << 20]).unwrap();
+        // The metadata service has to wait for its engine.
+        cluster.redis.stop();
+        let syncing = std::thread::spawn(move || file.sync_all());
+        let held = Instant::now();
+        wait_until("Redis was held up for long enough", COMMAND, || held.elapsed() >= HELD_UP);
+        cluster.redis.cont();
+        syncing.join().unwrap().unwrap();
         let followed = slow_requests(&mount.log()).into_iter().map(|request| {
             assert_eq!(request.len(), 16, "{request}");
             let told = logs(&cluster, &["--request", &request, "--json"]).expect_success("dgfs logs");
