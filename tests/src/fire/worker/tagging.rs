@@ -158,7 +158,7 @@ impl Worker {
             Ok(()) => Ok(Some("dgfs link")),
             Err(Failed::Unanswered) => Ok(None),
             // By an earlier step.
-            Err(Failed::Refused(error)) if error.to_string().contains("exists already") => Ok(None),
+            Err(Failed::Refused(error)) if error.to_string().contains("between these two already") => Ok(None),
             Err(Failed::Refused(error)) => Err(format!("{words:?}: {error}")),
         }
     }
