@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use dgfs_tests::monitored::{root, source};
 use dgfs_tests::process::{Outcome, run};
+use dgfs_tests::program::dgfs;
 use dgfs_tests::prometheus::Prometheus;
 use dgfs_tests::scratch::Scratch;
 use serde_json::Value;
@@ -101,6 +102,21 @@ fn the_runbook_tells_of_alerts_that_exist_and_of_panels_that_exist() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn every_command_that_is_advised_exists() {
+    let mut advised = BTreeSet::new();
+    for file in ["docs/RUNBOOK.md", "docs/MONITORING.md", "prometheus/rules/alerts.yml", "grafana/panels.py"] {
+        let text = source(file);
+        let words = text.split("`dgfs ").skip(1).filter_map(|rest| rest.split(['`', ' ', '\n']).next());
+        advised.extend(words.map(str::to_owned));
+    }
+    assert!(advised.len() > 5, "{advised:?}");
+    for word in advised {
+        let help = run(dgfs(), &[word.as_str(), "--help"], CHECK);
+        assert!(help.status.success(), "dgfs {word}: {}", help.errors);
+    }
 }
 
 #[test]
