@@ -151,7 +151,7 @@ MOUNTS = [
     graph("Latency, 99th percentile", "99 of 100 requests are answered in this time.", "s", (p(0.99, "dgfs_mount_operation_seconds", "op", M + "," + O), "{{op}}")),
     graph("Errors", "Refused requests by operation and errno; ENOENT of lookups is daily life.", "ops", (rare(rate("dgfs_mount_operation_errors_total", "op, errno", M)), "{{op}} {{errno}}")),
     graph("Slow operations", "Took longer than `slow_ms`; the log has the time by stage.", "ops", (rare(rate("dgfs_mount_slow_operations_total", "op", M)), "{{op}}")),
-    graph("Kernel's queue", "Requests that the kernel has not given to us yet.", "none", (f"dgfs_mount_kernel_waiting{{{M}}}", "{{name}}")),
+    graph("Kernel's queue", "Requests that the kernel has no answer to yet; 0 where /sys/fs/fuse/connections is not mounted.", "none", (rare(f"dgfs_mount_kernel_waiting{{{M}}}"), "{{name}}")),
     graph("Calls to the metadata service", "By kind, a second.", "ops", (rate("dgfs_client_meta_calls_total", "kind", M) + " > 0", "{{kind}}"), stack=True),
     graph("Time of these calls", "99th percentile.", "s", (p(0.99, "dgfs_client_meta_call_seconds", "kind", M), "{{kind}}")),
     graph("Calls to storage servers", "By kind, a second.", "ops", (rate("dgfs_client_chunk_calls_total", "kind", M), "{{kind}}"), stack=True),

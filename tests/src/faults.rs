@@ -39,6 +39,8 @@ pub struct Fault {
     pub alert: &'static str,
     /// Titles of a dashboard and of its panel.
     pub panel: (&'static str, &'static str),
+    /// Measured in the short form, too.
+    pub short: bool,
 }
 
 /// What was measured of a fault.

@@ -24,6 +24,8 @@ fn add_second(cluster: &mut Cluster) {
     let second = first.lines().map(|line| match line.split_once(" = ") {
         Some(("dir", _)) => "dir = \"index-2\"".to_owned(),
         Some(("listen", _)) => format!("listen = \"{host}:{free}\""),
+        // On this machine, the port is the first one's.
+        Some(("metrics_listen", _)) => String::new(),
         _ => line.to_owned(),
     });
     let second: Vec<String> = second.collect();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use serde_json::Value;
 const COMMAND: Duration = Duration::from_secs(60);
 /// How long a request that is slow everywhere is waited for.
 const FOLLOWED: Duration = Duration::from_secs(60);
+/// Bytes written before each fsync: less than a chunk, which would be sent at once.
+const LENGTH: usize = 1 << 20;
 /// How long Redis does not answer, to make the metadata service slow.
 const HELD_UP: Duration = Duration::from_millis(100);
 
@@ -64,14 +66,16 @@ fn a_slow_operation_is_followed_by_its_number_through_mount_metadata_and_storage
     let mut cluster = cluster_where_all_is_slow();
     let mut mount = cluster.mount_with(&["-o", "slow-ms=1"]);
     let mut parts = BTreeSet::new();
-    let mut number = 0;
+    // What is there already is changed by a commit that goes with the fsync, not ahead of it.
+    let file = File::create(mount.join("file")).unwrap();
+    file.write_all_at(&vec![7; LENGTH], 0).unwrap();
+    file.sync_all().unwrap();
     wait_until("one fsync was slow in all parts", FOLLOWED, || {
-        let mut file = File::create(mount.join(format!("file{number}"))).unwrap();
-        number += 1;
-        file.write_all(&vec![7; 4 << 20]).unwrap();
+        file.write_all_at(&vec![8; LENGTH], 0).unwrap();
         // The metadata service has to wait for its engine.
         cluster.redis.stop();
-        let syncing = std::thread::spawn(move || file.sync_all());
+        let syncing = file.try_clone().unwrap();
+        let syncing = std::thread::spawn(move || syncing.sync_all());
         let held = Instant::now();
         wait_until("Redis was held up for long enough", COMMAND, || held.elapsed() >= HELD_UP);
         cluster.redis.cont();
@@ -89,6 +93,7 @@ fn a_slow_operation_is_followed_by_its_number_through_mount_metadata_and_storage
     let log = mount.log();
     let line = log.lines().find(|line| line.contains("op=fsync") && line.contains("chunk=")).expect("stages are named");
     assert!(line.contains("meta=") && line.contains(" INFO slow: "), "{line}");
+    drop(file);
     mount.umount();
 }
 
