@@ -18,7 +18,7 @@ pub(crate) fn record_of(event: &Event<'_>, request: u64) -> LogRecord {
         at_us: 0,
         level: level_of(*event.metadata().level()),
         request,
-        target: cut(event.metadata().target().to_owned(), LOG_FIELD_BYTES_MAX),
+        target: cut(parts.target.unwrap_or_else(|| event.metadata().target().to_owned()), LOG_FIELD_BYTES_MAX),
         message: cut(parts.message, LOG_MESSAGE_BYTES_MAX),
         fields: parts.fields,
     }
@@ -43,15 +43,26 @@ fn cut(mut text: String, bytes_max: usize) -> String {
     text
 }
 
+/// Fields in which the bridge from the crate `log` hides where a record is from.
+const BRIDGED: &str = "log.";
+
 #[derive(Default)]
 struct Parts {
     message: String,
+    /// Of a record that came by the crate `log`.
+    target: Option<String>,
     fields: Vec<(String, LogValue)>,
 }
 
 impl Parts {
     fn put(&mut self, field: &Field, value: LogValue) {
-        if self.fields.len() < LOG_FIELDS_MAX {
+        if let Some(what) = field.name().strip_prefix(BRIDGED) {
+            if what == "target"
+                && let LogValue::Text(target) = value
+            {
+                self.target = Some(target);
+            }
+        } else if self.fields.len() < LOG_FIELDS_MAX {
             self.fields.push((cut(field.name().to_owned(), LOG_FIELD_BYTES_MAX), value));
         }
     }
@@ -94,7 +105,43 @@ impl Visit for Parts {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+    use tracing_subscriber::registry;
+
+    use dgfs_proto::watch::{LogRecord, LogValue};
+
+    use super::{cut, record_of};
+
+    struct Keep(Arc<Mutex<Vec<LogRecord>>>);
+
+    impl<S: Subscriber> Layer<S> for Keep {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            self.0.lock().push(record_of(event, 7));
+        }
+    }
+
+    #[test]
+    fn what_comes_by_the_crate_log_is_told_as_everything_else() {
+        let kept = Arc::default();
+        let subscriber = registry().with(Keep(Arc::clone(&kept)));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(
+                log.target = "fjall::db",
+                log.file = "/build/db.rs",
+                log.line = 853_u64,
+                rows = 2_u64,
+                "made"
+            );
+        });
+        let records = kept.lock();
+        let [record] = records.as_slice() else { panic!("{records:?}") };
+        assert_eq!((record.target.as_str(), record.message.as_str(), record.request), ("fjall::db", "made", 7));
+        assert_eq!(record.fields, [("rows".to_owned(), LogValue::Unsigned(2))]);
+    }
 
     #[test]
     fn what_is_too_long_is_cut_between_characters() {

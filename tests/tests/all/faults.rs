@@ -95,15 +95,6 @@ const MATRIX: &[Fault] = &[
         short: false,
     },
     Fault {
-        name: "copies missing after a server was killed",
-        inject: |stage| stage.cluster.kill9_all(&["stored-1"]),
-        heal: |stage| stage.cluster.start_the_dead(),
-        metric: "sum by (class) (dgfs_meta_partitions{state=\"degraded\"}) > 0",
-        alert: "DgfsUnderReplicated",
-        panel: ("Repair and scrub", "Partitions by state"),
-        short: false,
-    },
-    Fault {
         name: "mount hung",
         inject: |stage| signal(stage.watched.mount.pid(), Signal::STOP),
         heal: |stage| signal(stage.watched.mount.pid(), Signal::CONT),
