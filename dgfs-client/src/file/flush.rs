@@ -105,8 +105,7 @@ impl Core {
         loop {
             let Some(round) = file.inner.lock().seal_round(which, until) else { break };
             if let Err(status) = self.send_round(op, file, &round).await {
-                self.not_sent(file, status);
-                return Err(status);
+                self.not_sent(file, status)?;
             }
         }
         if which == Which::All {
@@ -269,12 +268,13 @@ impl Core {
         self.ask_content(op, file, first).await.map(drop)
     }
 
-    /// A round could not be sent: kept when that may pass, given up when not.
-    fn not_sent(&self, file: &FileState, status: Status) {
+    /// A round could not be sent: kept when that may pass, given up when not. No error when nobody can miss its bytes: the
+    /// file had lost its name, and its last close overtook them.
+    fn not_sent(&self, file: &FileState, status: Status) -> Result<(), Status> {
         let mut inner = file.inner.lock();
         if status.is_transient() && !self.link.is_dead() {
             self.take_back(&mut inner);
-            return;
+            return Err(status);
         }
         let flying = std::mem::take(&mut inner.flying);
         let held = flying.values().map(|sealed| sealed.held).sum();
@@ -288,6 +288,7 @@ impl Core {
         drop(inner);
         self.budget.change(held, 0);
         self.dirty.settle(file);
+        if gone && file.opens.load(Ordering::Acquire) == 0 { Ok(()) } else { Err(status) }
     }
 
     /// Puts what is flying back under what was written since.

@@ -383,6 +383,24 @@ async fn a_mount_that_is_alone_opens_known_files_without_asking_and_tells_meta_b
     vfs.release(handle, None).await;
 }
 
+/// Two closes side by side leave its unsent bytes to the next round, which finds the file gone: nobody can miss them.
+#[tokio::test]
+async fn unsent_bytes_of_a_file_without_a_name_that_was_closed_are_no_error_of_the_mount() {
+    let cluster = Cluster::new(1);
+    let vfs = cluster.mount(|_| {}).await;
+    let (ino, handle) = create(&vfs, "file").await;
+    vfs.remove(Ino::ROOT, name("file"), RemoveKind::Unlink).await.unwrap();
+    assert_eq!(vfs.write(handle, 0, Bytes::from(vec![3; 50_000])).await, Ok(50_000));
+    let file = Arc::clone(&vfs.core.handles.file(handle).unwrap().file);
+    {
+        let _sending = file.flush.lock().await;
+        vfs.release(handle, None).await;
+    }
+    assert!(file.inner.lock().is_dirty(), "{ino:?} was being sent: its bytes are not thrown away");
+    vfs.core.send_releases(&vfs.core.op()).await;
+    assert_eq!(vfs.close().await, Ok(()));
+}
+
 /// Its number would otherwise keep meta from forgetting answers, until it has no room for more.
 #[tokio::test]
 async fn a_registration_that_was_not_answered_is_brought_to_its_end() {
