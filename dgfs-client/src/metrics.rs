@@ -9,6 +9,7 @@ use prometheus::{Histogram, HistogramVec};
 
 use dgfs_proto::chunk::ChunkRequest;
 use dgfs_proto::meta::{MetaRequest, Mutation, Query, SessionRequest};
+use dgfs_runtime::instruments;
 use dgfs_runtime::metrics::{LATENCY_BOUNDS_S, histograms_by};
 
 macro_rules! kinds {
@@ -284,12 +285,18 @@ impl Counters {
     }
 
     pub(crate) fn meta_took(&self, kind: MetaKind, time: Duration) {
+        if !instruments::are_on() {
+            return;
+        }
         if let Some(times) = self.meta_times.get(kind as usize) {
             times.observe(time.as_secs_f64());
         }
     }
 
     pub(crate) fn chunk_took(&self, kind: ChunkKind, time: Duration) {
+        if !instruments::are_on() {
+            return;
+        }
         if let Some(times) = self.chunk_times.get(kind as usize) {
             times.observe(time.as_secs_f64());
         }

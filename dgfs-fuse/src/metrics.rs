@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
+use dgfs_runtime::instruments;
 use dgfs_runtime::metrics::MetricSet;
 use dgfs_runtime::trace::{Trace, slow};
 
@@ -162,6 +163,9 @@ impl MountMetrics {
     }
 
     fn answered(&self, op: Op, (took, asker): (Duration, Asker), refused: Option<Errno>) {
+        if !instruments::are_on() {
+            return;
+        }
         if let Some(series) = self.operations.get(op as usize) {
             series.count.inc();
             series.seconds.observe(took.as_secs_f64());

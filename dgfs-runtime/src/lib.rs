@@ -3,7 +3,7 @@
 //!
 //! Never knows what a file is: it moves messages, it does not read them.
 //! Reading order: [`channel`] (what a part may ask of another) → [`quic`] (between processes) → [`pki`] (who is who)
-//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`trace`], [`metrics`],
+//! → [`clock`], [`random`], [`ports`], [`disk`], [`accounts`] (the world) → [`config`], [`telemetry`], [`trace`], [`metrics`], [`instruments`],
 //! [`announce`], [`watch`], [`lifecycle`], [`process`], [`supervisor`] (a process).
 
 pub mod accounts;
@@ -12,6 +12,7 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod instruments;
 pub mod lifecycle;
 pub mod metrics;
 pub mod pki;

@@ -24,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use dgfs_proto::watch::{LOG_PAGE_RECORDS_MAX, LogPage, LogQuery};
 
 use crate::config::optional_path;
+use crate::instruments;
 use crate::metrics::{MetricSet, follow};
 use crate::random;
 use crate::telemetry::layer::{Log, LogLayer, Target};
@@ -114,6 +115,7 @@ pub fn init(config: &LogConfig, level_override: Option<&str>) -> Result<(), Tele
     begun.map_err(|_| TelemetryError::Twice)?;
     set_slow_ms(config.slow_ms);
     LOG.get_or_init(|| log);
+    instruments::warn_if_off();
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::futures::TaskLocalFuture;
 
+use crate::instruments;
 use crate::telemetry::fresh_request_id;
 
 macro_rules! stages {
@@ -160,6 +161,9 @@ pub fn add(stage: Stage, time: Duration) {
 
 /// Adds the time that `work` takes.
 pub async fn timed<F: Future>(stage: Stage, work: F) -> F::Output {
+    if !instruments::are_on() {
+        return work.await;
+    }
     let began = Instant::now();
     let output = work.await;
     add(stage, began.elapsed());
@@ -168,6 +172,9 @@ pub async fn timed<F: Future>(stage: Stage, work: F) -> F::Output {
 
 /// As [`timed`], for work that does not wait for others.
 pub fn timed_now<T>(stage: Stage, work: impl FnOnce() -> T) -> T {
+    if !instruments::are_on() {
+        return work();
+    }
     let began = Instant::now();
     let output = work();
     add(stage, began.elapsed());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use dgfs_proto::chunk::ChunkRequest;
 use dgfs_proto::status::Status;
+use dgfs_runtime::instruments;
 use dgfs_runtime::metrics::LATENCY_BOUNDS_S;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
@@ -106,6 +107,9 @@ impl Measures {
 
     /// Counts a call that began then and ended now.
     pub(crate) fn answered(&self, op: Op, began: Instant, refused: Option<Status>) {
+        if !instruments::are_on() {
+            return;
+        }
         if let Some(seconds) = self.by_op.get(op as usize) {
             seconds.observe(began.elapsed().as_secs_f64());
         }

@@ -219,11 +219,17 @@ impl Cluster {
     /// The last lines of every daemon's log.
     #[must_use]
     pub fn logs(&self) -> String {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return String::new() };
+        self.log_files().iter().map(|log| format!("--- {}:\n{}\n", log.display(), tail(log, 12))).collect()
+    }
+
+    /// The logs of all daemons, by name.
+    #[must_use]
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return Vec::new() };
         let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
         logs.sort();
-        logs.iter().map(|log| format!("--- {}:\n{}\n", log.display(), tail(log, 12))).collect()
+        logs
     }
 
     /// `dgfs up` of a cluster of which not every daemon can start.

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
+use dgfs_runtime::instruments;
 use dgfs_runtime::telemetry::fresh_request_id;
 use dgfs_runtime::trace::{Stage, Trace, follow};
 
@@ -107,7 +108,7 @@ impl Dispatcher {
         let metrics = Arc::clone(&self.metrics);
         metrics.waiting.inc();
         // A lock may be waited for as long as it takes: that says nothing of the mount.
-        let waiting = (op != Op::WaitLock).then(|| metrics.oldest.enter());
+        let waiting = (op != Op::WaitLock && instruments::are_on()).then(|| metrics.oldest.enter());
         let permit = (bound == Bound::Counted).then(|| Gate::enter(&self.gate, &trace));
         self.runtime.spawn(async move {
             let _waiting = waiting;

@@ -9,6 +9,7 @@ use dgfs_proto::chunk::{ChunkUse, StoreStatus, UseOrder, VersionId};
 use dgfs_proto::ids::{ChunkId, Ino};
 use dgfs_proto::limits::USES_MAX;
 use dgfs_proto::status::Status;
+use dgfs_runtime::instruments;
 
 use super::Store;
 use crate::uses::{Use, Used};
@@ -84,7 +85,7 @@ impl Store {
 
     /// Counts a use of a chunk that has `bytes` of data.
     pub(crate) fn count_use(&self, chunk: ChunkId, bytes: u32, used: Used) {
-        if self.options.count_uses {
+        if self.options.count_uses && instruments::are_on() {
             self.uses.count(chunk, self.now(), bytes, used);
             self.totals.count(chunk, used);
         }

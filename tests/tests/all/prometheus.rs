@@ -4,6 +4,7 @@
 //! Prometheus that scrapes a real cluster.
 
 pub mod dashboards;
+mod healthy;
 mod live;
 mod page;
 

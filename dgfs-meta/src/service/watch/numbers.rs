@@ -12,6 +12,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use dgfs_proto::meta::{
     AdminRequest, MetaReply, MetaRequest, Mutation, Query, ServerRequest, SessionRequest, WatchRequest,
 };
+use dgfs_runtime::instruments;
 use dgfs_runtime::metrics::{LATENCY_BOUNDS_S, MetricSet};
 
 /// Bounds of the changes in one commit group.
@@ -209,7 +210,7 @@ impl Numbers {
 
     /// A call was answered.
     pub(crate) fn answered(&self, op: Option<Op>, took: Duration, reply: &MetaReply) {
-        let Some(op) = op else { return };
+        let Some(op) = op.filter(|_| instruments::are_on()) else { return };
         if let Some(histogram) = self.resolved.get(op as usize) {
             histogram.observe(took.as_secs_f64());
         }
@@ -220,6 +221,9 @@ impl Numbers {
 
     /// A commit group is in the engine.
     pub(crate) fn committed(&self, took: Duration, mutations: u64) {
+        if !instruments::are_on() {
+            return;
+        }
         self.commit.observe(took.as_secs_f64());
         self.mutations.observe(mutations as f64);
     }

@@ -19,7 +19,8 @@ use super::{dashboards, metrics_of, page, pending};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Alerts about the machine that the tests run on, whose disk and clock we do not choose.
-const OF_THE_MACHINE: &[&str] = &["DgfsDiskNearlyFull", "DgfsDiskSlow", "DgfsMetadataSlow", "DgfsRuntimeLate"];
+pub(super) const OF_THE_MACHINE: &[&str] =
+    &["DgfsDiskNearlyFull", "DgfsDiskSlow", "DgfsMetadataSlow", "DgfsRuntimeLate"];
 /// The variable that names the directory where pictures are wanted: `grafana/pictures.py` is run there.
 const PICTURES: &str = "DGFS_PICTURES";
 
@@ -91,7 +92,7 @@ fn concrete(expr: &str) -> String {
 }
 
 /// A bit of everything that a program does.
-fn work(mount: &Path, round: u32) {
+pub(super) fn work(mount: &Path, round: u32) {
     let directory = mount.join(format!("round-{round}"));
     fs::create_dir_all(&directory).unwrap();
     for number in 0..8 {
