@@ -107,18 +107,24 @@ class Pairs:
         if not self.bench.wanted(name):
             return
         for pair in self.pairs:
-            spent = {}
-            for side in pair if self.round % 2 == 0 else reversed(pair):
-                if prepare:
-                    prepare(side)
-                cpu, begin = side.cpu(), time.perf_counter()
-                amount = measure(side)
-                # What was put off belongs to it.
-                os.sync()
-                # Some rows do as much as they can in a given time.
-                of = self.amounts.setdefault((side.name, name), amount) / amount if unit != "s" else 1
-                spent[side.on] = ((side.cpu() - cpu) * of, (time.perf_counter() - begin) * of)
-            self.figures.setdefault((pair[0].name, name), []).append((spent[True], spent[False]))
+            try:
+                self.compare((name, unit), measure, pair, prepare)
+            except (OSError, subprocess.CalledProcessError) as error:
+                print(f"  {name} on {pair[0].name}: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
+
+    def compare(self, name_unit, measure, pair, prepare):
+        (name, unit), spent = name_unit, {}
+        for side in pair if self.round % 2 == 0 else reversed(pair):
+            if prepare:
+                prepare(side)
+            cpu, begin = side.cpu(), time.perf_counter()
+            amount = measure(side)
+            # What was put off belongs to it.
+            os.sync()
+            # Some rows do as much as they can in a given time.
+            of = self.amounts.setdefault((side.name, name), amount) / amount if unit != "s" else 1
+            spent[side.on] = ((side.cpu() - cpu) * of, (time.perf_counter() - begin) * of)
+        self.figures.setdefault((pair[0].name, name), []).append((spent[True], spent[False]))
 
     def run(self):
         self.bench.row = self.row
@@ -174,11 +180,11 @@ def spread(values):
 
 
 def addresses(side):
-    """Where the numbers of a cluster's daemons are."""
+    """Where the numbers of a cluster's daemons are (`meta-1.toml`, `stored-1.toml`, …)."""
     found = []
     directory = getattr(side.system, "dir", None)
     for name in sorted(os.listdir(directory)) if directory else []:
-        if name.endswith(".toml"):
+        if name.endswith(".toml") and name.rpartition("-")[2].removesuffix(".toml").isdigit():
             with open(os.path.join(directory, name)) as lines:
                 found += [line.split('"')[1] for line in lines if line.startswith("metrics_listen")]
     return found
