@@ -74,6 +74,7 @@ OVERVIEW = [
 SERVERS = [
     number("Up", "Storage servers that the active metadata service hears from.", "none", 'max(dgfs_meta_storage_servers{state="up"})', "up"),
     number("Down", "Storage servers it does not hear from.", "none", 'max(dgfs_meta_storage_servers{state="down"})', "down", bad=1),
+    number("Given up", "Away for longer than the grace time: their copies are rebuilt on others.", "none", 'max(dgfs_meta_storage_servers{state="out"})', "out", bad=1),
     number("Capacity", "Bytes of all their disks.", "bytes", "sum(dgfs_stored_capacity_bytes)", "capacity"),
     number("Free", "Bytes they can still take.", "bytes", "sum(dgfs_stored_free_bytes)", "free"),
     number("Chunk versions", "Chunk versions held, copies counted.", "short", "sum(dgfs_stored_versions)", "versions"),
@@ -102,6 +103,7 @@ SERVER = [
     graph("Operations", "Requests a second, by operation.", "ops", (rate("dgfs_stored_operation_seconds_count", "op", N), "{{op}}")),
     graph("Latency of operations", "Median and 99th percentile.", "s", (p(0.5, "dgfs_stored_operation_seconds", "op", N), "{{op}} p50"), (p(0.99, "dgfs_stored_operation_seconds", "op", N), "{{op}} p99")),
     graph("Sync latency", "How long a sync of the disk takes; above half a second is an alert.", "s", (p(0.5, "dgfs_stored_sync_seconds", "name", N), "{{name}} p50"), (p(0.99, "dgfs_stored_sync_seconds", "name", N), "{{name}} p99")),
+    graph("Waiting for the disk", "How long the oldest read, write or sync under way has been waited for; above ten seconds is an alert.", "s", (f"dgfs_stored_disk_waiting_seconds{{{N}}}", "{{name}}")),
     graph("Disk errors", "Answers of the operating system that were errors, by kind.", "ops", (rare(rate("dgfs_stored_disk_errors_total", "kind", N)), "{{kind}}")),
     graph("Refused operations", "By operation and status.", "ops", (rare(rate("dgfs_stored_operation_errors_total", "op, status", N)), "{{op}} {{status}}")),
     graph("Reads and writes", "Bytes a second.", "Bps", (rate("dgfs_stored_get_bytes_total", "name", N), "{{name}} read"), (rate("dgfs_stored_put_bytes_total", "name", N), "{{name}} written")),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
+use dgfs_proto::map::{ServerInfo, Standing};
 use dgfs_runtime::metrics::computed::{Family, FamilyKind};
 use dgfs_runtime::metrics::{MetricSet, follow, show};
 
@@ -67,7 +68,11 @@ pub fn register(set: &MetricSet, service: &Arc<MetaService>) {
         allocated_bytes: set.gauge("dgfs_meta_allocated_bytes", "Bytes allocated to files"),
         free_bytes: set.gauge("dgfs_meta_free_bytes", "Bytes of files the storage servers that are up can still take"),
         map_epoch: set.gauge("dgfs_meta_map_epoch", "Epoch of the cluster map"),
-        servers: set.gauges("dgfs_meta_storage_servers", "Storage servers by state", &["state"]),
+        servers: set.gauges(
+            "dgfs_meta_storage_servers",
+            "Storage servers by state: up, down, or out (given up)",
+            &["state"],
+        ),
         partitions: set.gauges("dgfs_meta_partitions", "Partitions by class and redundancy", &["class", "state"]),
         places_left: set.gauges("dgfs_meta_places_left", "Members of partitions that are not full", &["class"]),
     };
@@ -100,9 +105,9 @@ fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
     show(&gauges.allocated_bytes, status.usage.allocated_bytes);
     show(&gauges.free_bytes, status.usage.free_bytes);
     show(&gauges.map_epoch, status.map.epoch.0);
-    let up = status.map.servers.iter().filter(|server| server.up).count();
-    show(&gauges.servers.with_label_values(&["up"]), up as u64);
-    show(&gauges.servers.with_label_values(&["down"]), (status.map.servers.len() - up) as u64);
+    for (state, count) in servers_by_state(&status.map.servers) {
+        show(&gauges.servers.with_label_values(&[state]), count);
+    }
     for health in &status.health {
         let class = health.class.to_string();
         for (state, count) in [
@@ -114,5 +119,51 @@ fn refresh(gauges: &Gauges, service: &Weak<MetaService>) {
             show(&gauges.partitions.with_label_values(&[class.as_str(), state]), u64::from(count));
         }
         show(&gauges.places_left.with_label_values(&[class.as_str()]), u64::from(health.places_left));
+    }
+}
+
+/// One that was given up is not down: it is missed no more, and its copies are rebuilt elsewhere.
+fn servers_by_state(servers: &[ServerInfo]) -> [(&'static str, u64); 3] {
+    let (mut up, mut down, mut out) = (0, 0, 0);
+    for server in servers {
+        *match (server.standing, server.up) {
+            (Standing::Active | Standing::Draining | Standing::Out, true) => &mut up,
+            (Standing::Active | Standing::Draining, false) => &mut down,
+            (Standing::Out, false) => &mut out,
+        } += 1;
+    }
+    [("up", up), ("down", down), ("out", out)]
+}
+
+#[cfg(test)]
+mod tests {
+    use dgfs_proto::ids::ServerId;
+    use dgfs_proto::map::{Labels, ServerInfo, Standing};
+
+    use super::servers_by_state;
+
+    #[test]
+    fn a_server_that_was_given_up_is_not_down() {
+        let server = |up, standing| ServerInfo {
+            id: ServerId::new(1).unwrap(),
+            address: String::new(),
+            label: String::new(),
+            labels: Labels::default(),
+            weight: 100,
+            standing,
+            up,
+            capacity_bytes: 0,
+            used_bytes: 0,
+            free_bytes: 0,
+        };
+        let servers = [
+            server(true, Standing::Active),
+            server(true, Standing::Draining),
+            server(false, Standing::Active),
+            server(false, Standing::Draining),
+            server(false, Standing::Active),
+            server(false, Standing::Out),
+        ];
+        assert_eq!(servers_by_state(&servers), [("up", 2), ("down", 3), ("out", 1)]);
     }
 }

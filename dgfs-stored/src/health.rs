@@ -1,4 +1,4 @@
-//! How the disk does: errors by kind, whether it takes writes, how long syncs take.
+//! How the disk does: errors by kind, whether it takes writes, how long syncs take, and for how long it has not answered.
 //!
 //! Never repairs and never refuses anything. Always: what passes through here is counted where it happened, once, whoever asked
 //! for it: a put, a read, the scrub, compaction, or the probe that writes when nobody else does.
@@ -37,14 +37,16 @@ impl Trouble {
     }
 }
 
+/// Calls to the disk whose age is known. When so many wait at once, those that come later are not told: they are younger.
+const WAITS_MAX: usize = 32;
+
 /// The health of the disk below one store.
 pub(crate) struct Health {
     errors: [AtomicU64; Trouble::ALL.len()],
     is_refusing: AtomicBool,
-    /// Milliseconds since `began`: of the last write that succeeded, and since when a sync and a probe are waited for (0: none is).
+    /// Milliseconds since `began`: of the last write that succeeded, and since when each call under way is waited for (0: none).
     written_ms: AtomicU64,
-    syncing_ms: AtomicU64,
-    probing_ms: AtomicU64,
+    waits_ms: [AtomicU64; WAITS_MAX],
     sync_seconds: Histogram,
     began: Instant,
 }
@@ -61,15 +63,15 @@ impl Health {
             errors: Default::default(),
             is_refusing: AtomicBool::new(false),
             written_ms: AtomicU64::new(0),
-            syncing_ms: AtomicU64::new(0),
-            probing_ms: AtomicU64::new(0),
+            waits_ms: Default::default(),
             sync_seconds,
             began: Instant::now(),
         }
     }
 
-    /// Passes the outcome of a write on.
-    pub(crate) fn wrote<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+    /// Writes, and passes the outcome on.
+    pub(crate) fn write<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let outcome = self.waited(work);
         match &outcome {
             Ok(_) => {
                 self.written_ms.store(self.now_ms(), Ordering::Relaxed);
@@ -88,8 +90,9 @@ impl Health {
         outcome
     }
 
-    /// Passes the outcome of a read on. That a file is shorter or missing is damage, not the disk's refusal.
-    pub(crate) fn read<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+    /// Reads, and passes the outcome on. That a file is shorter or missing is damage, not the disk's refusal.
+    pub(crate) fn read<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let outcome = self.waited(work);
         if let Err(error) = &outcome
             && error.raw_os_error().is_some()
             && error.kind() != io::ErrorKind::NotFound
@@ -99,24 +102,25 @@ impl Health {
         outcome
     }
 
-    /// Runs a sync of the store, times it, and passes its outcome on.
+    /// Syncs, times it, and passes its outcome on.
     pub(crate) fn sync(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        self.timed(&self.syncing_ms, work)
-    }
-
-    /// As [`Self::sync`], of the probe: both may wait at once.
-    pub(crate) fn sync_probe(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        self.timed(&self.probing_ms, work)
-    }
-
-    fn timed(&self, since: &AtomicU64, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let began = Instant::now();
-        since.store(self.now_ms().max(1), Ordering::Relaxed);
-        let outcome = work();
-        since.store(0, Ordering::Relaxed);
+        let outcome = self.waited(work);
         self.sync_seconds.observe(began.elapsed().as_secs_f64());
         if outcome.is_err() {
             self.count(Trouble::Sync);
+        }
+        outcome
+    }
+
+    /// Calls the disk; until it answers, [`Self::waiting_s`] tells of the call.
+    fn waited<T>(&self, work: impl FnOnce() -> T) -> T {
+        let now = self.now_ms().max(1);
+        let is_taken = |wait: &&AtomicU64| wait.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let wait = self.waits_ms.iter().find(is_taken);
+        let outcome = work();
+        if let Some(wait) = wait {
+            wait.store(0, Ordering::Relaxed);
         }
         outcome
     }
@@ -141,11 +145,11 @@ impl Health {
         self.now_ms().saturating_sub(self.written_ms.load(Ordering::Relaxed))
     }
 
-    /// Seconds for which the disk has been waited for now; 0 when it is not.
+    /// Seconds for which the oldest call under way has been waited for; 0 when none is.
     pub(crate) fn waiting_s(&self) -> u64 {
         let now = self.now_ms();
-        let since = [&self.syncing_ms, &self.probing_ms].map(|since| since.load(Ordering::Relaxed));
-        since.into_iter().filter(|since| *since > 0).map(|since| now.saturating_sub(since) / 1000).max().unwrap_or(0)
+        let since = self.waits_ms.iter().map(|since| since.load(Ordering::Relaxed));
+        since.filter(|since| *since > 0).map(|since| now.saturating_sub(since) / 1000).max().unwrap_or(0)
     }
 
     /// How long syncs took.
@@ -166,8 +170,12 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::scope;
+    use std::time::{Duration, Instant};
 
-    use super::{Health, Trouble};
+    use super::{Health, Trouble, WAITS_MAX};
 
     fn refused(errno: i32) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(errno))
@@ -180,10 +188,10 @@ mod tests {
             [(libc::EROFS, Trouble::Write), (libc::EIO, Trouble::Write), (libc::ENOSPC, Trouble::Full)]
         {
             let before = health.errors(trouble);
-            health.wrote(refused(errno)).unwrap_err();
+            health.write(|| refused(errno)).unwrap_err();
             assert_eq!(health.errors(trouble), before + 1, "{errno}");
         }
-        health.read(refused(libc::EIO)).unwrap_err();
+        health.read(|| refused(libc::EIO)).unwrap_err();
         health.sync(|| refused(libc::EIO)).unwrap_err();
         assert_eq!(Trouble::ALL.map(|trouble| health.errors(trouble)), [1, 2, 1, 1]);
         assert_eq!(health.sync_seconds().get_sample_count(), 1);
@@ -192,19 +200,70 @@ mod tests {
     #[test]
     fn a_disk_refuses_from_the_first_refused_write_to_the_first_that_is_taken() {
         let health = Health::new();
-        health.wrote(refused(libc::ENOSPC)).unwrap_err();
+        health.write(|| refused(libc::ENOSPC)).unwrap_err();
         assert!(!health.is_refusing(), "a full disk is not a broken one");
-        health.wrote(refused(libc::EROFS)).unwrap_err();
+        health.write(|| refused(libc::EROFS)).unwrap_err();
         assert!(health.is_refusing());
-        health.wrote(Ok(())).unwrap();
+        health.write(|| Ok(())).unwrap();
         assert!(!health.is_refusing());
     }
 
     #[test]
     fn a_missing_file_and_a_short_one_are_no_refusal_to_read() {
         let health = Health::new();
-        health.read(refused(libc::ENOENT)).unwrap_err();
-        health.read::<()>(Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
+        health.read(|| refused(libc::ENOENT)).unwrap_err();
+        health.read::<()>(|| Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
         assert_eq!(health.errors(Trouble::Read), 0);
+    }
+    /// A call to a disk that answers when it is told to.
+    fn hung(begun: &Sender<()>, answer: &Receiver<()>) -> io::Result<()> {
+        begun.send(()).unwrap();
+        answer.recv().unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn a_write_a_read_or_a_sync_that_hangs_is_told_until_it_is_answered() {
+        let calls: [fn(&Health, &Sender<()>, &Receiver<()>) -> io::Result<()>; 3] = [
+            |health, begun, answer| health.write(|| hung(begun, answer)),
+            |health, begun, answer| health.read(|| hung(begun, answer)),
+            |health, begun, answer| health.sync(|| hung(begun, answer)),
+        ];
+        for call in calls {
+            let health = Health { began: Instant::now() - Duration::from_secs(60), ..Health::new() };
+            let ((begun, begins), (answers, answer)) = (channel(), channel());
+            scope(|scope| {
+                let health = &health;
+                scope.spawn(move || call(health, &begun, &answer).unwrap());
+                begins.recv().unwrap();
+                assert_eq!(health.waiting_s(), 0, "it has just begun");
+                // Others that are answered at once change nothing.
+                health.write(|| Ok(())).unwrap();
+                let wait = health.waits_ms.iter().find(|wait| wait.load(Ordering::Relaxed) > 0).unwrap();
+                wait.fetch_sub(30_000, Ordering::Relaxed);
+                health.write(|| Ok(())).unwrap();
+                assert_eq!(health.waiting_s(), 30);
+                answers.send(()).unwrap();
+            });
+            assert_eq!(health.waiting_s(), 0);
+        }
+    }
+
+    #[test]
+    fn more_calls_than_are_told_hang_and_are_answered() {
+        let health = Health::new();
+        scope(|scope| {
+            let (begun, begins) = channel();
+            let answers: Vec<_> = (0..WAITS_MAX + 3)
+                .map(|_| {
+                    let ((answer, answered), begun, health) = (channel(), begun.clone(), &health);
+                    scope.spawn(move || health.write(|| hung(&begun, &answered)).unwrap());
+                    begins.recv().unwrap();
+                    answer
+                })
+                .collect();
+            answers.iter().for_each(|answer| answer.send(()).unwrap());
+        });
+        assert!(health.waits_ms.iter().all(|wait| wait.load(Ordering::Relaxed) == 0));
     }
 }

@@ -138,7 +138,7 @@ impl Numbers {
             ),
             waiting: set.gauge(
                 "dgfs_stored_disk_waiting_seconds",
-                "How long the sync under way has been waited for; 0: none is",
+                "How long the oldest read, write or sync of the disk under way has been waited for; 0: none is",
             ),
             restart_needed: set.gauge(
                 "dgfs_stored_restart_needed",

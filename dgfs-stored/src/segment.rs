@@ -137,7 +137,7 @@ impl Segments {
         let file = match &append.file {
             Some(file) => Arc::clone(file),
             None => {
-                let file = self.health.wrote(self.create(append.at.segment))?;
+                let file = self.health.write(|| self.create(append.at.segment))?;
                 append.file = Some(Arc::clone(&file));
                 file
             }
@@ -160,12 +160,14 @@ impl Segments {
     pub(crate) fn write(&self, place: Place, file: &Arc<File>, head: &[u8], data: &[u8]) -> io::Result<()> {
         let at = u64::from(place.offset);
         let joined = head.len() + data.len() <= JOIN_BYTES_MAX && !data.is_empty();
-        let written = if joined {
-            file.write_all_at(&[head, data].concat(), at)
-        } else {
+        let write = || {
+            if joined {
+                return file.write_all_at(&[head, data].concat(), at);
+            }
             // Data first: a process killed between the two leaves no header without its data.
             file.write_all_at(data, at + head.len() as u64).and_then(|()| file.write_all_at(head, at))
         };
+        let written = self.health.write(write);
         if written.is_err() {
             // A header that did get there must not speak for data that did not.
             let wiped = file.write_all_at(&[0; HEADER_BYTES], at);
@@ -174,13 +176,13 @@ impl Segments {
             }
         }
         self.mark_dirty(place.segment, file);
-        self.health.wrote(written)
+        written
     }
 
     /// Overwrites a header in place.
     pub(crate) fn write_header(&self, place: Place, header: &[u8; HEADER_BYTES]) -> io::Result<()> {
         let file = self.file(place.segment)?;
-        self.health.wrote(file.write_all_at(header, u64::from(place.offset)))?;
+        self.health.write(|| file.write_all_at(header, u64::from(place.offset)))?;
         self.mark_dirty(place.segment, &file);
         Ok(())
     }
@@ -191,12 +193,12 @@ impl Segments {
 
     /// Fills `out` from `offset`; `UnexpectedEof` when the file ends before.
     pub(crate) fn read(&self, segment: u32, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.health.read(self.file(segment).and_then(|file| file.read_exact_at(out, offset)))
+        self.health.read(|| self.file(segment)?.read_exact_at(out, offset))
     }
 
     /// Up to `len` bytes from `offset`, fewer at the file's end.
     pub(crate) fn read_some(&self, segment: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.health.read(self.read_up_to(segment, offset, len))
+        self.health.read(|| self.read_up_to(segment, offset, len))
     }
 
     fn read_up_to(&self, segment: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {

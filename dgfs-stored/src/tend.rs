@@ -97,11 +97,13 @@ impl Store {
     /// Writes some bytes, and syncs them where puts are synced (the disk of a laptop may sleep).
     pub(crate) fn probe(&self) {
         let path = self.directory().join(PROBE_FILE);
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        let written = self.health.wrote(open.and_then(|file| file.write_all_at(PROBE, 0).map(|()| file)));
+        let written = self.health.write(|| {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            file.write_all_at(PROBE, 0).map(|()| file)
+        });
         let Ok(file) = written else { return };
         if self.options.puts_are_synced
-            && let Err(error) = self.health.sync_probe(|| disk::sync_file(&file))
+            && let Err(error) = self.health.sync(|| disk::sync_file(&file))
         {
             tracing::warn!(%error, "the disk did not sync a probe");
         }

@@ -119,6 +119,23 @@ impl Cluster {
         new.find(|role| role.starts_with("stored-")).expect("dgfs up --add starts a storage daemon")
     }
 
+    /// Moves the data of a daemon to another directory, and starts it there.
+    ///
+    /// # Panics
+    /// When it does not start, or files cannot be copied.
+    #[track_caller]
+    pub fn move_data(&mut self, role: &str, to: &Path) {
+        self.kill9_all(&[role]);
+        let words = ["-a".into(), self.dir.join(role).into_os_string(), to.as_os_str().to_owned()];
+        let _ = run("cp", &words, DAEMONS).expect_success("copy a daemon's data");
+        let file = self.dir.join(format!("{role}.toml"));
+        let text = std::fs::read_to_string(&file).expect("read a daemon's configuration");
+        let (here, there) = (format!("dir = \"{role}\""), format!("dir = \"{}\"", to.display()));
+        assert!(text.lines().any(|line| line == here), "{role} lies elsewhere: {text}");
+        std::fs::write(file, text.replacen(&here, &there, 1)).expect("write a daemon's configuration");
+        self.start_the_dead();
+    }
+
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
+use crate::faulty_disk::FaultyDisk;
 use crate::monitored::Monitored;
 use crate::process::wait_until;
 use crate::watched::Watched;
@@ -20,6 +21,8 @@ pub struct Stage {
     pub monitored: Monitored,
     /// A mount.
     pub watched: Watched,
+    /// The disk of `stored-3` alone. Before the cluster: who waits for it does not end.
+    pub disk: FaultyDisk,
     /// The daemons and Redis.
     pub cluster: Cluster,
 }

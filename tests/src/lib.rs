@@ -8,12 +8,15 @@
 //! cuts ([`power`]), [`network`]s whose links are cut, [`neo4j`] servers, system calls ([`sys`]), randomness ([`rng`]), mounts
 //! whose numbers are read ([`watched`]), files of [`known`] content, the [`ledger`] of what was acknowledged, the [`load`] that
 //! reads while it writes, the [`fire`] under which tags are changed, the [`edges`] of the graph
-//! that comes of it, [`http`] requests, [`prometheus`] and its neighbours, clusters that are [`monitored`], and the [`faults`] that must be seen.
+//! that comes of it, [`http`] requests, [`prometheus`] and its neighbours, clusters that are [`monitored`], and the [`faults`] that must be seen: of a
+//! [`faulty_disk`], of bits that [`flip`], and others.
 
 pub mod cluster;
 pub mod edges;
 pub mod faults;
+pub mod faulty_disk;
 pub mod fire;
+pub mod flip;
 pub mod http;
 pub mod known;
 pub mod ledger;

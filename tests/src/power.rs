@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::process::run;
-use crate::scratch::{Scratch, unmount_lazily};
+use crate::scratch::{Scratch, thaw, unmount_lazily};
 use crate::sys::{cut_power, is_root};
 
 /// How long a tool may take.
@@ -18,6 +18,7 @@ const TOOL: Duration = Duration::from_secs(60);
 pub struct Disk {
     device: String,
     point: PathBuf,
+    options: &'static str,
     _scratch: Scratch,
 }
 
@@ -32,11 +33,21 @@ impl Disk {
         );
         let scratch = Scratch::new("disk");
         let image = scratch.join("image");
-        let file = std::fs::File::create(&image).expect("make the image of a disk");
+        Self::of_image(scratch, &image, mib, "rw")
+    }
+
+    /// As [`Self::new`], of a device whose bytes lie on this one. It turns read-only when its kernel finds an error.
+    #[must_use]
+    pub fn above(&self, mib: u64) -> Self {
+        Self::of_image(Scratch::new("disk"), &self.point.join("image"), mib, "errors=remount-ro")
+    }
+
+    fn of_image(scratch: Scratch, image: &Path, mib: u64, options: &'static str) -> Self {
+        let file = std::fs::File::create(image).expect("make the image of a disk");
         file.set_len(mib << 20).expect("set the size of a disk");
         tool("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()]);
         let device = tool("losetup", &["--find".as_ref(), "--show".as_ref(), image.as_os_str()]);
-        let disk = Self { device: device.trim().to_owned(), point: scratch.dir("disk"), _scratch: scratch };
+        let disk = Self { device: device.trim().to_owned(), point: scratch.dir("disk"), options, _scratch: scratch };
         disk.mount();
         disk
     }
@@ -58,8 +69,36 @@ impl Disk {
         self.mount();
     }
 
+    /// The kernel finds an error in the file system.
+    pub fn damage(&self) {
+        let device = self.device.trim_start_matches("/dev/");
+        let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        std::fs::write(trigger, "an error that a test made").expect("damage a file system");
+    }
+
+    /// After [`Self::damage`], when nobody uses it any more: checks it and mounts it again, as an operator does.
+    pub fn check(&self) {
+        tool("umount", &[self.point.as_os_str()]);
+        let checked = run("e2fsck", &["-f", "-y", &self.device], TOOL);
+        // 1: it was corrected.
+        assert!(matches!(checked.status.code(), Some(0 | 1)), "e2fsck: {checked:?}");
+        self.mount();
+    }
+
+    /// Whoever writes waits, until [`Self::thaw`].
+    pub fn freeze(&self) {
+        tool("fsfreeze", &["--freeze".as_ref(), self.point.as_os_str()]);
+    }
+
+    /// Lets those go on who wait.
+    pub fn thaw(&self) {
+        thaw(&self.point);
+    }
+
     fn mount(&self) {
-        tool("mount", &["-t".as_ref(), "ext4".as_ref(), self.device.as_ref(), self.point.as_os_str()]);
+        let options = ["-o".as_ref(), self.options.as_ref()];
+        let mount = ["-t".as_ref(), "ext4".as_ref(), self.device.as_ref(), self.point.as_os_str()];
+        tool("mount", &[&options[..], &mount].concat());
     }
 }
 

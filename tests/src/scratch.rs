@@ -3,6 +3,7 @@
 //! Never touches anything whose name does not begin with [`PREFIX`]. Always: a name carries the pid of its owner, so that a later
 //! run knows whether the owner lives.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -69,6 +70,11 @@ pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Lets those go on who wait for a frozen file system; nothing where it is not frozen.
+pub fn thaw(point: &Path) {
+    let _ = Command::new("fsfreeze").arg("--unfreeze").arg(point).output();
+}
+
 /// Takes a mount away whatever uses it.
 pub fn unmount_lazily(point: &Path) {
     let _ = Command::new("umount").arg("-l").arg(point).output();
@@ -111,12 +117,13 @@ fn sweep_loop_devices() {
 /// Ends and removes what runs before this one left when they were killed.
 fn sweep() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if owner(&name).is_some_and(|pid| !lives(pid)) {
-            kill_daemons_of(&entry.path());
-            clear(&entry.path());
-        }
+    let is_left = |entry: &DirEntry| owner(&entry.file_name().to_string_lossy()).is_some_and(|pid| !lives(pid));
+    let left: Vec<PathBuf> = entries.flatten().filter(is_left).map(|entry| entry.path()).collect();
+    // All before one is killed: who waits for a frozen disk does not end.
+    left.iter().flat_map(|path| mounts_below(path)).for_each(|point| thaw(&point));
+    for path in left {
+        kill_daemons_of(&path);
+        clear(&path);
     }
     sweep_loop_devices();
 }

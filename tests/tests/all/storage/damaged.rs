@@ -1,49 +1,18 @@
 //! Bits flip on the disks of servers.
 
-use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::FileExt as _;
-
 use dgfs_tests::cluster::servers::Check;
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
+use dgfs_tests::flip;
 use dgfs_tests::known::{KnownFile, KnownFiles};
 use dgfs_tests::rng::Rng;
 
 use super::{FULL_AGAIN, LENS, SEED, cluster, drop_caches, read_by_a_new_mount};
 
-/// Bytes of a chunk, the product's own.
-const CHUNK: usize = 4 << 20;
-/// Below this a file has no chunk: it lies in the metadata.
-const INLINE: usize = 4096;
-
-/// Flips a bit in the middle of every chunk of these files on the disk of one server; how many chunks.
+/// Flips a bit in every chunk of these files on the disk of one server; how many chunks.
 fn flip_bits(cluster: &Cluster, role: &str, files: &[KnownFile]) -> u64 {
-    // Random bytes: eight of them are found nowhere else.
-    let mut wanted: HashMap<u64, String> = HashMap::new();
-    for file in files.iter().filter(|file| file.len > INLINE) {
-        for (at, chunk) in file.bytes().chunks(CHUNK).enumerate().filter(|(_, chunk)| chunk.len() > 64) {
-            let middle = chunk.len() / 2;
-            let word = u64::from_le_bytes(chunk[middle..middle + 8].try_into().unwrap());
-            wanted.insert(word, format!("{} chunk {at}", file.name));
-        }
-    }
-    let mut flipped = 0;
-    for entry in fs::read_dir(cluster.dir().join(role).join("segments")).unwrap() {
-        let path = entry.unwrap().path();
-        let bytes = fs::read(&path).unwrap();
-        let found = bytes
-            .windows(8)
-            .enumerate()
-            .filter(|(_, window)| wanted.contains_key(&u64::from_le_bytes((*window).try_into().unwrap())));
-        let segment = fs::File::options().write(true).open(&path).unwrap();
-        for (at, window) in found {
-            segment.write_all_at(&[window[0] ^ 0x10], at as u64).unwrap();
-            flipped += 1;
-        }
-    }
-    assert_eq!(flipped, wanted.len() as u64, "with a copy on each server every chunk is found on {role}");
-    println!("{flipped} bits flipped on {role}");
-    flipped
+    let flipped = flip::flip_bits(&cluster.dir().join(role), files);
+    assert_eq!(flipped.chunks, flipped.of, "with a copy on each server every chunk is found on {role}");
+    flipped.chunks
 }
 
 /// With as many servers as copies each server has everything.
