@@ -9,6 +9,8 @@ mod check;
 mod chunks;
 mod cluster;
 mod daemon;
+mod debug;
+mod doctor;
 mod events;
 mod files;
 mod fsck;
@@ -122,6 +124,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Doctor(args) => return ended(doctor::run(&args)),
+        Command::Debug(args) => return ended(debug::run(&args)),
         Command::Graph(command) => return ended(graph::run(command)),
         Command::Fsck(args) => {
             return match fsck::run(&args) {
@@ -155,6 +159,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Stats(_)
         | Command::Top(_)
         | Command::Profile(_)
+        | Command::Doctor(_)
         | Command::Graph(_) => true,
         Command::Mount(_)
         | Command::Umount(_)
@@ -165,6 +170,7 @@ fn only_shows(command: &Command) -> bool {
         | Command::Down(_)
         | Command::Meta(_)
         | Command::Stored(_)
+        | Command::Debug(_)
         | Command::Fsck(_) => false,
     }
 }

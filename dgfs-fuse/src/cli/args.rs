@@ -3,6 +3,7 @@
 //! Never reads a file or the environment. `mount.dgfs` (the helper of mount(8)) is turned into `dgfs mount` here.
 
 pub(crate) mod chunks;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod join;
@@ -18,6 +19,7 @@ use dgfs_proto::class::Class;
 use dgfs_proto::compression::Compression;
 
 use crate::cli::args::chunks::ChunksArgs;
+use crate::cli::args::doctor::{DebugArgs, DoctorArgs};
 use crate::cli::args::events::EventsArgs;
 use crate::cli::args::graph::{GraphCommand, IndexArgs};
 use crate::cli::args::join::{JoinArgs, TokenArgs};
@@ -76,6 +78,10 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Show who uses a mount: requests by process, path or kind
     Profile(ProfileArgs),
+    /// Say what is wrong with a cluster, a mount or this machine, and what mends it
+    Doctor(DoctorArgs),
+    /// Gather what helps to find a fault
+    Debug(DebugArgs),
     #[command(flatten)]
     Graph(GraphCommand),
 }

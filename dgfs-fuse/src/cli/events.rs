@@ -88,6 +88,13 @@ async fn read(
     }
 }
 
+/// Those since `since_ms`, oldest first, as JSON.
+pub(crate) async fn since(link: &VolumeLink, since_ms: u64) -> Result<Vec<Value>, Failure> {
+    let args = EventsArgs { since: None, follow: false, kind: None, limit: None, json: true, config: None };
+    let (events, _) = read(link, &args, Some(since_ms)).await?;
+    Ok(events.iter().map(value).collect())
+}
+
 async fn page(link: &VolumeLink, after: u64, wait: bool) -> Result<(Vec<ClusterEvent>, u64), String> {
     let request = WatchRequest::Events { after, limit: EVENTS_PAGE_MAX, wait };
     match link.ask(MetaRequest::Watch(request)).await? {

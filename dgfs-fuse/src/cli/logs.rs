@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use dgfs_proto::watch::{LOG_PAGE_RECORDS_MAX, LogQuery, LogRecord, WatchReply, WatchRequest};
+use dgfs_proto::watch::{LOG_PAGE_RECORDS_MAX, LogLevel, LogQuery, LogRecord, WatchReply, WatchRequest};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::telemetry::{LogFormat, json as record_json, line, request_text};
@@ -70,6 +70,23 @@ async fn of_cluster(config: &Path, args: &LogsArgs, since_us: u64) -> Result<(),
     let mut faults: Vec<String> = cluster.faults;
     faults.extend(readings.into_iter().filter_map(|reading| reading.fault));
     if faults.is_empty() { Ok(()) } else { Err(Failure::new(faults.join("\ndgfs: "))) }
+}
+
+/// All that a daemon keeps of its log since `since_us`, and why it is not all.
+pub(crate) async fn kept(daemon: &Daemon, since_us: u64) -> (Vec<LogRecord>, Option<String>) {
+    let args = LogsArgs {
+        path: None,
+        config: None,
+        server: None,
+        request: None,
+        since: None,
+        level: LogLevel::Trace,
+        follow: false,
+        json: true,
+    };
+    let mut reading = Reading { daemon, after: 0, fault: None };
+    let records = read_on(&mut reading, &args, since_us).await;
+    (records.into_iter().map(|(_, record)| record).collect(), reading.fault)
 }
 
 /// What is new in one daemon's log.

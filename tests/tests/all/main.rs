@@ -11,6 +11,7 @@ mod coherence;
 mod command;
 mod crash;
 mod damage;
+mod doctor;
 mod faults;
 mod files;
 mod full_disk;

@@ -93,7 +93,7 @@ fn push_bytes(out: &mut String, bytes: &[u8]) {
 }
 
 /// Is nothing to see, and may be an order to the terminal, or turns the direction of what follows.
-fn is_hidden(character: char) -> bool {
+pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
