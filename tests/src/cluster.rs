@@ -128,6 +128,8 @@ impl Cluster {
         self.kill9_all(&[role]);
         let words = ["-a".into(), self.dir.join(role).into_os_string(), to.as_os_str().to_owned()];
         let _ = run("cp", &words, DAEMONS).expect_success("copy a daemon's data");
+        // As the daemon had synced it: a disk that fails loses the rest.
+        let _ = run("sync", &["-f".as_ref(), to.as_os_str()], DAEMONS).expect_success("sync a daemon's data");
         let file = self.dir.join(format!("{role}.toml"));
         let text = std::fs::read_to_string(&file).expect("read a daemon's configuration");
         let (here, there) = (format!("dir = \"{role}\""), format!("dir = \"{}\"", to.display()));

@@ -1,6 +1,6 @@
 //! Disks that are full, read-only, slow, hung or wrong, and copies that are missing.
 //!
-//! Never leaves a file system behind, nor a file that it made for a fault. The disk is that of `stored-3` alone.
+//! Never leaves a file system behind, nor a file that it made for a fault. Faults of a disk are of that of `stored-3` alone.
 
 use std::fs;
 use std::sync::Mutex;
@@ -112,6 +112,8 @@ pub(super) const ROWS: &[Fault] = &[
 pub(super) const ROLE: &str = "stored-3";
 /// Its data there.
 pub(super) const STORE: &str = "store";
+/// A daemon with more room, which therefore has copies of more files.
+const LARGE: &str = "stored-1";
 /// How long the cluster may take to be whole again, or to make a policy.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Files that are damaged.
@@ -122,13 +124,13 @@ const THRICE: &str = "thrice";
 /// A mount that has read none of the files.
 static READER: Mutex<Option<Mount>> = Mutex::new(None);
 
-/// Files of which copies on the disk have a flipped bit.
+/// Files of which copies on another server have a flipped bit.
 fn make_flipped_bits(stage: &mut Stage) -> KnownFiles {
-    // Files that no tagger opens would do as well; those who open these read them before.
+    // Taggers read them, too, and are to be done before.
     let files = KnownFiles::write(stage.watched.mount.path(), FLIPPED, 24, &[100_000, 300_001], &mut Rng::new(1));
     stage.watched.mount.wait_for_taggers();
-    let flipped = flip_bits(&stage.disk.path().join(STORE), &files.0);
-    assert!(flipped.chunks > 0, "two copies on three servers, and none of 24 files on {ROLE}");
+    let flipped = flip_bits(&stage.cluster.dir().join(LARGE), &files.0);
+    assert!(flipped.chunks > 0, "two copies on three servers, and none of 24 files on {LARGE}");
     files
 }
 
