@@ -48,7 +48,7 @@ const LOCK_WAIT: Family = gauge("dgfs_meta_lock_wait_seconds_max", "How long the
 const MEMBERS: Family =
     gauge("dgfs_meta_members", "Processes of the cluster that announced themselves, by kind", &["kind"]);
 const EVENTS: Family = counter("dgfs_meta_events_total", "Events of the cluster since the process started", &["kind"]);
-const STANDBYS: Family = gauge("dgfs_meta_standbys", "Standby metadata services heard of within 15 seconds", &[]);
+const STANDBYS: Family = gauge("dgfs_meta_standbys", "Standby metadata services heard of within 4 seconds", &[]);
 const ENGINE_ERRORS: Family =
     counter("dgfs_meta_engine_errors_total", "Calls that the metadata engine did not carry out", &[]);
 

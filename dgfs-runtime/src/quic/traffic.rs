@@ -20,6 +20,7 @@ use quinn::{Connection, ConnectionStats};
 use crate::channel::{CallError, Role};
 use crate::metrics::MetricSet;
 use crate::metrics::computed::{Family, FamilyKind, Samples};
+use crate::quic::KEEP_ALIVE;
 
 /// Peers with numbers of their own, in each direction.
 pub(crate) const PEERS_MAX: usize = 256;
@@ -27,6 +28,8 @@ pub(crate) const PEERS_MAX: usize = 256;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// A failure that nothing followed for so long says nothing about the peer any more: nobody calls it.
 const FAILURE_HOLDS: Duration = Duration::from_secs(60);
+/// A connection on which nothing came for so long reaches nobody: keep-alives of two periods were not answered.
+const SILENT: Duration = KEEP_ALIVE.saturating_mul(2);
 /// The peer and role that those without numbers of their own are shown as.
 const OTHER: &str = "other";
 
@@ -40,6 +43,7 @@ const LOST: &str = "dgfs_peer_lost_packets_total";
 const RTT: &str = "dgfs_peer_rtt_seconds";
 const FAILURES: &str = "dgfs_peer_failures_total";
 const UP: &str = "dgfs_peer_up";
+const SILENCE: &str = "dgfs_peer_silent_seconds";
 const BOTH_WAYS: &[&str] = &["peer", "role", "direction"];
 const OUTGOING: &[&str] = &["peer", "role"];
 
@@ -51,14 +55,19 @@ const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'stati
     Family { name, help, kind: FamilyKind::Gauge, labels }
 }
 
-static FAMILIES: [Family; 7] = [
+static FAMILIES: [Family; 8] = [
     counter(SENT, "Bytes sent to a peer in UDP payloads; out: it is called, in: it calls", BOTH_WAYS),
     counter(RECEIVED, "Bytes received from a peer in UDP payloads", BOTH_WAYS),
     counter(REQUESTS, "Calls to (out) or by (in) a peer", BOTH_WAYS),
     counter(LOST, "Packets sent to a peer that it did not acknowledge in time", BOTH_WAYS),
     gauge(RTT, "Round trip time of packets to a peer; the slowest of its connections", BOTH_WAYS),
     counter(FAILURES, "Calls to a peer that it could not be reached for, or that it did not answer in time", OUTGOING),
-    gauge(UP, "1: the last call or connection to the peer succeeded, 0: it failed within the last minute", OUTGOING),
+    gauge(
+        UP,
+        "1: the last call or connection to the peer succeeded, 0: it failed within the last minute, or the open connection is silent",
+        OUTGOING,
+    ),
+    gauge(SILENCE, "How long nothing has come from a peer that a connection is open to, at least", OUTGOING),
 ];
 
 /// Shows this process's traffic in `set`.
@@ -93,7 +102,12 @@ impl Traffic {
         for row in &outgoing {
             row.show("out", samples);
             samples.add(FAILURES, &[&row.name, row.role], count(&row.peer.failures));
-            if let Some(up) = row.peer.up(now).filter(|_| row.in_use && row.name != OTHER) {
+            let silence = row.peer.silence(now).filter(|_| row.name != OTHER);
+            if let Some(silence) = silence {
+                samples.add(SILENCE, &[&row.name, row.role], silence.as_secs_f64());
+            }
+            let up = if silence >= Some(SILENT) { Some(false) } else { row.peer.up(now) };
+            if let Some(up) = up.filter(|_| row.in_use && row.name != OTHER) {
                 samples.add(UP, &[&row.name, row.role], f64::from(u8::from(up)));
             }
         }
@@ -195,6 +209,24 @@ struct Connections {
     next: u64,
     closed: Sums,
     quiet_since: Instant,
+    heard: Heard,
+}
+
+/// Packets that had come when somebody looked, and when their number was seen to be another one last.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    packets: u64,
+    at: Instant,
+}
+
+impl Heard {
+    /// How long nothing has come, at least: a packet counts from when it is seen here.
+    fn look(&mut self, packets: u64, now: Instant) -> Duration {
+        if packets != self.packets {
+            *self = Self { packets, at: now };
+        }
+        now.saturating_duration_since(self.at)
+    }
 }
 
 /// Numbers of several connections, added up.
@@ -217,7 +249,9 @@ impl Sums {
 
 impl PeerTraffic {
     fn new(now: Instant) -> Arc<Self> {
-        let connections = Connections { live: BTreeMap::new(), next: 0, closed: Sums::default(), quiet_since: now };
+        let heard = Heard { packets: 0, at: now };
+        let connections =
+            Connections { live: BTreeMap::new(), next: 0, closed: Sums::default(), quiet_since: now, heard };
         Arc::new(Self {
             born: now,
             requests: AtomicU64::new(0),
@@ -288,6 +322,14 @@ impl PeerTraffic {
                 holds.then_some(false)
             }
         }
+    }
+
+    /// How long nothing has come, at least; none without a connection.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        let mut connections = self.connections.lock();
+        let packets = connections.live.values().map(|connection| connection.stats().udp_rx.datagrams).sum();
+        let silence = connections.heard.look(packets, now);
+        (!connections.live.is_empty()).then_some(silence)
     }
 
     fn sums(&self) -> Sums {

@@ -1,4 +1,4 @@
-//! The engine's server, looked at every few seconds; and where standbys meet the active writer.
+//! The engine's server, looked at every second; and where standbys meet the active writer.
 //!
 //! Never in the way of a commit: it has a connection and a bound in time of its own. Always: a standby says that it waits
 //! for as long as it does.
@@ -9,14 +9,15 @@ use std::time::Duration;
 use tracing::debug;
 
 use dgfs_proto::attr::Timestamp;
+use dgfs_proto::limits::STANDBY_LOOK_MS;
 use dgfs_proto::meta::Announce;
 
 use crate::engine::{EngineError, EngineHealth};
 use crate::service::watch::{Complaint, Health};
 use crate::service::{MetaService, State};
 
-/// How often it is looked at: within the scrape interval of Prometheus.
-const LOOK: Duration = Duration::from_secs(3);
+/// How often it is looked at: two small commands, within the scrape interval of Prometheus.
+const LOOK: Duration = Duration::from_millis(STANDBY_LOOK_MS);
 
 impl MetaService {
     /// Says who this process is, and watches the engine's server until the service ends.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{FAILURE_HOLDS, FORGOTTEN_AFTER, PEERS_MAX, PeerTraffic, Table, register};
+use super::{FAILURE_HOLDS, FORGOTTEN_AFTER, Heard, PEERS_MAX, PeerTraffic, Table, register};
 use crate::channel::{CallError, Channel, Role};
 use crate::metrics::MetricSet;
 use crate::quic::channel::QuicChannel;
@@ -40,6 +40,7 @@ async fn both_ends_count_what_goes_between_them() {
     assert!(value(&set, "dgfs_peer_rtt_seconds", &out).unwrap() > 0.0);
     let called = format!("peer=\"{}\",role=\"stored\"", pair.address);
     assert_eq!(value(&set, "dgfs_peer_up", &called), Some(1.0));
+    assert!(value(&set, "dgfs_peer_silent_seconds", &called).unwrap() < 4.0);
     assert_eq!(value(&set, "dgfs_peer_failures_total", &called), Some(0.0));
     // The other end: every test of this process calls as client-1 from here.
     let caller = "peer=\"client-1@127.0.0.1\",role=\"client\",direction=\"in\"";
@@ -124,4 +125,16 @@ fn a_mapped_address_is_the_peer_of_its_plain_one() {
         &super::of_caller("mapped", plain, Role::Index),
         &super::of_caller("mapped", mapped, Role::Index)
     ));
+}
+
+#[test]
+fn a_peer_is_silent_from_the_look_that_saw_its_last_packet() {
+    let begin = Instant::now();
+    let after = |seconds| begin + Duration::from_secs(seconds);
+    let mut heard = Heard { packets: 0, at: begin };
+    assert_eq!(heard.look(7, after(3)), Duration::ZERO, "a packet came since");
+    assert_eq!(heard.look(7, after(8)), Duration::from_secs(5));
+    assert_eq!(heard.look(8, after(9)), Duration::ZERO);
+    assert_eq!(heard.look(2, after(12)), Duration::ZERO, "another connection");
+    assert_eq!(heard.look(2, after(11)), Duration::ZERO, "a look that was overtaken");
 }
