@@ -16,6 +16,7 @@ use dgfs_meta::engine::testing::RedisServer;
 
 use crate::mount::{Mount, judge};
 use crate::neo4j::Server;
+use crate::network::Place;
 use crate::process::{Outcome, kill9, lives, run, signal, tail};
 use crate::program::dgfs;
 use crate::scratch::Scratch;
@@ -159,10 +160,16 @@ impl Cluster {
     /// A further mount with more words.
     #[must_use]
     pub fn mount_with(&mut self, more: &[&str]) -> Mount {
+        self.mount_at(None, more)
+    }
+
+    /// A further mount, by a process on a host of a network.
+    #[must_use]
+    pub fn mount_at(&mut self, place: Option<Place>, more: &[&str]) -> Mount {
         self.mounted += 1;
         let mut words: Vec<OsString> = vec!["--config".into(), self.dir.join("client.toml").into()];
         words.extend(more.iter().map(OsString::from));
-        Mount::with_words(&self.scratch, &format!("mnt{}", self.mounted), words)
+        Mount::at(&self.scratch, &format!("mnt{}", self.mounted), words, place)
     }
 
     /// Roles and pids of the daemons that live, as `DIR/pids` tells them.

@@ -3,13 +3,16 @@
 //! Never asserts a time. Always: before a fault its alert is silent and its query has no answer, or the fault would prove nothing;
 //! after it is healed both are so again.
 
+use std::any::Any;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::faulty_disk::FaultyDisk;
 use crate::monitored::Monitored;
+use crate::neo4j::Server;
 use crate::process::wait_until;
+use crate::spread::Spread;
 use crate::watched::Watched;
 
 /// How long an alert may take to come, and to go: rules on rare events go on for minutes.
@@ -17,14 +20,40 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where faults happen: a cluster in use that is watched.
 pub struct Stage {
+    /// What a fault needs until it is healed.
+    pub held: Vec<Box<dyn Any>>,
     /// Prometheus and Alertmanager. Before the cluster: nothing is alarmed when that ends.
     pub monitored: Monitored,
     /// A mount.
     pub watched: Watched,
     /// The disk of `stored-3` alone. Before the cluster: who waits for it does not end.
-    pub disk: FaultyDisk,
+    pub disk: Option<FaultyDisk>,
+    /// The daemons on a network, where links are cut.
+    pub spread: Option<Spread>,
+    /// Where the graph is kept as well.
+    pub neo4j: Option<Server>,
     /// The daemons and Redis.
     pub cluster: Cluster,
+}
+
+impl Stage {
+    /// The disk of `stored-3`.
+    ///
+    /// # Panics
+    /// On a stage without one.
+    #[must_use]
+    pub fn disk(&self) -> &FaultyDisk {
+        self.disk.as_ref().expect("a stage with a disk that can fail")
+    }
+
+    /// As [`Self::disk`], to be changed.
+    ///
+    /// # Panics
+    /// As [`Self::disk`].
+    #[must_use]
+    pub fn disk_mut(&mut self) -> &mut FaultyDisk {
+        self.disk.as_mut().expect("a stage with a disk that can fail")
+    }
 }
 
 /// One row of the matrix.

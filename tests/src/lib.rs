@@ -5,7 +5,7 @@
 //! test run left is swept by the next one.
 //!
 //! In reading order: [`scratch`] directories, [`process`]es, the [`program`] under test, [`mount`]s, [`cluster`]s, power
-//! cuts ([`power`]), [`network`]s whose links are cut, [`neo4j`] servers, system calls ([`sys`]), randomness ([`rng`]), mounts
+//! cuts ([`power`]), [`network`]s whose links are cut and clusters [`spread`] over them, [`neo4j`] servers, system calls ([`sys`]), randomness ([`rng`]), mounts
 //! whose numbers are read ([`watched`]), files of [`known`] content, the [`ledger`] of what was acknowledged, the [`load`] that
 //! reads while it writes, the [`fire`] under which tags are changed, the [`edges`] of the graph
 //! that comes of it, [`http`] requests, [`prometheus`] and its neighbours, clusters that are [`monitored`], and the [`faults`] that must be seen: of a
@@ -33,5 +33,6 @@ pub mod program;
 pub mod prometheus;
 pub mod rng;
 pub mod scratch;
+pub mod spread;
 pub mod sys;
 pub mod watched;

@@ -94,7 +94,8 @@ impl Monitored {
 }
 
 /// Gives every daemon a port for its numbers where it has none yet, and says where they are.
-fn with_metrics(cluster: &mut Cluster) -> Vec<Target> {
+#[must_use]
+pub fn with_metrics(cluster: &mut Cluster) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut changed = Vec::new();
     for (role, _) in cluster.daemons() {

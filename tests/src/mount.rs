@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::network::Place;
 use crate::process::{self, Outcome, kill9, log_file, run, spawn, tail};
 use crate::program::dgfs;
 use crate::scratch::{Scratch, mounts_below, unmount_lazily};
@@ -31,6 +32,7 @@ pub struct Mount {
     point: PathBuf,
     words: Vec<OsString>,
     log: PathBuf,
+    place: Option<Place>,
     child: Option<Child>,
     // Last: removed after the mount is gone.
     _scratch: Arc<Scratch>,
@@ -63,13 +65,19 @@ impl Mount {
     /// `dgfs mount WORDS POINT`, with POINT at `name` below the scratch directory.
     #[must_use]
     pub fn with_words(scratch: &Arc<Scratch>, name: &str, words: Vec<OsString>) -> Self {
+        Self::at(scratch, name, words, None)
+    }
+
+    /// As [`Self::with_words`], by a process on a host of a network.
+    #[must_use]
+    pub fn at(scratch: &Arc<Scratch>, name: &str, words: Vec<OsString>, place: Option<Place>) -> Self {
         assert!(
             Path::new("/dev/fuse").exists(),
             "/dev/fuse is missing: load the module (modprobe fuse) or pass the device into the container (--device /dev/fuse)"
         );
         let point = scratch.dir(name);
         let log = scratch.join(&format!("{name}.log"));
-        let mut mount = Self { point, words, log, child: None, _scratch: Arc::clone(scratch) };
+        let mut mount = Self { point, words, log, place, child: None, _scratch: Arc::clone(scratch) };
         mount.start();
         mount
     }
@@ -115,6 +123,9 @@ impl Mount {
         let mut command = Command::new(dgfs());
         command.arg("mount").args(&self.words).arg(&self.point).env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(log_file(&self.log)).stderr(log_file(&self.log));
+        if let Some(place) = self.place {
+            place.send(&mut command);
+        }
         let mut child = spawn(command).map_err(|error| error.to_string())?;
         let end = Instant::now() + APPEARS;
         while !self.answers(child.id()) {

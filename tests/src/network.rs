@@ -1,4 +1,5 @@
-//! A network of the test's own: hosts, each a network namespace, on a bridge that the test's machine is on too. Links can be cut.
+//! A network of the test's own: hosts, each a network namespace, on a bridge that the test's machine is on too. Links can be cut,
+//! and what one host sends to one address can be lost.
 //!
 //! Never reaches another network, and never believes that a link is cut or mended: packets tell, both ways, before a call returns.
 //! Always gone after the test, also after a panic; what a killed test run left is removed by the next one.
@@ -35,6 +36,11 @@ const PACKET: Duration = Duration::from_millis(100);
 /// Packets that must all be lost before a direction counts as cut.
 const LOST: usize = 3;
 
+/// The last byte of the machine's further address.
+const SERVICES: usize = 254;
+/// The last byte of a hardware address that nobody has.
+const NOBODY: usize = 253;
+
 /// What a link does not carry any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -51,6 +57,7 @@ pub struct Network {
     /// The first three bytes of all addresses.
     net: [u8; 3],
     machine: UdpSocket,
+    services: UdpSocket,
     hosts: Vec<UdpSocket>,
     // Last: removed after the sockets, which lie in it.
     _made: Made,
@@ -68,19 +75,21 @@ impl Network {
         let made = Made;
         tool("ip", &format!("link add {} address {} type bridge", bridge(), hardware(net, 0)));
         tool("ip", &format!("address add {}/24 dev {}", machine_address(net), bridge()));
+        tool("ip", &format!("address add {}/24 dev {}", services_address(net), bridge()));
         tool("ip", &format!("link set dev {} up", bridge()));
         for host in 0..hosts {
             make_host(net, host);
         }
         for host in 0..hosts {
             tool("ip", &format!("neighbour add {} dev {}", neighbour(net, host + 1), bridge()));
-            for other in (0..=hosts).filter(|other| *other != host + 1) {
+            for other in (0..=hosts).chain([SERVICES]).filter(|other| *other != host + 1) {
                 tool("ip", &format!("-n {} neighbour add {} dev eth0", space(host), neighbour(net, other)));
             }
         }
         let machine = UdpSocket::bind((machine_address(net), 0)).expect("bind a socket to the address of the bridge");
+        let services = UdpSocket::bind((services_address(net), 0)).expect("bind a socket to the address for services");
         let sockets = (0..hosts).map(|host| socket_in(host, address(net, host))).collect();
-        let network = Self { net, machine, hosts: sockets, _made: made };
+        let network = Self { net, machine, services, hosts: sockets, _made: made };
         (0..hosts).for_each(|host| network.wait_until_it_carries(host, (true, true)));
         network
     }
@@ -89,6 +98,12 @@ impl Network {
     #[must_use]
     pub fn machine(&self) -> Ipv4Addr {
         machine_address(self.net)
+    }
+
+    /// A further address of the test's machine, for services that hosts must be able to lose while the machine reaches the hosts.
+    #[must_use]
+    pub fn services(&self) -> Ipv4Addr {
+        services_address(self.net)
     }
 
     /// A host's address.
@@ -105,13 +120,48 @@ impl Network {
     /// # Errors
     /// Those of spawning.
     pub fn spawn(&self, host: usize, mut command: Command) -> std::io::Result<Child> {
-        let space = open_space(host);
-        let enter = move || {
-            move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).map_err(std::io::Error::from)
-        };
-        // SAFETY: between fork and exec only setns(2) is called, which allocates nothing and takes no lock.
-        unsafe { command.pre_exec(enter) };
+        self.place(host).send(&mut command);
         spawn(command)
+    }
+
+    /// Where its processes run.
+    #[must_use]
+    pub fn place(&self, host: usize) -> Place {
+        assert!(host < self.hosts.len(), "the network has no host {host}");
+        Place(host)
+    }
+
+    /// From now on nothing of what a host sends to this address of the network arrives; nobody is told.
+    ///
+    /// Packets go to a hardware address that nobody has. All other ways are as before.
+    #[track_caller]
+    pub fn lose(&self, host: usize, to: Ipv4Addr) {
+        self.send_to(host, to, NOBODY);
+        self.wait_until_it_reaches(host, to, false);
+    }
+
+    /// Takes a loss back.
+    #[track_caller]
+    pub fn find(&self, host: usize, to: Ipv4Addr) {
+        let last = usize::from(to.octets()[3]);
+        let at = if last == SERVICES || last == 1 { 0 } else { last - 1 };
+        self.send_to(host, to, at);
+        self.wait_until_it_reaches(host, to, true);
+    }
+
+    fn send_to(&self, host: usize, to: Ipv4Addr, at: usize) {
+        let hardware = hardware(self.net, at);
+        let words = format!("-n {} neighbour replace {to} lladdr {hardware} nud permanent dev eth0", space(host));
+        tool("ip", &words);
+    }
+
+    #[track_caller]
+    fn wait_until_it_reaches(&self, host: usize, to: Ipv4Addr, reaches: bool) {
+        let sockets = self.hosts.iter().chain([&self.machine, &self.services]);
+        let mut sockets = sockets.filter(|socket| socket.local_addr().is_ok_and(|address| address.ip() == to));
+        let target = sockets.next().unwrap_or_else(|| panic!("{to} is no address of the network"));
+        let what = format!("what host {host} sends to {to} arrives: {reaches}");
+        wait_until(&what, TURNS, || arrives(&self.hosts[host], target) == reaches);
     }
 
     /// Cuts a host's link, which was whole; nobody is told.
@@ -150,6 +200,22 @@ impl Network {
         wait_until(&what, TURNS, || {
             arrives(socket, &self.machine) == from && arrives(&self.machine, socket) == towards
         });
+    }
+}
+
+/// A host, for commands that somebody else spawns.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(usize);
+
+impl Place {
+    /// `command` runs there, once it is spawned.
+    pub fn send(self, command: &mut Command) {
+        let space = open_space(self.0);
+        let enter = move || {
+            move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).map_err(std::io::Error::from)
+        };
+        // SAFETY: between fork and exec only setns(2) is called, which allocates nothing and takes no lock.
+        unsafe { command.pre_exec(enter) };
     }
 }
 
@@ -218,8 +284,12 @@ fn machine_address([a, b, c]: [u8; 3]) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, 1)
 }
 
+fn services_address([a, b, c]: [u8; 3]) -> Ipv4Addr {
+    Ipv4Addr::new(a, b, c, u8::try_from(SERVICES).expect("a byte"))
+}
+
 fn address([a, b, c]: [u8; 3], host: usize) -> Ipv4Addr {
-    Ipv4Addr::new(a, b, c, 2 + u8::try_from(host).expect("at most 250 hosts"))
+    Ipv4Addr::new(a, b, c, 2 + u8::try_from(host).expect("at most 200 hosts"))
 }
 
 /// The hardware address of the bridge, which is 0, or of host `at - 1`.
@@ -229,7 +299,11 @@ fn hardware([a, b, c]: [u8; 3], at: usize) -> String {
 
 /// The same one as a neighbour that is known for ever.
 fn neighbour(net: [u8; 3], at: usize) -> String {
-    let address = if at == 0 { machine_address(net) } else { address(net, at - 1) };
+    let (address, at) = match at {
+        0 => (machine_address(net), 0),
+        SERVICES => (services_address(net), 0),
+        _ => (address(net, at - 1), at),
+    };
     format!("{address} lladdr {} nud permanent", hardware(net, at))
 }
 

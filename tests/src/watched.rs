@@ -1,10 +1,11 @@
 //! A mount whose numbers can be read while it works.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use crate::cluster::Cluster;
 use crate::mount::Mount;
+use crate::network::Place;
 
 /// A mount of a cluster with metrics.
 pub struct Watched {
@@ -19,9 +20,17 @@ impl Watched {
     /// # Panics
     /// When it cannot be mounted.
     pub fn of(cluster: &mut Cluster) -> Self {
+        Self::at(cluster, Ipv4Addr::LOCALHOST, None)
+    }
+
+    /// A further mount of a cluster on a host of a network, whose address this is.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub fn at(cluster: &mut Cluster, address: Ipv4Addr, place: Option<Place>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let mount = cluster.mount_with(&["--metrics", &address]);
+        let address = format!("{address}:{port}");
+        let mount = cluster.mount_at(place, &["--metrics", &address]);
         Self { mount, address }
     }
 

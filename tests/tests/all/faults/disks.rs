@@ -19,8 +19,8 @@ use dgfs_tests::rng::Rng;
 pub(super) const ROWS: &[Fault] = &[
     Fault {
         name: "disk full",
-        inject: |stage| stage.disk.fill(),
-        heal: |stage| stage.disk.make_room(),
+        inject: |stage| stage.disk().fill(),
+        heal: |stage| stage.disk().make_room(),
         metric: "dgfs_stored_free_bytes <= 0",
         alert: "DgfsDiskFull",
         panel: ("One server", "Room"),
@@ -28,10 +28,10 @@ pub(super) const ROWS: &[Fault] = &[
     },
     Fault {
         name: "disk read-only after an error",
-        inject: |stage| stage.disk.turn_read_only(),
+        inject: |stage| stage.disk().turn_read_only(),
         heal: |stage| {
             stage.cluster.kill9_all(&[ROLE]);
-            stage.disk.mend();
+            stage.disk().mend();
             stage.cluster.start_the_dead();
         },
         metric: "dgfs_stored_disk_read_only == 1",
@@ -41,8 +41,8 @@ pub(super) const ROWS: &[Fault] = &[
     },
     Fault {
         name: "disk slow",
-        inject: |stage| stage.disk.slow_down(),
-        heal: |stage| stage.disk.go_on(),
+        inject: |stage| stage.disk_mut().slow_down(),
+        heal: |stage| stage.disk_mut().go_on(),
         metric: "rate(dgfs_stored_sync_seconds_sum[1m]) / rate(dgfs_stored_sync_seconds_count[1m]) > 0.5",
         alert: "DgfsDiskSlow",
         panel: ("One server", "Sync latency"),
@@ -50,8 +50,8 @@ pub(super) const ROWS: &[Fault] = &[
     },
     Fault {
         name: "disk hung: its device does not answer",
-        inject: |stage| stage.disk.hang_device(),
-        heal: |stage| stage.disk.go_on(),
+        inject: |stage| stage.disk().hang_device(),
+        heal: |stage| stage.disk_mut().go_on(),
         metric: "dgfs_stored_disk_waiting_seconds > 5",
         alert: "DgfsDiskHung",
         panel: ("One server", "Waiting for the disk"),
@@ -59,8 +59,8 @@ pub(super) const ROWS: &[Fault] = &[
     },
     Fault {
         name: "disk hung: its file system takes no write",
-        inject: |stage| stage.disk.hang_writes(),
-        heal: |stage| stage.disk.go_on(),
+        inject: |stage| stage.disk().hang_writes(),
+        heal: |stage| stage.disk_mut().go_on(),
         metric: "dgfs_stored_disk_waiting_seconds > 5",
         alert: "DgfsDiskHung",
         panel: ("One server", "Waiting for the disk"),

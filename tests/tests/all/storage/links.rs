@@ -2,9 +2,7 @@
 //!
 //! Each server is a host of its own in a network of the test; metadata services, the index, Redis and the mounts are on the machine.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,9 +11,10 @@ use dgfs_tests::cluster::servers::is_full;
 use dgfs_tests::ledger::{Ledger, Promise, Working};
 use dgfs_tests::load::{Load, LoadPlan};
 use dgfs_tests::network::{Cut, Network};
-use dgfs_tests::process::{kill9, log_file, spawn, wait_until};
-use dgfs_tests::program::{dgfs, is_long, seconds};
+use dgfs_tests::process::wait_until;
+use dgfs_tests::program::{is_long, seconds};
 use dgfs_tests::rng::Rng;
+use dgfs_tests::spread;
 
 use super::{FULL_AGAIN, KNOWN_DOWN, SEED, WRITES_GO_ON, assert_well, cluster, go_on, pick};
 
@@ -32,73 +31,18 @@ const MORE_CUTS: [(Cut, usize); 2] = [(Cut::FromIt, 2), (Cut::TowardsIt, 2)];
 
 /// A cluster whose storage daemons are on hosts of their own.
 struct Spread {
-    daemons: Vec<Child>,
+    daemons: spread::Spread,
     cluster: Cluster,
-    // Last: removed after the daemons that use it.
-    network: Network,
 }
 
 impl Spread {
-    /// A cluster that was started on one machine, and whose servers moved: they are who they were, elsewhere.
     fn start() -> Self {
         let network = Network::new(SERVERS);
         let mut cluster = cluster(SERVERS as u32, 3);
-        cluster.down();
-        let mut spread = Self { daemons: Vec::new(), cluster, network };
-        for role in ["meta-1", "meta-2", "index-1"] {
-            spread.move_to_machine(role);
-            let daemon = spawn(spread.daemon(role)).unwrap();
-            spread.daemons.push(daemon);
-        }
-        spread.move_to_machine("client");
-        for host in 0..SERVERS {
-            let role = role(host);
-            spread.move_to_machine(&role);
-            spread.move_to_host(&role, host);
-            let daemon = spread.network.spawn(host, spread.daemon(&role)).unwrap();
-            spread.daemons.push(daemon);
-        }
-        wait_until("the metadata service answers and every server has told its new address", FULL_AGAIN, || {
-            let listed = spread.cluster.server_command(&["ls", "--json"]);
-            let has_moved = |host| listed.output.contains(&format!("\"{}:", spread.network.address(host)));
-            listed.status.success() && (0..SERVERS).all(has_moved)
-        });
+        let daemons = spread::Spread::over(&mut cluster, network, SERVERS);
+        let spread = Self { daemons, cluster };
         spread.wait_until_well();
         spread
-    }
-
-    /// Metadata services listen on the bridge, and everybody looks for them there. Redis stays where it is.
-    fn move_to_machine(&self, role: &str) {
-        self.edit(role, |text| text.replace("\"127.0.0.1:", &format!("\"{}:", self.network.machine())));
-    }
-
-    /// Its daemon listens on a host.
-    fn move_to_host(&self, role: &str, host: usize) {
-        let (old, new) = (self.network.machine(), self.network.address(host));
-        self.edit(role, |text| text.replace(&format!("listen = \"{old}:"), &format!("listen = \"{new}:")));
-    }
-
-    #[track_caller]
-    fn edit(&self, role: &str, change: impl Fn(&str) -> String) {
-        let path = self.file(role, "toml");
-        let old = fs::read_to_string(&path).unwrap();
-        let new = change(&old);
-        assert_ne!(old, new, "{} has no address to change", path.display());
-        fs::write(path, new).unwrap();
-    }
-
-    fn file(&self, role: &str, extension: &str) -> PathBuf {
-        self.cluster.dir().join(role).with_extension(extension)
-    }
-
-    /// The command of this role's daemon.
-    fn daemon(&self, role: &str) -> Command {
-        let log = self.file(role, "log");
-        let (kind, _) = role.split_once('-').expect("a role and a number");
-        let mut command = Command::new(dgfs());
-        command.arg(kind).arg("--config").arg(self.file(role, "toml"));
-        command.stdin(Stdio::null()).stdout(log_file(&log)).stderr(log_file(&log));
-        command
     }
 
     /// Waits until every server is up and has everything; how long that took.
@@ -123,7 +67,7 @@ impl Spread {
     #[track_caller]
     fn survive(&self, cut: Cut, hosts: &[usize], load: &mut Load, working: &mut Working<'_>) {
         let (roles, began): (Vec<String>, _) = (hosts.iter().map(|host| role(*host)).collect(), Instant::now());
-        hosts.iter().for_each(|host| self.network.cut(*host, cut));
+        hosts.iter().for_each(|host| self.daemons.network.cut(*host, cut));
         let before = load.look();
         self.wait_until_down(&roles);
         let known = began.elapsed();
@@ -138,21 +82,12 @@ impl Spread {
             sleep(LOOK);
         }
         let lasted = began.elapsed();
-        hosts.iter().for_each(|host| self.network.mend(*host, cut));
+        hosts.iter().for_each(|host| self.daemons.network.mend(*host, cut));
         let well = self.wait_until_well();
         assert_well(&load.look());
         println!(
             "{cut:?} of {roles:?} for {lasted:?}: known to be down after {known:?}, well {well:?} after the mending"
         );
-    }
-}
-
-impl Drop for Spread {
-    fn drop(&mut self) {
-        for daemon in &mut self.daemons {
-            kill9(daemon.id());
-            let _ = daemon.wait();
-        }
     }
 }
 
