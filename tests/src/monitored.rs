@@ -2,13 +2,8 @@
 //!
 //! Never changes a rule. Always: the configuration is `prometheus/prometheus.yml` with other addresses.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
-use serde_json::{Value, json};
+use std::sync::Mutex;
 
 use crate::cluster::Cluster;
 use crate::http::{free_port, get};
@@ -52,7 +47,7 @@ pub struct Monitored {
     pub prometheus: Prometheus,
     /// The Alertmanager.
     pub alertmanager: Alertmanager,
-    mounts: Arc<Mutex<Vec<Target>>>,
+    mounts: Mutex<Vec<Target>>,
     daemons: Vec<Target>,
 }
 
@@ -61,19 +56,19 @@ impl Monitored {
     #[must_use]
     pub fn start(cluster: &mut Cluster, pace: Pace, more: &str) -> Self {
         let daemons = with_metrics(cluster);
-        let mounts = Arc::new(Mutex::new(Vec::new()));
+        let mounts = Mutex::default();
         let metas: Vec<&Target> = daemons.iter().filter(|target| target.kind == "meta").collect();
         let first = &metas.first().expect("a metadata service").address;
         // A standby lists itself only, so all are asked, as the configuration says.
-        let lists_all = get(first, "/sd").is_ok_and(|(status, _)| status == 200);
-        let discovery = (!lists_all).then(|| stand_in_discovery(daemons.clone(), Arc::clone(&mounts)));
+        let (status, list) = get(first, "/sd").expect("a metadata service that is asked who is there");
+        assert_eq!(status, 200, "{list}");
         let alertmanager = Alertmanager::start(&alertmanager_config(&metas, cluster.dir()));
-        let config = prometheus_config(&metas, pace, discovery.as_deref(), &alertmanager.address()) + more;
+        let config = prometheus_config(&metas, pace, &alertmanager.address()) + more;
         let prometheus = Prometheus::start(&config);
         Self { prometheus, alertmanager, mounts, daemons }
     }
 
-    /// Scrapes a mount, too.
+    /// A mount is scraped, too: it told the metadata services, which tell Prometheus.
     pub fn add_mount(&self, name: &str, address: &str) {
         let target = Target { kind: "mount".to_owned(), name: name.to_owned(), address: address.to_owned() };
         self.mounts.lock().expect("the list of mounts").push(target);
@@ -120,31 +115,8 @@ pub fn with_metrics(cluster: &mut Cluster) -> Vec<Target> {
     targets
 }
 
-/// Answers as a metadata service does at `/sd`, for those that do not.
-fn stand_in_discovery(daemons: Vec<Target>, mounts: Arc<Mutex<Vec<Target>>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen for discovery");
-    let address = listener.local_addr().expect("an address");
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let _ = lines.take_while(|line| !line.is_empty()).count();
-            let mounts = mounts.lock().expect("the list of mounts").clone();
-            let body = Value::Array(daemons.iter().chain(&mounts).map(discovered).collect()).to_string();
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
-            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        }
-    });
-    format!("http://{address}/sd")
-}
-
-fn discovered(target: &Target) -> Value {
-    json!({ "targets": [target.address], "labels": {
-        "__meta_dgfs_kind": target.kind, "__meta_dgfs_name": target.name, "__meta_dgfs_host": "h1",
-        "kind": target.kind, "name": target.name } })
-}
-
 /// `prometheus/prometheus.yml` for this cluster.
-fn prometheus_config(metas: &[&Target], pace: Pace, discovery: Option<&str>, alertmanager: &str) -> String {
+fn prometheus_config(metas: &[&Target], pace: Pace, alertmanager: &str) -> String {
     let rules = format!("{}/prometheus/rules/*.yml", root().display());
     let mut changes = vec![
         ("refresh_interval: 5s", "refresh_interval: 1s"),
@@ -153,9 +125,6 @@ fn prometheus_config(metas: &[&Target], pace: Pace, discovery: Option<&str>, ale
     ];
     if pace == Pace::EachSecond {
         changes.extend([("scrape_interval: 5s", "scrape_interval: 1s"), ("scrape_timeout: 4s", "scrape_timeout: 1s")]);
-    }
-    if let Some(discovery) = discovery {
-        changes.extend([("http://meta-1:9520/sd", discovery), ("http://meta-2:9520/sd", discovery)]);
     }
     let mut config = source("prometheus/prometheus.yml");
     for (from, to) in changes {
