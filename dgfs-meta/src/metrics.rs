@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_server_that_was_given_up_is_not_down() {
         let server = |up, standing| ServerInfo {
-            id: ServerId::new(1).unwrap(),
+            id: ServerId(1),
             address: String::new(),
             label: String::new(),
             labels: Labels::default(),

@@ -215,6 +215,9 @@ mod tests {
         health.read::<()>(|| Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
         assert_eq!(health.errors(Trouble::Read), 0);
     }
+
+    type Call = fn(&Health, &Sender<()>, &Receiver<()>) -> io::Result<()>;
+
     /// A call to a disk that answers when it is told to.
     fn hung(begun: &Sender<()>, answer: &Receiver<()>) -> io::Result<()> {
         begun.send(()).unwrap();
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_write_a_read_or_a_sync_that_hangs_is_told_until_it_is_answered() {
-        let calls: [fn(&Health, &Sender<()>, &Receiver<()>) -> io::Result<()>; 3] = [
+        let calls: [Call; 3] = [
             |health, begun, answer| health.write(|| hung(begun, answer)),
             |health, begun, answer| health.read(|| hung(begun, answer)),
             |health, begun, answer| health.sync(|| hung(begun, answer)),

@@ -38,12 +38,22 @@ const PLAN: ClusterPlan<'_> = ClusterPlan {
     neo4j: None,
 };
 
-/// All faults, in the order in which they happen, and the stages on which they do.
-const MATRIX: &[(&[Fault], fn() -> Stage)] =
-    &[(processes::ROWS, stage), (disks::ROWS, stage), (links::ROWS, links::stage), (others::ROWS, others::stage)];
+/// Faults that happen on a stage of their own, which is made for the first that is measured.
+struct Table {
+    rows: &'static [Fault],
+    begin: fn() -> Stage,
+}
+
+/// All faults, in the order in which they happen.
+const MATRIX: &[Table] = &[
+    Table { rows: processes::ROWS, begin: stage },
+    Table { rows: disks::ROWS, begin: stage },
+    Table { rows: links::ROWS, begin: links::stage },
+    Table { rows: others::ROWS, begin: others::stage },
+];
 
 fn matrix() -> impl Iterator<Item = &'static Fault> {
-    MATRIX.iter().flat_map(|(rows, _)| rows.iter())
+    MATRIX.iter().flat_map(|table| table.rows.iter())
 }
 
 /// Daemons on one machine, one of them on a disk that can fail, and a mount.
@@ -79,11 +89,10 @@ fn every_fault_moves_a_number_fires_its_alert_and_is_silent_after_healing() {
     let is_chosen = |fault: &Fault| only.as_ref().map_or(all || fault.short, |words| fault.name.contains(words));
     let is_ready = |fault: &Fault| is_chosen(fault) && metrics_of(fault.metric).is_disjoint(&pending);
     let mut rows: Vec<(Fault, Option<Seen>)> = Vec::new();
-    for (faults, begin) in MATRIX {
+    for table in MATRIX {
         let mut stage = None;
-        for fault in *faults {
-            // A stage is made for the first fault that is measured on it.
-            let seen = is_ready(fault).then(|| fault.measure(stage.get_or_insert_with(*begin)));
+        for fault in table.rows {
+            let seen = is_ready(fault).then(|| fault.measure(stage.get_or_insert_with(table.begin)));
             println!("{}: {seen:?}", fault.name);
             rows.push((*fault, seen));
         }

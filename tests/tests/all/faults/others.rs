@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Fault] = &[
 pub(super) fn stage() -> Stage {
     let neo4j = Server::start(None);
     let plan = ClusterPlan { servers: 3, replicas: 2, neo4j: Some(&neo4j), ..ClusterPlan::default() };
-    let cluster = Cluster::start(plan);
+    let mut cluster = Cluster::start(plan);
     let taggers = cluster.dir().join("taggers");
     fs::create_dir_all(&taggers).unwrap();
     let example = dgfs_tests::monitored::source("docs/examples/word-count-tagger.py");
@@ -79,7 +79,9 @@ pub(super) fn stage() -> Stage {
     fs::write(taggers.join("fragile.py"), example.replace(begin, &crash)).unwrap();
     let text = "name = \"fragile\"\nversion = 1\ncommand = [\"python3\", \"fragile.py\"]\nclasses = [\"text\"]\n";
     fs::write(taggers.join("fragile.toml"), text).unwrap();
-    // Daemons start again for their numbers, and the index finds the tagger.
+    // The index finds it when it begins.
+    cluster.kill9_all(&["index-1"]);
+    cluster.start_the_dead();
     let mut stage = super::watched(cluster);
     stage.neo4j = Some(neo4j);
     stage
