@@ -188,7 +188,8 @@ pub(super) fn sessions(seen: &Gathered) -> Vec<Finding> {
     found
 }
 
-/// Pairs of which one calls the other in vain although it answers this program: a link is cut.
+/// Pairs of which one called the other in vain, within the last minute, although it answers this program: a link is cut, or
+/// one of them has just begun.
 pub(super) fn links(seen: &Gathered) -> Vec<Finding> {
     let answering: BTreeMap<&str, String> = seen
         .daemons
@@ -201,7 +202,8 @@ pub(super) fn links(seen: &Gathered) -> Vec<Finding> {
         let Some(numbers) = daemon.numbers() else { continue };
         for (peer, up) in numbers.by("dgfs_peer_up", "peer") {
             if let Some(name) = answering.get(peer.as_str()).filter(|_| up == 0.0) {
-                let sentence = format!("{} does not reach {name}, which answers this machine", daemon.name());
+                let sentence =
+                    format!("{}, when it last tried, did not reach {name}, which answers this machine", daemon.name());
                 let host = peer.rsplit_once(':').map_or(peer.as_str(), |(host, _)| host);
                 found.push(Finding::warning(
                     sentence,

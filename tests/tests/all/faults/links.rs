@@ -70,15 +70,6 @@ pub(super) const ROWS: &[Fault] = &[
         panel: ("One server", "Metadata service silent for"),
         short: false,
     },
-    Fault {
-        name: "what a mount sends to the metadata service lost",
-        inject: |stage| network(stage).lose(MOUNT, network(stage).services()),
-        heal: |stage| network(stage).find(MOUNT, network(stage).services()),
-        metric: "dgfs_client_meta_silent_seconds > 8",
-        alert: "DgfsLinkCut",
-        panel: ("Mounts", "Metadata service silent for"),
-        short: false,
-    },
 ];
 
 /// Storage servers and the mount are hosts; metadata services, index and Prometheus are on the machine.

@@ -128,5 +128,5 @@ fn silent_mounts_and_their_locks_are_told() {
 fn a_cut_link_is_told_only_of_a_peer_that_answers_others() {
     let mut seen = healthy();
     seen.daemons[1] = daemon("stored", "dgfs_peer_up{peer=\"meta:1\"} 0\ndgfs_peer_up{peer=\"gone:1\"} 0\n", |_| {});
-    assert_one(&seen, Severity::Warning, "does not reach meta meta:1");
+    assert_one(&seen, Severity::Warning, "did not reach meta meta:1");
 }
