@@ -324,12 +324,14 @@ impl PeerTraffic {
         }
     }
 
-    /// How long nothing has come, at least; none without a connection.
+    /// How long nothing has come, at least; none without an open connection. One that ended is held until the next call finds
+    /// it so: nothing comes by it, and nobody misses it.
     fn silence(&self, now: Instant) -> Option<Duration> {
         let mut connections = self.connections.lock();
-        let packets = connections.live.values().map(|connection| connection.stats().udp_rx.datagrams).sum();
+        let open = || connections.live.values().filter(|connection| connection.close_reason().is_none());
+        let (packets, is_open) = (open().map(|one| one.stats().udp_rx.datagrams).sum(), open().next().is_some());
         let silence = connections.heard.look(packets, now);
-        (!connections.live.is_empty()).then_some(silence)
+        is_open.then_some(silence)
     }
 
     fn sums(&self) -> Sums {
