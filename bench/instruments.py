@@ -72,6 +72,15 @@ class Side:
         return sum(cpu_of(pid) for role, pid in self.system.pids().items() if role != "redis")
 
 
+def settle(pair):
+    """Waits until neither side works on anything any more, such as an index that follows what was just done."""
+    def is_still():
+        before = sum(side.cpu() for side in pair)
+        time.sleep(0.3)
+        return sum(side.cpu() for side in pair) - before <= 2 / TICKS
+    bench.wait_for("that nothing is worked on", is_still, 120)
+
+
 def cpu_of(pid):
     """Nanoseconds are in schedstat of each thread; those of threads that ended are lost there, so stat's ticks are taken."""
     with open(f"/proc/{pid}/stat") as file:
@@ -109,7 +118,7 @@ class Pairs:
         for pair in self.pairs:
             try:
                 self.compare((name, unit), measure, pair, prepare)
-            except (OSError, subprocess.CalledProcessError) as error:
+            except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
                 print(f"  {name} on {pair[0].name}: {error} {getattr(error, 'stderr', '')}", file=sys.stderr)
 
     def compare(self, name_unit, measure, pair, prepare):
@@ -117,6 +126,7 @@ class Pairs:
         for side in pair if self.round % 2 == 0 else reversed(pair):
             if prepare:
                 prepare(side)
+            settle(pair)
             cpu, begin = side.cpu(), time.perf_counter()
             amount = measure(side)
             # What was put off belongs to it.
