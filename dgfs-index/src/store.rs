@@ -33,8 +33,6 @@ pub(crate) use derive::tidy;
 pub(crate) use read::LARGE_BYTES;
 pub use read::{Changed, EdgeRow, Examination, Read, Vertex};
 
-/// Statements kept prepared: more than there are.
-const STATEMENTS: usize = 96;
 /// Readers kept open for the next query.
 const READERS_IDLE_MAX: usize = 8;
 
@@ -167,7 +165,7 @@ impl Store {
     /// Those of the engine; [`StoreError::is_lost`] when the file is of no use.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        schema::keep_statements(&connection)?;
         schema::prepare(&connection)?;
         let mut store =
             Self { connection, path: path.to_owned(), applied: Applied::default(), digest: 0, pending: None };
@@ -354,7 +352,7 @@ impl Readers {
             None => {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 let connection = Connection::open_with_flags(&self.path, flags)?;
-                connection.set_prepared_statement_cache_capacity(STATEMENTS);
+                schema::keep_statements(&connection)?;
                 connection
             }
         };
