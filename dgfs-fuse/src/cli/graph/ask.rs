@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::asking;
 use crate::cli::Failure;
-use crate::cli::files::{MountFacts, read_attribute};
+use crate::cli::files::MountFacts;
 use crate::cli::graph::{misused, refused};
+use crate::cli::mounted::{MountPoint, explained, is_silent};
 
 /// Bytes of a request: a mount takes no more.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
@@ -83,7 +84,11 @@ pub(crate) struct Mount {
 impl Mount {
     /// As seen from `directory`.
     pub(crate) fn at(directory: &Path) -> Result<Self, Failure> {
-        let facts = read_attribute(directory, "dgfs.mount").map_err(|error| not_mounted(directory, &error))?;
+        let told = MountPoint::of(directory).and_then(|mount| mount.attribute("dgfs.mount"));
+        let facts = told.map_err(|error| match is_silent(&error) {
+            true => explained(directory, &error),
+            false => not_mounted(directory, &error),
+        })?;
         Ok(Self { directory: directory.to_owned(), tags: tags_name(&facts) })
     }
 
