@@ -84,11 +84,8 @@ pub(crate) struct Mount {
 impl Mount {
     /// As seen from `directory`.
     pub(crate) fn at(directory: &Path) -> Result<Self, Failure> {
-        let told = MountPoint::of(directory).and_then(|mount| mount.attribute("dgfs.mount"));
-        let facts = told.map_err(|error| match is_silent(&error) {
-            true => explained(directory, &error),
-            false => not_mounted(directory, &error),
-        })?;
+        refuse_silent(directory)?;
+        let facts = read_attribute(directory, "dgfs.mount").map_err(|error| not_mounted(directory, &error))?;
         Ok(Self { directory: directory.to_owned(), tags: tags_name(&facts) })
     }
 
