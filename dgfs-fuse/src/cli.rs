@@ -18,6 +18,7 @@ mod graph;
 mod join;
 mod logs;
 mod mount;
+mod mounted;
 mod numbers;
 mod past;
 mod paths;
@@ -79,6 +80,14 @@ impl Failure {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == WORKER) {
         return match dgfs_taggers::worker::start(arguments.get(2..).unwrap_or_default()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&Failure::new(error)),
+        };
+    }
+    if let (Some(word), Some(path)) = (arguments.get(1), arguments.get(2))
+        && word == mounted::ASKER
+    {
+        return match mounted::answer_for(path) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => report(&Failure::new(error)),
         };

@@ -10,12 +10,10 @@ use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
 use crate::cli::args::chunks::{ChunksArgs, ChunksCommand, TopArgs};
-use crate::cli::check::followed;
 use crate::cli::daemon::link_to;
-use crate::cli::files::read_attribute;
 use crate::cli::graph::output::bytes_text;
+use crate::cli::mounted::{MountPoint, explained};
 use crate::cli::server::aligned;
-use crate::cli::show::explained;
 use crate::volume::uses::{TopChunk, TopChunks, TopQuestion};
 
 /// Runs the command.
@@ -47,16 +45,19 @@ fn of_cluster(config: &Path, args: &TopArgs) -> Result<TopChunks, Failure> {
 }
 
 fn of_mount(path: &Path, args: &TopArgs) -> Result<TopChunks, Failure> {
-    let path = followed(path);
     let server = args.server.as_ref().map_or_else(String::new, |server| format!(".{server}"));
     let name = format!("dgfs.chunks.{}.{}{server}", args.by, args.limit);
-    let bytes = read_attribute(&path, &name).map_err(|error| match error.raw_os_error() {
-        Some(libc::EACCES) => {
-            Failure::new(format!("which files are used is told to root and to whoever mounted {} only", path.display()))
-        }
-        Some(libc::ENOENT) => Failure::new("there is no such storage server: `dgfs status` shows them"),
-        _ => explained(&path, &error),
-    })?;
+    let bytes =
+        MountPoint::of(path).and_then(|mount| mount.attribute_of_cluster(&name)).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EACCES) => Failure::new(format!(
+                    "which files are used is told to root and to whoever mounted {} only",
+                    path.display()
+                )),
+                Some(libc::ENOENT) => Failure::new("there is no such storage server: `dgfs status` shows them"),
+                _ => explained(path, &error),
+            }
+        })?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(format!("{} answered something odd: {error}", path.display())))
 }

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use dgfs_index::daemon::{IndexConfig, TAGGERS_DEFAULT};
 use dgfs_index::neo4j::settings::Neo4jConfig;
 use dgfs_meta::daemon::{AlertsConfig, EngineConfig, JoinConfig, MetaConfig, open_engine};
@@ -16,6 +18,7 @@ use dgfs_meta::format::{erase_volume, format_volume};
 use dgfs_meta::service::MEMORY_BYTES_DEFAULT;
 use dgfs_proto::class::Class;
 use dgfs_proto::map::Labels;
+use dgfs_proto::watch::WatchRequest;
 use dgfs_runtime::channel::Role;
 use dgfs_runtime::disk::{DirectoryLock, LockError, create_dir_durably, write_atomically, write_atomically_with_mode};
 use dgfs_runtime::lifecycle::build_runtime;
@@ -28,8 +31,12 @@ use dgfs_stored::daemon::StoredConfig;
 
 use crate::cli::args::{ClusterArgs, ClusterCommand, DownArgs, FormatArgs, UpArgs};
 use crate::cli::background::start;
+use crate::cli::daemon::read_identity;
+use crate::cli::doctor::finding::shell_word;
+use crate::cli::doctor::local::processes;
 use crate::cli::files::{ClientFile, read_file, write_file};
 use crate::cli::pids::{PidFile, lives};
+use crate::cli::watched::{Daemon, PATIENCE};
 use crate::cli::{Failure, check, join};
 use crate::embedded::{Embedded, NewVolume};
 use crate::mount::options::GraphOptions;
@@ -146,7 +153,11 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
         (true, false) => {}
     }
     let pids = PidFile::new(directory.join("pids"));
-    let running = pids.read().map_err(Failure::new)?;
+    let mut running = pids.read().map_err(Failure::new)?;
+    running.retain(|(_, pid)| lives(*pid));
+    let mut silent = silent_of(&directory, &running)?;
+    // What was ended a moment before is started; only then is anybody said to hang.
+    silent.retain(|(_, pid)| lives(*pid));
     let mut started = 0;
     for role in roles(&directory)? {
         let lives_already = running.iter().any(|(name, pid)| *name == role && lives(*pid));
@@ -163,7 +174,44 @@ pub(crate) fn up(args: &UpArgs) -> Result<(), Failure> {
         started += 1;
     }
     println!("{started} daemons started; mount with: dgfs mount --config {}/client.toml PATH", directory.display());
-    Ok(())
+    let sentences: Vec<String> = silent.iter().map(|(role, pid)| hanging(&directory, role, *pid)).collect();
+    if sentences.is_empty() { Ok(()) } else { Err(Failure::new(sentences.join("\ndgfs: "))) }
+}
+
+/// Those of the daemons that run which do not answer.
+fn silent_of(directory: &Path, running: &[(String, u32)]) -> Result<Vec<(String, u32)>, Failure> {
+    if running.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (file, base) = read_file::<ClientFile>(&directory.join("client.toml"))?;
+    let identity = read_identity(&base.join(&file.identity))?;
+    let addresses = processes(directory);
+    let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
+    runtime.block_on(async {
+        let mut asked = Vec::new();
+        for (role, pid) in running {
+            let Some((address, _)) = addresses.iter().find(|(_, process)| process.role == *role) else { continue };
+            let part = match role.split('-').next() {
+                Some("meta") => ("meta", Role::Meta),
+                Some("stored") => ("stored", Role::Stored),
+                _ => ("index", Role::Index),
+            };
+            let daemon = Daemon::at(&identity, part, address, None)?;
+            asked.push(async move {
+                let answer = daemon.ask(WatchRequest::Facts).await;
+                answer.is_err().then(|| (role.clone(), *pid))
+            });
+        }
+        Ok(join_all(asked).await.into_iter().flatten().collect())
+    })
+}
+
+/// That a daemon runs and does not answer, and what to do.
+fn hanging(directory: &Path, role: &str, pid: u32) -> String {
+    let mine = processes(directory).into_values().find(|process| process.role == role);
+    let up = format!("dgfs up {}", shell_word(&directory.display().to_string()));
+    let mend = mine.and_then(|process| process.revive(&up)).unwrap_or(up);
+    format!("{role} runs as {pid} but does not answer within {} s: {mend}", PATIENCE.as_secs())
 }
 
 /// Ends a cluster: mounts first lose nothing, because storage outlives metadata.
@@ -206,7 +254,7 @@ fn stop(role: &str, pid: u32) -> Result<(), Failure> {
 }
 
 /// Daemons of a cluster in the order they start: metadata, storage, index.
-fn roles(directory: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn roles(directory: &Path) -> Result<Vec<String>, Failure> {
     let entries = std::fs::read_dir(directory).map_err(Failure::new)?;
     let mut roles: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_string_lossy().strip_suffix(".toml").map(str::to_owned))

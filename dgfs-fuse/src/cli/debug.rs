@@ -4,30 +4,29 @@
 //! standard error, and the rest is there all the same.
 
 mod archive;
+mod probe;
 mod redact;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use dgfs_proto::watch::LogRecord;
 use dgfs_runtime::clock::{Clock, utc_seconds_text};
-use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::telemetry::json as record_json;
 
 use crate::cli::Failure;
 use crate::cli::args::doctor::{BundleArgs, DebugArgs, DebugCommand};
+use crate::cli::doctor::finding::shell_word;
 use crate::cli::doctor::gather::{Gathered, Life, VERSION, gather};
-use crate::cli::doctor::probe::{self, Answer};
+use crate::cli::doctor::local::tail;
 use crate::cli::doctor::{examine, report};
 use crate::cli::files::{ClientFile, read_file};
-use crate::cli::watched::Cluster;
-use crate::cli::{events, logs};
+use crate::cli::paths::host;
 
 use self::archive::{Archive, file_word};
+use self::probe::Answer;
 use self::redact::Secrets;
 
 /// Something is missing in the bundle.
@@ -36,6 +35,10 @@ const CODE_MISSING: u8 = 1;
 const CODE_NOT_MADE: u8 = 3;
 /// How long one question to a mount may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a log that are read from a file at most.
+const DISK_LOG_BYTES_MAX: u64 = 4 << 20;
+/// Mounts of other machines that are named one by one.
+const NOTES_MAX: usize = 100;
 /// Configuration files beside the `client.toml` at most.
 const CONFIGS_MAX: usize = 256;
 /// Bytes of one of them at most.
@@ -51,14 +54,9 @@ pub(crate) fn run(args: &DebugArgs) -> Result<ExitCode, Failure> {
 fn bundle(args: &BundleArgs) -> Result<ExitCode, Failure> {
     let now_s = Clock::real().wall_ms() / 1000;
     let path = args.output.clone().unwrap_or_else(|| default_path(now_s));
-    let configs = args.config.as_deref().map(configs).unwrap_or_default();
-    let mut archive = Archive::create(&path, secrets(args.config.as_deref(), &configs), now_s)?;
-    let filled = fill(&mut archive, args, &configs);
-    if let Err(failure) = filled {
-        // It was made above, and holds nothing of worth.
-        let _ = std::fs::remove_file(&path);
-        return Err(failure);
-    }
+    let configs = args.asked.config.as_deref().map(configs).unwrap_or_default();
+    let mut archive = Archive::create(&path, secrets(args.asked.config.as_deref(), &configs), now_s)?;
+    fill(&mut archive, args, &configs)?;
     let missing = archive.finish()?;
     for sentence in &missing {
         eprintln!("dgfs: missing: {}", crate::cli::doctor::finding::plain(sentence));
@@ -74,18 +72,20 @@ fn default_path(now_s: u64) -> PathBuf {
 }
 
 fn fill(archive: &mut Archive, args: &BundleArgs, configs: &[PathBuf]) -> Result<(), Failure> {
-    let seen = gather(args.config.as_deref(), args.path.as_deref())?;
+    let span_ms = u64::try_from(args.since.as_millis()).unwrap_or(u64::MAX);
+    let since_ms = Clock::real().wall_ms().saturating_sub(span_ms);
+    let seen = gather(args.asked.config.as_deref(), args.asked.path.as_deref(), Some(since_ms))?;
     archive.add("doctor.json", &pretty(&report(&examine(&seen))))?;
     archive.add("versions.json", &pretty(&versions(&seen)))?;
     for fault in &seen.faults {
         archive.miss(fault.clone());
     }
     add_daemons(archive, &seen)?;
-    if let Some(config) = args.config.as_deref().filter(|_| !seen.daemons.is_empty()) {
-        let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
-        runtime.block_on(add_cluster(archive, config, args.since))?;
-    }
+    add_cluster(archive, &seen)?;
     add_mounts(archive, &seen, args.since)?;
+    if args.asked.config.is_some() {
+        note_mounts(archive, &seen);
+    }
     for path in configs {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         match std::fs::read_to_string(path) {
@@ -143,15 +143,40 @@ fn versions(seen: &Gathered) -> Value {
 
 fn add_daemons(archive: &mut Archive, seen: &Gathered) -> Result<(), Failure> {
     for (at, daemon) in seen.daemons.iter().enumerate() {
+        let place = place(at, &daemon.name());
         match &daemon.told {
             Ok(told) => {
-                archive.add(&format!("{}/facts.json", place(at, &daemon.name())), &pretty(&json!(told.facts)))?;
-                archive.add(&format!("{}/metrics.txt", place(at, &daemon.name())), &told.text)?;
+                archive.add(&format!("{place}/facts.json"), &pretty(&json!(told.facts)))?;
+                archive.add(&format!("{place}/metrics.txt"), &told.text)?;
             }
-            Err(fault) => archive.miss(format!("facts, metrics and log: {fault}")),
+            Err(fault) => {
+                archive.miss(format!("facts, metrics and log: {fault}"));
+                let log = daemon.process.as_ref().map(|process| process.log.as_path());
+                add_disk_log(archive, &place, log)?;
+            }
+        }
+        let Some((records, fault)) = &daemon.log else { continue };
+        archive.add(&format!("{place}/logs.jsonl"), &lines(records.iter().map(record_json)))?;
+        if let Some(fault) = fault {
+            archive.miss(format!("log: {fault}"));
         }
     }
     Ok(())
+}
+
+/// The end of the log of a process that does not answer.
+fn add_disk_log(archive: &mut Archive, place: &str, log: Option<&Path>) -> Result<(), Failure> {
+    let Some(log) = log else { return Ok(()) };
+    match tail(log, DISK_LOG_BYTES_MAX) {
+        Ok((text, before)) => {
+            let head = format!("# {}, without the {before} bytes before\n", log.display());
+            archive.add(&format!("{place}/log-from-disk.txt"), &format!("{head}{text}"))
+        }
+        Err(error) => {
+            archive.miss(format!("{place}/log-from-disk.txt: {}: {error}", log.display()));
+            Ok(())
+        }
+    }
 }
 
 /// Where what is of one daemon lies; the number tells those apart whose names look alike.
@@ -159,35 +184,46 @@ fn place(at: usize, name: &str) -> String {
     format!("daemons/{:02}-{}", at + 1, file_word(name))
 }
 
-async fn add_cluster(archive: &mut Archive, config: &Path, since: Duration) -> Result<(), Failure> {
-    let cluster = Cluster::of(config).await?;
-    match cluster.link.describe().await {
-        Ok(status) => archive.add("cluster/status.json", &pretty(&status))?,
+fn add_cluster(archive: &mut Archive, seen: &Gathered) -> Result<(), Failure> {
+    if seen.daemons.is_empty() {
+        return Ok(());
+    }
+    let Some(told) = &seen.cluster else {
+        archive
+            .miss("cluster/status.json, servers.json and events.jsonl: the metadata service does not tell".to_owned());
+        return Ok(());
+    };
+    match &told.status {
+        Ok(status) => archive.add("cluster/status.json", &pretty(status))?,
         Err(error) => archive.miss(format!("cluster/status.json: {error}")),
     }
-    match cluster.link.servers().await {
-        Ok(servers) => archive.add("cluster/servers.json", &pretty(&json!(servers)))?,
-        Err(error) => archive.miss(format!("cluster/servers.json: {error}")),
-    }
-    let span_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    let since_ms = Clock::real().wall_ms().saturating_sub(span_ms);
-    match events::since(&cluster.link, since_ms).await {
-        Ok(events) => archive.add("cluster/events.jsonl", &lines(events))?,
-        Err(failure) => archive.miss(format!("cluster/events.jsonl: {}", failure.sentence)),
-    }
-    let since_us = since_ms.saturating_mul(1000);
-    let kept: Vec<(Vec<LogRecord>, Option<String>)> =
-        join_all(cluster.daemons.iter().map(|daemon| logs::kept(daemon, since_us))).await;
-    for (at, (daemon, (records, fault))) in cluster.daemons.iter().zip(kept).enumerate() {
-        if !records.is_empty() || fault.is_none() {
-            let text = lines(records.iter().map(record_json));
-            archive.add(&format!("{}/logs.jsonl", place(at, &daemon.name())), &text)?;
-        }
-        if let Some(fault) = fault {
-            archive.miss(format!("log: {fault}"));
+    archive.add("cluster/servers.json", &pretty(&json!(seen.servers)))?;
+    match &told.events {
+        Ok(events) => archive.add("cluster/events.jsonl", &lines(events.iter().cloned())),
+        Err(error) => {
+            archive.miss(format!("cluster/events.jsonl: {error}"));
+            Ok(())
         }
     }
-    Ok(())
+}
+
+/// Mounts that are not looked at, and how they are.
+fn note_mounts(archive: &mut Archive, seen: &Gathered) {
+    seen.unclaimed.iter().for_each(|sentence| archive.note(sentence.clone()));
+    let here = host();
+    let elsewhere = seen.sessions.iter().map(|session| &session.client).filter(|client| client.host != here);
+    for client in elsewhere.take(NOTES_MAX) {
+        archive.note(format!(
+            "the mount at {} of {}: there, `dgfs debug bundle {}`",
+            client.mount_point,
+            client.host,
+            shell_word(&client.mount_point)
+        ));
+    }
+    archive.note(
+        "mounts of other machines whose session has ended are not known to the cluster: there, `dgfs debug bundle PATH`"
+            .to_owned(),
+    );
 }
 
 fn add_mounts(archive: &mut Archive, seen: &Gathered, since: Duration) -> Result<(), Failure> {
@@ -200,6 +236,14 @@ fn add_mounts(archive: &mut Archive, seen: &Gathered, since: Duration) -> Result
             Life::Dead(sentence) | Life::Untold(sentence) => archive.miss(sentence.clone()),
         }
         if mount.life != Life::Answers {
+            if let Life::Hangs | Life::Dead(_) = mount.life {
+                match &mount.log {
+                    Some(_) => add_disk_log(archive, &place, mount.log.as_deref())?,
+                    None => {
+                        archive.miss(format!("the log of the mount at {}: it is where --log-file said", mount.path))
+                    }
+                }
+            }
             continue;
         }
         for (name, words) in [

@@ -10,8 +10,8 @@ mod disks;
 pub(crate) mod finding;
 pub(crate) mod gather;
 mod lag;
+pub(crate) mod local;
 mod machine;
-pub(crate) mod probe;
 mod redis;
 
 use std::process::ExitCode;
@@ -57,15 +57,16 @@ struct Check {
 }
 
 /// Every check, in the order in which a fault causes others.
-const CHECKS: [Check; 19] = [
+const CHECKS: [Check; 20] = [
     check("answers", Needs::Daemons, "every daemon answers", cluster::answers),
+    check("redis", Needs::Cluster, "Redis (where it is used) keeps what is answered", redis::settings),
     check(
         "metadata",
         Needs::Daemons,
         "a metadata service is active, and one can replace it where there may be two",
         cluster::metadata,
     ),
-    check("redis", Needs::Cluster, "Redis (where it is used) keeps what is answered", redis::settings),
+    check("cluster", Needs::Cluster, "the metadata service tells who belongs to the cluster", cluster::untold),
     check("servers", Needs::Cluster, "every storage server is up", cluster::servers),
     check("partitions", Needs::Cluster, "no data lack copies", cluster::partitions),
     check("disks", Needs::Store, "no disk refuses, hangs or is slow", disks::health),
@@ -90,8 +91,8 @@ const fn check(name: &'static str, needs: Needs, fine: &'static str, find: fn(&G
 
 /// Runs the command; its exit code tells whether something was found.
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
-    let seen =
-        gather(args.config.as_deref(), args.path.as_deref()).map_err(|failure| failure.with_code(CODE_NOT_ASKED))?;
+    let seen = gather(args.asked.config.as_deref(), args.asked.path.as_deref(), None)
+        .map_err(|failure| failure.with_code(CODE_NOT_ASKED))?;
     let findings = examine(&seen);
     if args.json {
         println!("{}", report(&findings));
@@ -164,7 +165,7 @@ mod tests {
         let findings = examine(&gathered(vec![meta, silent("stored")]));
         let severities: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
         assert!(severities.is_sorted() && severities.first() == Some(&Severity::Error), "{findings:?}");
-        assert_eq!(findings.len(), 18, "no mount is here: {findings:?}");
+        assert_eq!(findings.len(), 19, "no mount is here: {findings:?}");
         for finding in &findings {
             assert_eq!(finding.command.is_none(), finding.severity == Severity::Ok, "{finding:?}");
             assert!(!finding.check.is_empty() && !finding.sentence.is_empty());

@@ -17,7 +17,7 @@ use dgfs_runtime::telemetry::LogConfig;
 use crate::cli::Failure;
 
 /// Bytes of a `dgfs.*` attribute at most (the kernel's bound of all attributes).
-const ATTRIBUTE_BYTES_MAX: usize = 65_536;
+pub(crate) const ATTRIBUTE_BYTES_MAX: usize = 65_536;
 
 /// `client.toml`: how to join a cluster.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -15,9 +15,9 @@ use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::telemetry::{LogFormat, json as record_json, line, request_text};
 
 use crate::cli::Failure;
-use crate::cli::args::watch::LogsArgs;
-use crate::cli::check::followed;
-use crate::cli::watched::{Cluster, Daemon, ask_mount_json};
+use crate::cli::args::watch::{Asked, LogsArgs};
+use crate::cli::mounted::MountPoint;
+use crate::cli::watched::{Cluster, Daemon};
 
 /// How often a followed log is asked for more.
 const LOOK: Duration = Duration::from_millis(500);
@@ -30,8 +30,8 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
         let now = Clock::real().wall_ns() / 1000;
         now.saturating_sub(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     });
-    match (&args.path, &args.config) {
-        (Some(path), _) => of_mount(&followed(path), args, since_us),
+    match (&args.asked.path, &args.asked.config) {
+        (Some(path), _) => of_mount(path, args, since_us),
         (None, Some(config)) => {
             let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
             runtime.block_on(of_cluster(config, args, since_us))
@@ -75,8 +75,7 @@ async fn of_cluster(config: &Path, args: &LogsArgs, since_us: u64) -> Result<(),
 /// All that a daemon keeps of its log since `since_us`, and why it is not all.
 pub(crate) async fn kept(daemon: &Daemon, since_us: u64) -> (Vec<LogRecord>, Option<String>) {
     let args = LogsArgs {
-        path: None,
-        config: None,
+        asked: Asked::default(),
         server: None,
         request: None,
         since: None,
@@ -143,9 +142,10 @@ fn print(name: &str, record: &LogRecord, as_json: bool) {
 }
 
 fn of_mount(path: &Path, args: &LogsArgs, since_us: u64) -> Result<(), Failure> {
+    let mount = MountPoint::of(path).map_err(Failure::new)?;
     let mut after = 0_u64;
     loop {
-        let page = ask_mount_json(path, &format!("dgfs.logs.{after}"))?;
+        let page = mount.json(&format!("dgfs.logs.{after}"))?;
         let records = page.get("records").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         records.iter().filter(|record| fits(record, args, since_us)).for_each(|record| print_json(record, args.json));
         after = page.get("until").and_then(Value::as_u64).unwrap_or(after);

@@ -136,12 +136,16 @@ fn log_of(args: &MountArgs, options: &MountOptions, source: &Source) -> Result<(
             Ok((directory.join("mount.log"), made))
         }
         Source::Cluster { base, .. } => {
-            // One log for each mount point: a cluster may be mounted many times.
             let at = std::path::absolute(&args.path).map_err(Failure::new)?;
-            let name = at.as_os_str().as_bytes().escape_ascii().to_string().replace('/', "-");
-            Ok((base.join(format!("mount{name}.log")), None))
+            Ok((log_beside(base, &at), None))
         }
     }
+}
+
+/// The log of a mount at `at`, which is absolute, of the cluster in `base`: one for each mount point.
+pub(crate) fn log_beside(base: &Path, at: &Path) -> PathBuf {
+    let name = at.as_os_str().as_bytes().escape_ascii().to_string().replace('/', "-");
+    base.join(format!("mount{name}.log"))
 }
 
 /// Checks the mount point, and that it hides no data; the absolute path of it.

@@ -16,8 +16,9 @@ use serde_json::json;
 use dgfs_proto::class::Class;
 
 use crate::cli::Failure;
-use crate::cli::args::{PolicyArgs, PolicyCommand};
+use crate::cli::args::policy::{PolicyArgs, PolicyCommand};
 use crate::cli::files::read_attribute;
+use crate::cli::mounted::refuse_silent;
 use crate::mount::table::mounts;
 
 /// The attributes.
@@ -29,6 +30,13 @@ const APPLY_COMPRESSION: &str = "dgfs.policy.apply.compression";
 
 /// Runs the command.
 pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
+    match &args.command {
+        PolicyCommand::Get { path, .. }
+        | PolicyCommand::Ls { path, .. }
+        | PolicyCommand::Set { path, .. }
+        | PolicyCommand::Usage { path, .. }
+        | PolicyCommand::Unset { path, .. } => refuse_silent(path)?,
+    }
     match &args.command {
         PolicyCommand::Get { path, json } => get(path, *json),
         PolicyCommand::Ls { path, json } => list::run(path, *json),

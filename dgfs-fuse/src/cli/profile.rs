@@ -3,24 +3,22 @@
 //! Never costs the mount anything but while it is asked. Always: what is shown is what happened between two questions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cli::Failure;
 use crate::cli::args::watch::{ProfileArgs, ProfileBy};
-use crate::cli::check::followed;
+use crate::cli::mounted::MountPoint;
 use crate::cli::numbers::seconds_text;
-use crate::cli::watched::ask_mount_json;
 
 /// The mount stops counting when it was not asked for longer: so often it is.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(crate) fn run(args: &ProfileArgs) -> Result<(), Failure> {
-    let path = followed(&args.path);
-    let before = Reading::of(&path, args.by)?;
+    let mount = MountPoint::of(&args.path).map_err(Failure::new)?;
+    let before = Reading::of(&mount, args.by)?;
     let end = Instant::now() + Duration::from_secs(args.seconds);
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -28,9 +26,9 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<(), Failure> {
             break;
         }
         std::thread::sleep(left.min(ASK_AGAIN));
-        let _ = Reading::of(&path, args.by)?;
+        let _ = Reading::of(&mount, args.by)?;
     }
-    let entries = Reading::of(&path, args.by)?.since(&before);
+    let entries = Reading::of(&mount, args.by)?.since(&before);
     if args.json {
         println!("{}", json!({ "by": args.by.word(), "seconds": args.seconds, "entries": entries }));
     } else {
@@ -48,9 +46,15 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Asks the mount at `path`, which counts from now on.
-    pub(crate) fn of(path: &Path, by: ProfileBy) -> Result<Self, Failure> {
-        Ok(Self::parse(by, &ask_mount_json(path, &format!("dgfs.profile.{}", by.word()))?))
+    /// Asks the mount, which counts from now on.
+    pub(crate) fn of(mount: &MountPoint, by: ProfileBy) -> Result<Self, Failure> {
+        let name = format!("dgfs.profile.{}", by.word());
+        let told = match by {
+            // The cluster knows what inodes are called.
+            ProfileBy::Path => mount.json_of_cluster(&name)?,
+            ProfileBy::Process | ProfileBy::Op => mount.json(&name)?,
+        };
+        Ok(Self::parse(by, &told))
     }
 
     fn parse(by: ProfileBy, value: &Value) -> Self {

@@ -11,9 +11,9 @@ use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
 use crate::cli::args::{InfoArgs, StatusArgs};
-use crate::cli::check::followed;
 use crate::cli::daemon::link_to;
-use crate::cli::files::{InfoPages, read_attribute};
+use crate::cli::files::InfoPages;
+use crate::cli::mounted::{MountPoint, explained, refuse_silent};
 use crate::mount::table::{Mounted, mounts};
 
 /// Shows a mount, all mounts of this machine, or the cluster of a file.
@@ -34,10 +34,10 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn status_of_mount(path: &Path) -> Result<Value, Failure> {
-    let path = followed(path);
-    let mut value = ask(&path, "dgfs.status")?;
+    let mount = MountPoint::of(path).map_err(Failure::new)?;
+    let mut value = mount.json_of_cluster("dgfs.status")?;
     if let Some(object) = value.as_object_mut() {
-        object.insert("mount".to_owned(), ask(&path, "dgfs.mount")?);
+        object.insert("mount".to_owned(), mount.json("dgfs.mount")?);
     }
     Ok(value)
 }
@@ -48,14 +48,17 @@ fn status_of_all(json: bool) -> Result<(), Failure> {
     if mounts.is_empty() {
         return Err(Failure::new("nothing of DGFS is mounted on this machine: name a mount point or --config"));
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut code) = (Vec::new(), 1);
     for mount in mounts {
         match status_of_mount(&mount.mount_point) {
             Ok(value) => print_status(&value, json),
-            Err(failure) => failed.push(failure.sentence),
+            Err(failure) => {
+                code = code.max(failure.code);
+                failed.push(failure.sentence);
+            }
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("\n"))) }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("\n")).with_code(code)) }
 }
 
 fn print_status(value: &Value, json: bool) {
@@ -68,6 +71,7 @@ fn print_status(value: &Value, json: bool) {
 
 /// Shows where a file's bytes are.
 pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
+    refuse_silent(&args.path)?;
     let failed = |error| explained(&args.path, &error);
     let mut pages = InfoPages::of(&args.path);
     let mut value = pages.next().unwrap_or(Ok(Value::Null)).map_err(failed)?;
@@ -84,24 +88,6 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
         print!("{}", info_text(&value));
     }
     Ok(())
-}
-
-fn ask(path: &Path, name: &str) -> Result<Value, Failure> {
-    let bytes = read_attribute(path, name).map_err(|error| explained(path, &error))?;
-    let at = path.display();
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("{at} answered something odd: {error}")))
-}
-
-/// Why a mount did not tell.
-pub(crate) fn explained(path: &Path, error: &std::io::Error) -> Failure {
-    let at = path.display();
-    match error.raw_os_error() {
-        Some(libc::ENODATA | libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),
-        Some(libc::ENOTCONN) => {
-            Failure::new(format!("the mount at {at} is dead, its process is gone: mount again, or dgfs umount {at}"))
-        }
-        _ => Failure::new(format!("{at}: {error}")),
-    }
 }
 
 fn text(value: &Value, pointer: &str) -> String {
@@ -250,7 +236,8 @@ fn loss_lines(store: &Value) -> Vec<String> {
 
 /// Lines for whoever has just mounted at `path`: stored bytes that are not there any more. Empty also when it does not answer.
 pub(crate) fn losses_at(path: &Path) -> Vec<String> {
-    let Ok(value) = ask(&followed(path), "dgfs.status") else { return Vec::new() };
+    let told = MountPoint::of(path).map_err(Failure::new).and_then(|mount| mount.json_of_cluster("dgfs.status"));
+    let Ok(value) = told else { return Vec::new() };
     items(&value, "/stores").iter().flat_map(loss_lines).map(|line| format!("storage server {line}")).collect()
 }
 

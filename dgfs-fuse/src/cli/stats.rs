@@ -11,14 +11,14 @@ use dgfs_runtime::lifecycle::build_runtime;
 
 use crate::cli::Failure;
 use crate::cli::args::watch::StatsArgs;
-use crate::cli::check::followed;
+use crate::cli::mounted::MountPoint;
 use crate::cli::numbers::{Numbers, bytes_text, seconds_text, share_text};
-use crate::cli::watched::{Cluster, mount_metrics};
+use crate::cli::watched::Cluster;
 
 /// Runs the command.
 pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
-    let (view, faults) = match (&args.path, &args.config) {
-        (Some(path), _) => (of_mount(&followed(path))?, Vec::new()),
+    let (view, faults) = match (&args.asked.path, &args.asked.config) {
+        (Some(path), _) => (of_mount(path)?, Vec::new()),
         (None, Some(config)) => {
             let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
             runtime.block_on(of_cluster(config))?
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
 }
 
 fn of_mount(path: &Path) -> Result<Value, Failure> {
-    let numbers = Numbers::parse(&mount_metrics(path)?);
+    let numbers = Numbers::parse(&MountPoint::of(path).map_err(Failure::new)?.metrics()?);
     Ok(mount_view(&numbers, &numbers, None))
 }
 

@@ -6,7 +6,8 @@
 mod screen;
 
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,12 +17,12 @@ use dgfs_runtime::lifecycle::{Shutdown, build_runtime};
 
 use crate::cli::Failure;
 use crate::cli::args::watch::{ProfileBy, TopArgs};
-use crate::cli::check::followed;
+use crate::cli::mounted::MountPoint;
 use crate::cli::numbers::Numbers;
 use crate::cli::profile::{self, Reading};
 use crate::cli::stats::{mount_view, server_view, text};
 use crate::cli::top::screen::Screen;
-use crate::cli::watched::{Cluster, mount_metrics};
+use crate::cli::watched::Cluster;
 
 /// Entries of each table of the busiest.
 const BUSIEST: usize = 8;
@@ -29,13 +30,19 @@ const BUSIEST: usize = 8;
 /// Runs the command.
 pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
-    runtime.block_on(show(args))
+    let outcome = runtime.block_on(show(args));
+    // A mount that does not answer is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn show(args: &TopArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::new();
     shutdown.ask_on_signals().map_err(Failure::new)?;
-    let mut source = Source::of(args).await?;
+    let mut source = tokio::select! {
+        source = Source::of(args) => source?,
+        () = shutdown.asked() => return Ok(()),
+    };
     let once = args.once || !io::stdout().is_terminal();
     let mut screen = (!once && !args.json).then(Screen::open);
     loop {
@@ -43,7 +50,7 @@ async fn show(args: &TopArgs) -> Result<(), Failure> {
             () = tokio::time::sleep(args.interval) => {}
             () = shutdown.asked() => return Ok(()),
         }
-        let view = tokio::select! {
+        let (view, faults) = tokio::select! {
             view = source.look() => view?,
             () = shutdown.asked() => return Ok(()),
         };
@@ -53,7 +60,7 @@ async fn show(args: &TopArgs) -> Result<(), Failure> {
             None => lines(&source, &view, args.interval).iter().for_each(|line| println!("{line}")),
         }
         if once {
-            return Ok(());
+            return if faults.is_empty() { Ok(()) } else { Err(Failure::new(faults.join("\ndgfs: "))) };
         }
     }
 }
@@ -82,10 +89,13 @@ fn lines(source: &Source, view: &Value, interval: Duration) -> Vec<String> {
     lines
 }
 
+/// The numbers of a daemon, or why it does not tell them.
+type Told = Result<Numbers, String>;
+
 /// What is looked at, with what it told last.
 enum Source {
-    Mount { path: PathBuf, before: MountReading },
-    Cluster { config: PathBuf, cluster: Box<Cluster>, before: Vec<Option<Numbers>>, at: Instant },
+    Mount { path: PathBuf, mount: Arc<MountPoint>, before: MountReading },
+    Cluster { config: PathBuf, cluster: Box<Cluster>, before: Vec<Told>, at: Instant },
 }
 
 struct MountReading {
@@ -96,15 +106,15 @@ struct MountReading {
 }
 
 impl MountReading {
-    /// Reads files of the mount, which may wait: not on a thread that others need.
-    async fn of(path: &Path) -> Result<Self, Failure> {
-        let path = path.to_owned();
+    /// Asks the mount, which may take a while: not on a thread that others need.
+    async fn of(mount: &Arc<MountPoint>) -> Result<Self, Failure> {
+        let mount = Arc::clone(mount);
         let read = move || {
             let at = Instant::now();
             Ok(Self {
-                numbers: Numbers::parse(&mount_metrics(&path)?),
-                processes: Reading::of(&path, ProfileBy::Process)?,
-                paths: Reading::of(&path, ProfileBy::Path)?,
+                numbers: Numbers::parse(&mount.metrics()?),
+                processes: Reading::of(&mount, ProfileBy::Process)?,
+                paths: Reading::of(&mount, ProfileBy::Path)?,
                 at,
             })
         };
@@ -114,11 +124,11 @@ impl MountReading {
 
 impl Source {
     async fn of(args: &TopArgs) -> Result<Self, Failure> {
-        match (&args.path, &args.config) {
+        match (&args.asked.path, &args.asked.config) {
             (Some(path), _) => {
-                let path = followed(path);
-                let before = MountReading::of(&path).await?;
-                Ok(Self::Mount { path, before })
+                let mount = Arc::new(MountPoint::of(path).map_err(Failure::new)?);
+                let before = MountReading::of(&mount).await?;
+                Ok(Self::Mount { path: path.clone(), mount, before })
             }
             (None, Some(config)) => {
                 let cluster = Box::new(Cluster::of(config).await?);
@@ -136,11 +146,11 @@ impl Source {
         }
     }
 
-    /// What happened since the last look.
-    async fn look(&mut self) -> Result<Value, Failure> {
+    /// What happened since the last look, and who does not tell.
+    async fn look(&mut self) -> Result<(Value, Vec<String>), Failure> {
         match self {
-            Self::Mount { path, before } => {
-                let now = MountReading::of(path).await?;
+            Self::Mount { mount, before, .. } => {
+                let now = MountReading::of(mount).await?;
                 let done = now.numbers.since(&before.numbers);
                 let mut view = mount_view(&now.numbers, &done, Some(now.at.duration_since(before.at)));
                 let busiest = |entries: Vec<Value>| json!(entries.into_iter().take(BUSIEST).collect::<Vec<_>>());
@@ -149,43 +159,43 @@ impl Source {
                     object.insert("paths".to_owned(), busiest(now.paths.since(&before.paths)));
                 }
                 *before = now;
-                Ok(view)
+                Ok((view, Vec::new()))
             }
             Self::Cluster { cluster, before, at, .. } => {
                 let now = numbers_of(cluster).await;
                 let span = Some(std::mem::replace(at, Instant::now()).elapsed());
                 let view = cluster_view(cluster, (before.as_slice(), now.as_slice()), span);
-                // Whoever is away for a while is compared with what it told last.
+                let mut faults = cluster.faults.clone();
                 for (old, new) in before.iter_mut().zip(now) {
-                    if new.is_some() {
-                        *old = new;
+                    match new {
+                        Ok(new) => *old = Ok(new),
+                        // Whoever is away for a while is compared with what it told last.
+                        Err(fault) => faults.push(fault),
                     }
                 }
-                Ok(view)
+                Ok((view, faults))
             }
         }
     }
 }
 
-/// The numbers of all daemons; none of those that do not answer.
-async fn numbers_of(cluster: &Cluster) -> Vec<Option<Numbers>> {
-    let told = cluster.metrics().await;
-    told.into_iter().map(|told| told.ok().map(|text| Numbers::parse(&text))).collect()
+/// The numbers of all daemons.
+async fn numbers_of(cluster: &Cluster) -> Vec<Told> {
+    cluster.metrics().await.into_iter().map(|told| told.map(|text| Numbers::parse(&text))).collect()
 }
 
-fn cluster_view(
-    cluster: &Cluster,
-    (before, now): (&[Option<Numbers>], &[Option<Numbers>]),
-    span: Option<Duration>,
-) -> Value {
+fn cluster_view(cluster: &Cluster, (before, now): (&[Told], &[Told]), span: Option<Duration>) -> Value {
     let (mut servers, mut chunks) = (Vec::new(), Vec::new());
     for (daemon, (before, now)) in cluster.daemons.iter().zip(before.iter().zip(now)) {
         let name = daemon.name();
-        let Some(now) = now else {
-            servers.push(json!({ "part": daemon.part, "server": name, "error": "does not answer" }));
-            continue;
+        let now = match now {
+            Ok(now) => now,
+            Err(fault) => {
+                servers.push(json!({ "part": daemon.part, "server": name, "error": fault }));
+                continue;
+            }
         };
-        let done = before.as_ref().map_or_else(Numbers::default, |before| now.since(before));
+        let done = before.as_ref().map_or_else(|_| Numbers::default(), |before| now.since(before));
         servers.push(server_view((daemon.part, &name), now, &done, span));
         chunks.extend(
             done.by("dgfs_stored_hot_chunk_operations_total", "chunk").into_iter().map(|(id, count)| (count, id)),

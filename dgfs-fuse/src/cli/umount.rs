@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::cli::Failure;
 use crate::cli::args::UmountArgs;
 use crate::cli::check::followed;
-use crate::cli::files::{MountFacts, read_attribute};
+use crate::cli::files::MountFacts;
+use crate::cli::mounted::{MountPoint, explained, is_silent};
 use crate::mount::checks::is_root;
 use crate::mount::table::{absolute, mounted_at};
 use crate::mount::unmount::{How, unmount};
@@ -31,11 +32,19 @@ pub(crate) fn run(args: &UmountArgs) -> Result<(), Failure> {
         }
         Some(_) => {}
     }
-    let process = match read_attribute(&path, "dgfs.mount") {
+    let process = match MountPoint::of(&path).and_then(|mount| mount.attribute("dgfs.mount")) {
         Ok(json) => MountFacts::parse(&json).ok().and_then(|facts| open_process(facts.pid).ok()),
         // Its process is gone: there is nobody to wait for.
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
             return unmount(&path, How::Lazy).map_err(|error| refused(&path, &error));
+        }
+        // What it has not sent would be lost with its process: that is for whoever says so.
+        Err(error) if is_silent(&error) && !args.lazy => {
+            let Failure { sentence, code } = explained(&path, &error);
+            let at = path.display();
+            return Err(
+                Failure::new(format!("{sentence}; dgfs umount --lazy {at} takes it out of the tree")).with_code(code)
+            );
         }
         Err(_) => None,
     };

@@ -1,4 +1,4 @@
-//! The daemons of a cluster, and how operators ask them; a mount, and how it is asked.
+//! The daemons of a cluster, and how operators ask them.
 //!
 //! Never waits for one daemon before another one is asked. Always: whoever does not answer is named.
 
@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use serde_json::Value;
+use futures_util::future::{join, join_all};
 
 use dgfs_proto::meta::{AdminRequest, MetaReply, MetaRequest};
 use dgfs_proto::watch::{WatchCall, WatchReply, WatchRequest};
@@ -19,11 +18,11 @@ use dgfs_runtime::telemetry::fresh_request_id;
 
 use crate::cli::Failure;
 use crate::cli::daemon::read_identity;
-use crate::cli::files::{ClientFile, read_attribute, read_file};
+use crate::cli::files::{ClientFile, read_file};
 use crate::volume::VolumeLink;
 
 /// How long one daemon is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One daemon.
 pub(crate) struct Daemon {
@@ -39,6 +38,18 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// The one at `address`; a storage server also by its label and number. Nothing is asked yet.
+    pub(crate) fn at(
+        identity: &Identity,
+        (part, role): (&'static str, Role),
+        address: &str,
+        named: Option<(String, u32)>,
+    ) -> Result<Self, Failure> {
+        let channel = QuicChannel::<WatchProtocol>::new(address.to_owned(), identity, role).map_err(Failure::new)?;
+        let (label, number) = named.map_or((String::new(), None), |(label, number)| (label, Some(number)));
+        Ok(Self { part, address: address.to_owned(), label, number, channel: Arc::new(channel) })
+    }
+
     /// Its name for people.
     pub(crate) fn name(&self) -> String {
         match self.number {
@@ -94,7 +105,9 @@ impl Cluster {
         for address in &file.meta {
             cluster.add(&identity, ("meta", Role::Meta), address, None)?;
         }
-        match cluster.link.map().await {
+        let (map, consumers) =
+            join(cluster.link.map(), cluster.link.ask(MetaRequest::Admin(AdminRequest::Consumers))).await;
+        match map {
             Ok(map) => {
                 for server in &map.servers {
                     let named = Some((server.label.clone(), server.id.0));
@@ -103,7 +116,7 @@ impl Cluster {
             }
             Err(error) => cluster.faults.push(format!("storage servers are not known: {error}")),
         }
-        match cluster.link.ask(MetaRequest::Admin(AdminRequest::Consumers)).await {
+        match consumers {
             Ok(MetaReply::Consumers(consumers)) => {
                 for consumer in &consumers {
                     if let Some(("index", address)) = consumer.name.split_once('@') {
@@ -120,14 +133,11 @@ impl Cluster {
     fn add(
         &mut self,
         identity: &Identity,
-        (part, role): (&'static str, Role),
+        part: (&'static str, Role),
         address: &str,
         named: Option<(String, u32)>,
     ) -> Result<(), Failure> {
-        let channel = QuicChannel::<WatchProtocol>::new(address.to_owned(), identity, role).map_err(Failure::new)?;
-        let (label, number) = named.map_or((String::new(), None), |(label, number)| (label, Some(number)));
-        let channel: Arc<dyn Channel<WatchProtocol>> = Arc::new(channel);
-        self.daemons.push(Daemon { part, address: address.to_owned(), label, number, channel });
+        self.daemons.push(Daemon::at(identity, part, address, named)?);
         Ok(())
     }
 
@@ -135,44 +145,4 @@ impl Cluster {
     pub(crate) async fn metrics(&self) -> Vec<Result<String, String>> {
         join_all(self.daemons.iter().map(Daemon::metrics)).await
     }
-}
-
-/// A part of what the mount at `path` tells of its process.
-pub(crate) fn ask_mount(path: &Path, name: &str) -> Result<Vec<u8>, Failure> {
-    read_attribute(path, name).map_err(|error| {
-        let at = path.display();
-        match error.raw_os_error() {
-            Some(libc::ENODATA | libc::EOPNOTSUPP) => Failure::new(format!("{at} is not on a DGFS mount")),
-            Some(libc::EPERM) => {
-                Failure::new(format!("only root and whoever mounted may ask the mount at {at} for this"))
-            }
-            Some(libc::ENOTCONN) => {
-                Failure::new(format!("the mount at {at} is dead: mount again, or dgfs umount {at}"))
-            }
-            _ => Failure::new(format!("{at}: {error}")),
-        }
-    })
-}
-
-/// As [`ask_mount`], JSON.
-pub(crate) fn ask_mount_json(path: &Path, name: &str) -> Result<Value, Failure> {
-    let bytes = ask_mount(path, name)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(format!("{} answered something odd: {error}", path.display())))
-}
-
-/// The numbers of the mount at `path`, in Prometheus' text format, without what is 0.
-pub(crate) fn mount_metrics(path: &Path) -> Result<String, Failure> {
-    let mut text = Vec::new();
-    // More pages than any mount has series for.
-    for page in 0..1000 {
-        let part = ask_mount(path, &format!("dgfs.metrics.{page}"))?;
-        let Some(end) = part.iter().position(|byte| *byte == b'\n') else { break };
-        let (head, rest) = part.split_at(end);
-        text.extend_from_slice(rest.get(1..).unwrap_or_default());
-        if head != b"more" {
-            break;
-        }
-    }
-    String::from_utf8(text).map_err(|_| Failure::new(format!("{} answered something odd", path.display())))
 }

@@ -121,14 +121,21 @@ fn a_cluster_is_judged_and_a_bundle_tells_all_but_secrets() {
         assert!(told.get(name).is_some_and(|text| text.len() > 2), "{name} of {:?}", told.keys());
     }
     assert!(told.keys().any(|name| name.starts_with("mounts/") && name.ends_with("/stats.json")), "{:?}", told.keys());
-    assert_eq!(told["MISSING.txt"], "Nothing is missing.\n");
+    assert!(told["MISSING.txt"].starts_with("Nothing is missing.\n\nNot looked at:\n"), "{}", told["MISSING.txt"]);
     assert_no_secret(&cluster, &told);
 
     let again = bundle(&cluster, &file);
     assert_eq!(again.status.code(), Some(3), "{}", again.errors);
     assert!(again.errors.contains("is there already"), "{}", again.errors);
 
+    let link = scratch.join("dangling.tar.gz");
+    std::os::unix::fs::symlink(scratch.join("nowhere"), &link).unwrap();
+    let dangling = bundle(&cluster, &link);
+    assert_eq!(dangling.status.code(), Some(3), "{}", dangling.errors);
+    assert!(dangling.errors.contains("leads to nothing"), "{}", dangling.errors);
+
     // What is broken is named, and what mends it.
+    mount.kill9();
     cluster.kill9_all(&["stored-2"]);
     let _ = cluster.redis.command("CONFIG SET appendonly no");
     let mut found = BTreeMap::new();
@@ -145,14 +152,36 @@ fn a_cluster_is_judged_and_a_bundle_tells_all_but_secrets() {
     assert_eq!(partial.status.code(), Some(1), "{}", partial.errors);
     assert!(partial.errors.contains("stored 2 (") && partial.errors.contains("does not answer"), "{}", partial.errors);
     let told = entries(&scratch.join("partial.tar.gz"), &scratch.dir("partial"));
-    assert!(told["MISSING.txt"].contains("stored 2 ("), "{}", told["MISSING.txt"]);
+    let lines = told["MISSING.txt"].lines();
+    assert_eq!(lines.filter(|line| line.contains("stored 2 (")).count(), 1, "{}", told["MISSING.txt"]);
+    assert!(told["MISSING.txt"].contains(&mount.path().display().to_string()), "{}", told["MISSING.txt"]);
+    let from_disk = |name: &&String| name.ends_with("/log-from-disk.txt") && name.contains("stored_2");
+    assert!(told.keys().any(|name| from_disk(&name)), "{:?}", told.keys());
+    assert_no_secret(&cluster, &told);
     assert!(told["doctor.json"].contains("appendonly no"));
 
     // The commands mend it.
     let _ = cluster.redis.command("CONFIG SET appendonly yes");
     cluster.start_the_dead();
+    mount.start();
     wait_until_healthy(&cluster);
     mount.umount();
+    a_daemon_that_hangs_is_told_from_one_that_is_gone(&cluster);
+}
+
+/// It runs and does not answer: it is not said to be started, and the commands are those that make it answer.
+fn a_daemon_that_hangs_is_told_from_one_that_is_gone(cluster: &Cluster) {
+    let (_, pid) = cluster.daemons().into_iter().find(|(role, _)| role == "stored-2").unwrap();
+    let up = || run(dgfs(), &["up".as_ref(), cluster.dir().as_os_str()], COMMAND);
+    assert!(up().status.success(), "all answer");
+    signal(pid, Signal::STOP);
+    let hanging = up();
+    let found = findings(&of_cluster(&["doctor", "--json"], cluster));
+    signal(pid, Signal::CONT);
+    assert_eq!(hanging.status.code(), Some(1), "{hanging:?}");
+    assert!(hanging.errors.contains(&format!("stored-2 runs as {pid} but does not answer")), "{}", hanging.errors);
+    assert!(hanging.errors.contains(&format!("kill -CONT {pid}")), "{}", hanging.errors);
+    assert_told(&found, "answers", &format!("{pid} was stopped"), &format!("kill -CONT {pid}"));
 }
 
 /// Neither a key of the cluster nor a password of its files is in any entry.
@@ -188,7 +217,39 @@ fn a_mount_that_hangs_is_named_and_nobody_waits_for_it() {
 
     signal(mount.pid(), Signal::STOP);
     let found = findings(&ask(&mount));
+    let commands: [&[&str]; 8] = [
+        &["stats"],
+        &["logs"],
+        &["top", "--once"],
+        &["profile", "--seconds", "1"],
+        &["status"],
+        &["info"],
+        &["policy", "get"],
+        &["umount"],
+    ];
+    std::thread::scope(|scope| {
+        for words in commands {
+            let words: Vec<OsString> =
+                words.iter().map(OsString::from).chain([mount.path().as_os_str().to_owned()]).collect();
+            scope.spawn(move || {
+                let outcome = run(dgfs(), &words, COMMAND);
+                assert_eq!(outcome.status.code(), Some(3), "{words:?}: {outcome:?}");
+                assert!(outcome.errors.contains("does not answer within 5 s"), "{words:?}: {}", outcome.errors);
+            });
+        }
+    });
+    let scratch = Scratch::new("hanging");
+    let file = scratch.join("hanging.tar.gz");
+    let words = ["debug".as_ref(), "bundle".as_ref(), "-o".as_ref(), file.as_os_str(), mount.path().as_os_str()];
+    let made = run(dgfs(), &words, COMMAND);
     signal(mount.pid(), Signal::CONT);
+    assert_eq!(made.status.code(), Some(1), "{made:?}");
+    assert!(made.errors.contains("does not answer"), "{}", made.errors);
+    let told = entries(&file, &scratch.dir("unpacked"));
+    assert!(
+        told.iter().any(|(name, text)| name.ends_with("/log-from-disk.txt") && text.contains("mounted")),
+        "{told:?}"
+    );
     let point = mount.path().display().to_string();
     assert_told(&found, "mounts", &format!("{point} does not answer"), &format!("umount --lazy {point}"));
 

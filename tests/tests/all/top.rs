@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::mount::Mount;
-use dgfs_tests::process::{Outcome, kill9, run, wait_until};
+use dgfs_tests::process::{Outcome, children, kill9, run, signal, wait, wait_until};
 use dgfs_tests::program::dgfs;
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// How long one command may take.
@@ -101,9 +103,17 @@ fn a_cluster_tells_of_each_server_and_names_the_one_that_is_away() {
     assert_eq!(partial.status.code(), Some(1), "{}", partial.errors);
     assert!(partial.output.contains("AWAY") && partial.output.contains("stored 1 ("), "{}", partial.output);
     assert!(partial.errors.contains("stored 2 (") && partial.errors.contains("does not answer"), "{}", partial.errors);
-    let top =
-        call(&[&"top", &"--config", &config, &"--interval", &"100ms"]).expect_success("dgfs top without a terminal");
-    assert!(top.contains("AWAY") && !top.contains('\u{1b}'), "{top}");
+    let top = call(&[&"top", &"--config", &config, &"--interval", &"100ms"]);
+    assert_eq!(top.status.code(), Some(1), "{}", top.errors);
+    assert!(top.output.contains("AWAY") && !top.output.contains('\u{1b}'), "{}", top.output);
+    assert!(top.errors.contains("stored 2 (") && top.errors.contains("does not answer"), "{}", top.errors);
+    let top = call(&[&"top", &"--config", &config, &"--interval", &"100ms", &"--json", &"--once"]);
+    assert_eq!(top.status.code(), Some(1), "{}", top.errors);
+    let view: Value = serde_json::from_str(&top.output).unwrap();
+    let away = |server: &Value| {
+        server["server"].as_str().is_some_and(|name| name.contains("stored 2 (")) && server["error"].is_string()
+    };
+    assert!(view["servers"].as_array().unwrap().iter().any(away), "{view}");
 }
 
 #[test]
@@ -117,6 +127,19 @@ fn a_terminal_is_given_back_as_it_was_after_an_interrupt() {
     assert!(shown.contains(enter) && shown.contains("operations "), "{shown:?}");
     let after = shown.rsplit_once(leave).unwrap_or_else(|| panic!("the terminal is not given back: {shown:?}")).1;
     assert!(!after.contains(enter) && shown.contains("\u{1b}[?25h"), "{shown:?}");
+}
+
+#[test]
+fn it_ends_when_it_is_asked_to_although_the_mount_does_not_answer() {
+    let mount = Mount::embedded();
+    signal(mount.pid(), Signal::STOP);
+    let mut top = Command::new(dgfs()).arg("top").arg(mount.path()).stderr(Stdio::null()).spawn().unwrap();
+    // Once its asker is there, it waits for the mount.
+    wait_until("the mount is asked", COMMAND, || !children(top.id()).is_empty());
+    signal(top.id(), Signal::TERM);
+    let ended = wait(&mut top, COMMAND);
+    signal(mount.pid(), Signal::CONT);
+    assert!(ended.is_some(), "it did not end");
 }
 
 #[test]

@@ -8,15 +8,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::cli::args::join::span;
+use crate::cli::args::watch::Asked;
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// A path on a mount: this mount and this machine only [default, without --config: every mount of this machine]
-    #[arg(conflicts_with = "config")]
-    pub(crate) path: Option<PathBuf>,
-    /// The cluster's client.toml: all its daemons, and its mounts on this machine
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -36,12 +33,8 @@ pub(crate) enum DebugCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct BundleArgs {
-    /// A path on a mount: of this mount and this machine only [default, without --config: every mount of this machine]
-    #[arg(conflicts_with = "config")]
-    pub(crate) path: Option<PathBuf>,
-    /// The cluster's client.toml: all its daemons, and its mounts on this machine
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// The file to make, which must not be there [default: dgfs-debug-TIME.tar.gz here]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

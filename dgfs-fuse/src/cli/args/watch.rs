@@ -10,14 +10,21 @@ use clap::{Args, ValueEnum};
 use dgfs_proto::watch::LogLevel;
 use dgfs_runtime::telemetry::parse_request;
 
-#[derive(Debug, Args)]
-pub(crate) struct LogsArgs {
-    /// A path on a mount: its own log, instead of that of a cluster's daemons
+/// Who is asked: a mount, or the daemons of a cluster.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Asked {
+    /// A path on a mount: it alone is asked
     #[arg(conflicts_with = "config")]
     pub(crate) path: Option<PathBuf>,
-    /// The cluster's client.toml
+    /// The cluster's client.toml: its daemons are asked
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// Only of this server: its address, label or number, or a part (meta, stored, index)
     #[arg(long, value_name = "SERVER", conflicts_with = "path")]
     pub(crate) server: Option<String>,
@@ -40,12 +47,8 @@ pub(crate) struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
-    /// A path on a mount
-    #[arg(conflicts_with = "config")]
-    pub(crate) path: Option<PathBuf>,
-    /// The cluster's client.toml
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// For programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -53,12 +56,8 @@ pub(crate) struct StatsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// A path on a mount
-    #[arg(conflicts_with = "config")]
-    pub(crate) path: Option<PathBuf>,
-    /// The cluster's client.toml
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// How often it is asked, such as 1s or 500ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,

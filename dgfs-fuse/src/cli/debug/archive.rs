@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, Header};
 
-use dgfs_runtime::disk::sync_file;
+use dgfs_runtime::disk::{claim_name_durably, rename_durably, sync_file};
 
 use crate::cli::Failure;
 use crate::cli::debug::redact::Secrets;
@@ -22,28 +22,42 @@ const ENTRY_BYTES_MAX: usize = 16 << 20;
 /// Bytes of all entries at most.
 const TOTAL_BYTES_MAX: usize = 512 << 20;
 
+/// Ends the name of a bundle that is being made.
+const PART: &str = ".part";
+
 /// A bundle that is being made.
 pub(super) struct Archive {
-    tar: Builder<GzEncoder<File>>,
+    tar: Option<Builder<GzEncoder<File>>>,
     path: PathBuf,
+    part: PathBuf,
     secrets: Secrets,
     now_s: u64,
     used: usize,
     missing: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Archive {
-    /// Makes the file; refuses where one is.
+    /// Begins the file, beside its place; refuses where one is.
     pub(super) fn create(path: &Path, secrets: Secrets, now_s: u64) -> Result<Self, Failure> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
-            let path = path.display();
+        if let Ok(facts) = std::fs::symlink_metadata(path) {
+            return Err(taken(path, facts.is_symlink()));
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(PART);
+        let part = PathBuf::from(part);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(|error| {
+            let part = part.display();
             Failure::new(match error.kind() {
-                io::ErrorKind::AlreadyExists => format!("{path} is there already: name another file with -o"),
-                _ => format!("make {path}: {error}"),
+                io::ErrorKind::AlreadyExists => {
+                    format!("{part} is there: a bundle is being made, or was broken off; remove it, or name another file with -o")
+                }
+                _ => format!("make {part}: {error}"),
             })
         })?;
-        let tar = Builder::new(GzEncoder::new(file, Compression::default()));
-        Ok(Self { tar, path: path.to_owned(), secrets, now_s, used: 0, missing: Vec::new() })
+        let tar = Some(Builder::new(GzEncoder::new(file, Compression::default())));
+        let (path, missing, notes) = (path.to_owned(), Vec::new(), Vec::new());
+        Ok(Self { tar, path, part, secrets, now_s, used: 0, missing, notes })
     }
 
     /// Adds a text.
@@ -74,18 +88,44 @@ impl Archive {
         self.missing.push(self.secrets.out_of(&sentence));
     }
 
-    /// Ends the file; what is missing in it.
+    /// Says what was not looked for.
+    pub(super) fn note(&mut self, sentence: String) {
+        self.notes.push(self.secrets.out_of(&sentence));
+    }
+
+    /// Ends the file and gives it its name; what is missing in it.
     pub(super) fn finish(mut self) -> Result<Vec<String>, Failure> {
         let missing = std::mem::take(&mut self.missing);
-        let text = match missing.is_empty() {
+        let mut text = match missing.is_empty() {
             true => "Nothing is missing.\n".to_owned(),
             false => missing.join("\n") + "\n",
         };
+        for (at, note) in self.notes.iter().enumerate() {
+            text.push_str(&format!("{}{note}\n", if at == 0 { "\nNot looked at:\n" } else { "" }));
+        }
         self.append("MISSING.txt", text.as_bytes())?;
-        let failed = |error| Failure::new(format!("write {}: {error}", self.path.display()));
-        let file = self.tar.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
-        sync_file(&file).map_err(failed)?;
+        if let Some(tar) = self.tar.take() {
+            let file = tar.into_inner().and_then(GzEncoder::finish).map_err(|error| self.failed(&error))?;
+            sync_file(&file).map_err(|error| self.failed(&error))?;
+        }
+        // Whoever claims the name first has it.
+        claim_name_durably(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => taken(&self.path, false),
+            _ => self.failed(&error),
+        })?;
+        rename_durably(&self.part, &self.path).map_err(|error| {
+            let _ = std::fs::remove_file(&self.path);
+            self.failed(&error)
+        })?;
         Ok(missing)
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": name a file on another disk with -o",
+            _ => "",
+        };
+        Failure::new(format!("write {}: {error}{hint}", self.path.display()))
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
@@ -95,10 +135,26 @@ impl Archive {
         header.set_mtime(self.now_s);
         self.used = self.used.saturating_add(bytes.len());
         let within = format!("dgfs-debug/{name}");
-        self.tar
-            .append_data(&mut header, within, bytes)
-            .map_err(|error| Failure::new(format!("write {}: {error}", self.path.display())))
+        let written = self.tar.as_mut().map_or(Ok(()), |tar| tar.append_data(&mut header, within, bytes));
+        written.map_err(|error| self.failed(&error))
     }
+}
+
+impl Drop for Archive {
+    /// What was not ended has no worth. (One that has its name is not there any more under the other.)
+    fn drop(&mut self) {
+        drop(self.tar.take());
+        let _ = std::fs::remove_file(&self.part);
+    }
+}
+
+/// Something is where the file is to be.
+fn taken(path: &Path, is_link: bool) -> Failure {
+    let (at, remedy) = (path.display(), "name another file with -o");
+    Failure::new(match is_link && !path.exists() {
+        true => format!("{at} is a symbolic link that leads to nothing: remove it, or {remedy}"),
+        false => format!("{at} is there already: {remedy}"),
+    })
 }
 
 /// A name of a daemon or a mount as a part of an entry's name.
@@ -144,6 +200,23 @@ mod tests {
         let refused = Archive::create(&path, Secrets::default(), 0).err().unwrap();
         assert!(refused.sentence.contains("is there already"), "{}", refused.sentence);
         std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap();
+        let refused = Archive::create(&path, Secrets::default(), 0).err().unwrap();
+        assert!(refused.sentence.contains("leads to nothing"), "{}", refused.sentence);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn of_a_bundle_that_is_not_ended_nothing_stays() {
+        let path = std::env::temp_dir().join(format!("dgfs-broken-off-{}.tar.gz", std::process::id()));
+        let part = path.with_extension("gz.part");
+        let mut archive = Archive::create(&path, Secrets::default(), 0).unwrap();
+        archive.add("a", "text").unwrap();
+        assert!(part.exists() && !path.exists(), "it has its name only when it is whole");
+        let refused = Archive::create(&path, Secrets::default(), 0).err().unwrap();
+        assert!(refused.sentence.contains("was broken off"), "{}", refused.sentence);
+        drop(archive);
+        assert!(!part.exists() && !path.exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use dgfs_proto::map::Standing;
 
 use crate::cli::doctor::finding::{Finding, shell_word};
 use crate::cli::doctor::gather::{Gathered, VERSION};
+use crate::cli::doctor::local::{Process, let_go};
 
 /// Files that a daemon needs to have open at least; the units allow 65,536.
 const FILES_MIN: u64 = 1024;
@@ -16,14 +17,19 @@ const FILES_SHARE: f64 = 0.8;
 /// A mount is silent after so long, as the alert has it; its session ends after 15 s.
 const SILENT_MS: u64 = 6000;
 
-/// Daemons that do not answer, and what could not be asked of the cluster.
+/// Daemons that do not answer.
 pub(super) fn answers(seen: &Gathered) -> Vec<Finding> {
     let silent = seen.daemons.iter().filter_map(|daemon| {
         let fault = daemon.told.as_ref().err()?;
-        Some(Finding::error(fault, seen.start(daemon)))
+        let state = daemon.process.as_ref().map(Process::state).unwrap_or_default();
+        Some(Finding::error(format!("{fault}{state}"), seen.start(daemon)))
     });
-    let faults = seen.faults.iter().map(|fault| Finding::error(fault, seen.dgfs("status")));
-    silent.chain(faults).collect()
+    silent.collect()
+}
+
+/// What the cluster did not tell of itself: what is wrong above is mostly why.
+pub(super) fn untold(seen: &Gathered) -> Vec<Finding> {
+    seen.faults.iter().map(|fault| Finding::error(fault, seen.dgfs("status"))).collect()
 }
 
 /// Is a metadata service active, and one ready to replace it?
@@ -120,7 +126,8 @@ pub(super) fn servers(seen: &Gathered) -> Vec<Finding> {
         let name =
             format!("storage server {} ({})", info.id, if info.label.is_empty() { &info.address } else { &info.label });
         let host = if info.labels.host.is_empty() { &info.address } else { &info.labels.host };
-        let start = seen.start_part("stored", host);
+        let daemon = seen.daemons.iter().find(|daemon| daemon.number == Some(info.id.0));
+        let start = daemon.map_or_else(|| seen.start_part("stored", host), |daemon| seen.start(daemon));
         match (info.up, info.standing) {
             (false, Standing::Out) => found.push(Finding::warning(
                 format!("{name} was given up: its data are rebuilt on others"),
@@ -174,7 +181,7 @@ pub(super) fn sessions(seen: &Gathered) -> Vec<Finding> {
             "the mount at {} of {} (process {}) has been silent for {} s: what it has cached or locked makes others wait until 15 s",
             client.mount_point, client.host, client.pid, session.idle_ms / 1000
         );
-        let look = format!("on {}: ps -o pid,stat,wchan:20,cmd {}; dgfs umount {}", shell_word(&client.host), client.pid, shell_word(&client.mount_point));
+        let look = format!("on {}: {}", shell_word(&client.host), let_go(&client.mount_point, Some(client.pid)));
         Finding::warning(sentence, look)
     });
     let mut found: Vec<Finding> = silent.collect();

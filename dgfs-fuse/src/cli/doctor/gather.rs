@@ -2,14 +2,16 @@
 //!
 //! Never judges. Always bounded: each daemon and each mount is waited for a few seconds, and what cannot be asked is named.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all, join3};
+use serde_json::{Value, json};
 
 use dgfs_proto::meta::{ClassHealth, ServerStatus, SessionStatus};
-use dgfs_proto::watch::{Facts, WatchReply, WatchRequest};
+use dgfs_proto::watch::{Facts, LogRecord, WatchReply, WatchRequest};
 use dgfs_runtime::clock::Clock;
 use dgfs_runtime::lifecycle::build_runtime;
 use dgfs_runtime::pki::Identity;
@@ -17,17 +19,17 @@ use dgfs_runtime::pki::Identity;
 use crate::cli::Failure;
 use crate::cli::check::followed;
 use crate::cli::doctor::finding::shell_word;
-use crate::cli::doctor::probe::{self, Answer};
-use crate::cli::files::{ClientFile, MountFacts, read_attribute, read_file};
+use crate::cli::doctor::local::{Process, mount_log, mount_process, processes};
+use crate::cli::files::{ClientFile, MountFacts, read_file};
+use crate::cli::mounted::{MountPoint, explained, is_silent};
 use crate::cli::numbers::Numbers;
 use crate::cli::paths::host;
-use crate::cli::watched::{Cluster, Daemon, mount_metrics};
+use crate::cli::watched::{Cluster, Daemon};
+use crate::cli::{events, logs};
 use crate::mount::table::{Mounted, mounts};
 
 /// Of this program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How long one mount is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Mounts of this machine asked at most.
 const MOUNTS_MAX: usize = 64;
 
@@ -50,6 +52,10 @@ pub(crate) struct DaemonSeen {
     pub(crate) number: Option<u32>,
     pub(crate) named: String,
     pub(crate) told: Result<Told, String>,
+    /// Its process, if it is one of a cluster of `dgfs up` on this machine.
+    pub(crate) process: Option<Process>,
+    /// Its log, where that was asked for and it answers; and why it is not all of it.
+    pub(crate) log: Option<(Vec<LogRecord>, Option<String>)>,
 }
 
 impl DaemonSeen {
@@ -102,6 +108,16 @@ pub(crate) struct MountSeen {
     pub(crate) numbers: Option<Numbers>,
     /// The numbers as they came.
     pub(crate) text: String,
+    /// Its process, if it is known and the mount does not answer.
+    pub(crate) pid: Option<u32>,
+    /// Where it logs to, if it does not answer and that is known.
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// What the active metadata service told for a bundle.
+pub(crate) struct ClusterTold {
+    pub(crate) status: Result<Value, String>,
+    pub(crate) events: Result<Vec<Value>, String>,
 }
 
 /// This machine.
@@ -130,6 +146,10 @@ pub(crate) struct Gathered {
     pub(crate) machine: Machine,
     /// What could not be asked, in sentences.
     pub(crate) faults: Vec<String>,
+    /// Mounts of this machine that do not tell which cluster they are of, and have no session in this one; sentences.
+    pub(crate) unclaimed: Vec<String>,
+    /// Where it was asked for.
+    pub(crate) cluster: Option<ClusterTold>,
 }
 
 impl Gathered {
@@ -155,9 +175,14 @@ impl Gathered {
         }
     }
 
-    /// Starts a daemon that does not run.
+    /// Starts a daemon that does not run, and ends one first that runs and hangs; of one that answers its log says more.
     pub(crate) fn start(&self, daemon: &DaemonSeen) -> String {
-        self.start_part(daemon.part, daemon.host())
+        let start = self.start_part(daemon.part, daemon.host());
+        if daemon.told.is_ok() && self.config.is_some() {
+            let word = daemon.number.map_or_else(|| daemon.address.clone(), |number| number.to_string());
+            return self.dgfs(&format!("logs --since 10m --level warn --server {}", shell_word(&word)));
+        }
+        daemon.process.as_ref().and_then(|process| process.revive(&start)).unwrap_or(start)
     }
 
     /// Starts a daemon of a part on a machine.
@@ -189,12 +214,15 @@ fn unit(part: &str) -> &'static str {
     }
 }
 
-/// Asks the cluster of a `client.toml` and its mounts on this machine; without one all mounts of this machine, or one.
-pub(crate) fn gather(config: Option<&Path>, path: Option<&Path>) -> Result<Gathered, Failure> {
+/// Asks the cluster of a `client.toml` and its mounts on this machine; without one all mounts of this machine, or one. With
+/// `since_ms` daemons are asked for their logs since then, and the cluster for its status and events.
+pub(crate) fn gather(config: Option<&Path>, path: Option<&Path>, since_ms: Option<u64>) -> Result<Gathered, Failure> {
+    // A command that is told is to work from anywhere.
+    let config = config.map(std::path::absolute).transpose().map_err(Failure::new)?;
     let now_us = Clock::real().wall_ns() / 1000;
     let mut seen = Gathered {
         now_us,
-        config: config.map(|config| config.display().to_string()),
+        config: config.as_ref().map(|config| config.display().to_string()),
         up: None,
         identity: None,
         daemons: Vec::new(),
@@ -204,17 +232,46 @@ pub(crate) fn gather(config: Option<&Path>, path: Option<&Path>) -> Result<Gathe
         mounts: Vec::new(),
         machine: machine(),
         faults: Vec::new(),
+        unclaimed: Vec::new(),
+        cluster: None,
     };
-    let chosen = match (config, path) {
+    match (&config, path) {
         (Some(config), _) => {
-            of_cluster(config, &mut seen)?;
-            of_sessions(mount_points()?, &seen.sessions, &host())
+            let (meta, base) = of_cluster(config, since_ms, &mut seen)?;
+            claim_mounts(&mut seen, &meta, &base)?;
         }
-        (None, Some(path)) => vec![of_mount(path)?],
-        (None, None) => mount_points()?,
-    };
-    seen.mounts = ask_mounts(chosen);
+        (None, Some(path)) => {
+            seen.mounts = ask_mounts(vec![of_mount(path)?], None).into_iter().map(|one| one.0).collect()
+        }
+        (None, None) => seen.mounts = ask_mounts(mount_points()?, None).into_iter().map(|one| one.0).collect(),
+    }
     Ok(seen)
+}
+
+/// Of this machine's mounts those of the cluster: they have a session, or tell its metadata services, or log beside its file.
+fn claim_mounts(seen: &mut Gathered, meta: &[String], base: &Path) -> Result<(), Failure> {
+    let points = mount_points()?;
+    let known = of_sessions(points.clone(), &seen.sessions, &host());
+    let ours = format!("cluster at {}", meta.join(", "));
+    for (mut mount, volume) in ask_mounts(points, Some(base)) {
+        let session = seen.sessions.iter().find(|session| session.client.mount_point == mount.path);
+        let is_known = known.contains(&mount.path);
+        if is_known && mount.life != Life::Answers {
+            mount.pid = mount.pid.or(session.map(|session| session.client.pid));
+        }
+        match volume {
+            _ if is_known => seen.mounts.push(mount),
+            Some(volume) if volume == ours => seen.mounts.push(mount),
+            Some(_) => {}
+            None if mount.log.as_ref().is_some_and(|log| log.starts_with(base)) => seen.mounts.push(mount),
+            None => seen.unclaimed.push(format!(
+                "the mount at {} has no session here and does not tell its cluster: `dgfs debug bundle {}` looks at it alone",
+                mount.path,
+                shell_word(&mount.path)
+            )),
+        }
+    }
+    Ok(())
 }
 
 fn mount_points() -> Result<Vec<String>, Failure> {
@@ -222,7 +279,7 @@ fn mount_points() -> Result<Vec<String>, Failure> {
     Ok(ours.map(|mount| mount.mount_point.display().to_string()).collect())
 }
 
-/// Those of a cluster: other clusters' mounts are not its concern. The cluster knows a mount for as long as its session lasts.
+/// Those that the cluster knows, for as long as their sessions last.
 fn of_sessions(points: Vec<String>, sessions: &[SessionStatus], host: &str) -> Vec<String> {
     let is_known = |point: &String| {
         sessions.iter().any(|session| session.client.host == host && session.client.mount_point == *point)
@@ -240,29 +297,41 @@ fn of_mount(path: &Path) -> Result<String, Failure> {
     found.ok_or_else(|| Failure::new(format!("{} is not on a DGFS mount", path.display())))
 }
 
-fn ask_mounts(points: Vec<String>) -> Vec<MountSeen> {
-    let asking: Vec<_> = points.into_iter().map(|point| thread::spawn(move || ask_mount(point))).collect();
+/// Mounts, each with the volume it tells to be of.
+fn ask_mounts(points: Vec<String>, base: Option<&Path>) -> Vec<(MountSeen, Option<String>)> {
+    let base = base.map(Path::to_owned);
+    let ask = |point| {
+        let base = base.clone();
+        thread::spawn(move || ask_mount(point, base.as_deref()))
+    };
+    let asking: Vec<_> = points.into_iter().map(ask).collect();
     asking.into_iter().filter_map(|one| one.join().ok()).collect()
 }
 
-fn ask_mount(path: String) -> MountSeen {
-    let at = Path::new(&path);
-    let life = match probe::run(&["stats", "--json"], at, PATIENCE) {
-        Answer::Told(_) => Life::Answers,
-        Answer::Hangs => Life::Hangs,
-        Answer::Refused(sentence) if sentence.contains("is dead") => Life::Dead(sentence),
-        Answer::Refused(sentence) => Life::Untold(sentence),
+fn ask_mount(path: String, base: Option<&Path>) -> (MountSeen, Option<String>) {
+    let asked = MountPoint::of(Path::new(&path)).and_then(|mount| Ok((mount.attribute("dgfs.mount")?, mount)));
+    let told = |text: String| (Life::Answers, Some(text));
+    let ((life, text), facts) = match asked {
+        Ok((facts, mount)) => {
+            let facts = MountFacts::parse(&facts).ok();
+            (mount.metrics().map_or_else(|failure| (Life::Untold(failure.sentence), None), told), facts)
+        }
+        Err(error) if is_silent(&error) => ((Life::Hangs, None), None),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            ((Life::Dead(explained(Path::new(&path), &error).sentence), None), None)
+        }
+        Err(error) => ((Life::Untold(explained(Path::new(&path), &error).sentence), None), None),
     };
-    // It answered another process a moment ago.
-    let text = if life == Life::Answers { mount_metrics(at).unwrap_or_default() } else { String::new() };
-    let answers = matches!(life, Life::Answers | Life::Untold(_));
-    let facts = answers.then(|| read_attribute(at, "dgfs.mount").ok()).flatten();
-    let version = facts.and_then(|facts| MountFacts::parse(&facts).ok()).map(|facts| facts.version);
-    let numbers = (life == Life::Answers).then(|| Numbers::parse(&text));
-    MountSeen { path, life, version, numbers, text }
+    let pid = (life == Life::Hangs).then(|| mount_process(&path)).flatten();
+    let is_away = matches!(life, Life::Hangs | Life::Dead(_));
+    let log = is_away.then(|| mount_log(&path, pid, base)).flatten();
+    let (version, volume) = facts.map(|facts| (facts.version, facts.volume)).unzip();
+    let numbers = text.as_deref().map(Numbers::parse);
+    (MountSeen { path, life, version, numbers, text: text.unwrap_or_default(), pid, log }, volume)
 }
 
-fn of_cluster(config: &Path, seen: &mut Gathered) -> Result<(), Failure> {
+/// Asks the cluster; its metadata services, and the directory of its file.
+fn of_cluster(config: &Path, since_ms: Option<u64>, seen: &mut Gathered) -> Result<(Vec<String>, PathBuf), Failure> {
     let (file, base) = read_file::<ClientFile>(config)?;
     let directory = base.join(&file.identity);
     let identity = Identity::read(&directory).map_err(Failure::new)?;
@@ -270,38 +339,61 @@ fn of_cluster(config: &Path, seen: &mut Gathered) -> Result<(), Failure> {
     seen.up = base.join("pids").is_file().then(|| base.display().to_string());
     if let Err(error) = identity.check_time(&Clock::real()) {
         seen.faults.push(format!("the cluster was not asked: {error}"));
-        return Ok(());
+        return Ok((file.meta, base));
     }
+    let local = seen.up.as_ref().map(|_| processes(&base)).unwrap_or_default();
     let runtime = build_runtime("dgfs", 1).map_err(Failure::new)?;
-    runtime.block_on(ask_cluster(config, seen))
+    runtime.block_on(ask_cluster(config, since_ms, local, seen))?;
+    Ok((file.meta, base))
 }
 
-async fn ask_cluster(config: &Path, seen: &mut Gathered) -> Result<(), Failure> {
+async fn ask_cluster(
+    config: &Path,
+    since_ms: Option<u64>,
+    mut local: BTreeMap<String, Process>,
+    seen: &mut Gathered,
+) -> Result<(), Failure> {
     let cluster = Cluster::of(config).await?;
-    seen.daemons = join_all(cluster.daemons.iter().map(ask_daemon)).await;
+    let asked = join_all(cluster.daemons.iter().map(|daemon| ask_daemon(daemon, since_ms)));
     seen.faults.extend(cluster.faults.iter().cloned());
     // Without an active metadata service the list above says so already.
-    if cluster.faults.is_empty() {
-        match cluster.link.servers().await {
+    if !cluster.faults.is_empty() {
+        seen.daemons = asked.await;
+    } else {
+        let told = join3(cluster.link.servers(), cluster.link.status(), ask_more(&cluster, since_ms));
+        let (daemons, (servers, status, more)) = join(asked, told).await;
+        (seen.daemons, seen.cluster) = (daemons, more);
+        match servers {
             Ok(servers) => seen.servers = servers,
             Err(error) => seen.faults.push(format!("the states of storage servers are not known: {error}")),
         }
-        match cluster.link.status().await {
+        match status {
             Ok(status) => (seen.health, seen.sessions) = (status.health, status.sessions),
             Err(error) => seen.faults.push(format!("partitions and mounts are not known: {error}")),
         }
     }
+    for daemon in &mut seen.daemons {
+        daemon.process = local.remove(&daemon.address);
+    }
     Ok(())
 }
 
-async fn ask_daemon(daemon: &Daemon) -> DaemonSeen {
-    DaemonSeen {
-        part: daemon.part,
-        address: daemon.address.clone(),
-        number: daemon.number,
-        named: daemon.name(),
-        told: ask(daemon).await,
-    }
+async fn ask_more(cluster: &Cluster, since_ms: Option<u64>) -> Option<ClusterTold> {
+    let since_ms = since_ms?;
+    let (status, events) = join(cluster.link.describe(), events::since(&cluster.link, since_ms)).await;
+    Some(ClusterTold { status: status.map(|status| json!(status)), events: events.map_err(|failure| failure.sentence) })
+}
+
+async fn ask_daemon(daemon: &Daemon, since_ms: Option<u64>) -> DaemonSeen {
+    let told = ask(daemon).await;
+    // Whoever does not answer is not waited for again.
+    let log = match since_ms.filter(|_| told.is_ok()) {
+        Some(since_ms) => Some(logs::kept(daemon, since_ms.saturating_mul(1000)).await),
+        None => None,
+    };
+    let named = daemon.name();
+    let (part, address, number) = (daemon.part, daemon.address.clone(), daemon.number);
+    DaemonSeen { part, address, number, named, told, process: None, log }
 }
 
 async fn ask(daemon: &Daemon) -> Result<Told, String> {

@@ -4,6 +4,7 @@
 
 use crate::cli::doctor::finding::{Finding, shell_word};
 use crate::cli::doctor::gather::{Gathered, Life};
+use crate::cli::doctor::local::let_go;
 
 /// Older kernels are in no distribution that is still maintained, and mounts were never tried on them.
 const KERNEL_MIN: (u32, u32) = (5, 4);
@@ -45,10 +46,9 @@ pub(super) fn mounts(seen: &Gathered) -> Vec<Finding> {
         let (path, word) = (&mount.path, shell_word(&mount.path));
         match &mount.life {
             Life::Answers | Life::Untold(_) => {}
-            Life::Hangs => found.push(Finding::error(
-                format!("the mount at {path} does not answer"),
-                format!("ps -o pid,stat,wchan:20,cmd -C dgfs; dgfs umount --lazy {word}"),
-            )),
+            Life::Hangs => {
+                found.push(Finding::error(format!("the mount at {path} does not answer"), let_go(path, mount.pid)))
+            }
             Life::Dead(sentence) => {
                 found.push(Finding::error(sentence, format!("dgfs umount {word}, then mount again")));
             }

@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::asking;
 use crate::cli::Failure;
-use crate::cli::files::{MountFacts, read_attribute};
+use crate::cli::files::MountFacts;
 use crate::cli::graph::{misused, refused};
+use crate::cli::mounted::{MountPoint, explained, is_silent};
 
 /// Bytes of a request: a mount takes no more.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
@@ -83,6 +84,7 @@ pub(crate) struct Mount {
 impl Mount {
     /// As seen from `directory`.
     pub(crate) fn at(directory: &Path) -> Result<Self, Failure> {
+        refuse_silent(directory)?;
         let facts = read_attribute(directory, "dgfs.mount").map_err(|error| not_mounted(directory, &error))?;
         Ok(Self { directory: directory.to_owned(), tags: tags_name(&facts) })
     }

@@ -4,13 +4,15 @@ use dgfs_proto::ids::SessionId;
 use dgfs_proto::map::Standing;
 use dgfs_proto::meta::{ClassHealth, ClientInfo, SessionStatus};
 
-use super::{answers, limits, links, metadata, partitions, servers, sessions, versions};
+use super::{answers, limits, links, metadata, partitions, servers, sessions, untold, versions};
 use crate::cli::doctor::finding::{Finding, Severity};
 use crate::cli::doctor::gather::testing::{daemon, gathered, server, silent};
 use crate::cli::doctor::gather::{Gathered, VERSION};
 
 fn all(seen: &Gathered) -> Vec<Finding> {
-    [answers, metadata, versions, limits, servers, partitions, sessions, links].map(|check| check(seen)).concat()
+    [answers, metadata, untold, versions, limits, servers, partitions, sessions, links]
+        .map(|check| check(seen))
+        .concat()
 }
 
 fn healthy() -> Gathered {

@@ -26,6 +26,8 @@ pub(crate) fn gathered(daemons: Vec<DaemonSeen>) -> Gathered {
         mounts: Vec::new(),
         machine: Machine { kernel: "6.1.0".to_owned(), has_fuse: true, has_fusermount: true, is_root: false },
         faults: Vec::new(),
+        unclaimed: Vec::new(),
+        cluster: None,
     }
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn daemon<T>(part: &'static str, numbers: &str, change: impl FnOnce(&
 pub(crate) fn silent(part: &'static str) -> DaemonSeen {
     let (address, named) = (format!("{part}:1"), format!("{part} {part}:1"));
     let told = Err(format!("{named} does not answer"));
-    DaemonSeen { part, address, number: (part == "stored").then_some(1), named, told }
+    DaemonSeen { part, address, number: (part == "stored").then_some(1), named, told, process: None, log: None }
 }
 
 /// A mount that tells these numbers.
@@ -62,6 +64,8 @@ pub(crate) fn mount(path: &str, numbers: &str) -> MountSeen {
         version: Some(VERSION.to_owned()),
         numbers: Some(Numbers::parse(numbers)),
         text: numbers.to_owned(),
+        pid: None,
+        log: None,
     }
 }
 
