@@ -165,6 +165,7 @@ MOUNTS = [
     graph("Changes made ahead", "Made before the metadata service answered; refused ones are an alert.", "ops", (rate("dgfs_client_kept_back_total", "name", M), "{{name}} made"), (rate("dgfs_client_kept_back_refused_total", "name", M), "{{name}} refused")),
     graph("Writers that waited", "For room among unsent bytes, a second.", "ops", (rate("dgfs_client_writes_waited_total", "name", M), "{{name}}")),
     graph("Metadata service silent for", "As each mount sees it.", "s", (f"dgfs_client_meta_silent_seconds{{{M}}}", "{{name}}")),
+    states("Session ended", "1: the metadata service ended the session of the mount, which must be mounted again.", f"dgfs_client_session_ended{{{M}}}", "{{name}}", OFF_ON),
     graph("Conflicts and resumptions", "Commits that another writer was ahead of, sessions taken up again.", "ops", (rate("dgfs_client_conflicts_total", "name", M), "{{name}} conflicts"), (rate("dgfs_client_resumes_total", "name", M), "{{name}} resumed")),
 ]
 
@@ -234,6 +235,7 @@ TRAFFIC = [
     graph("Requests", "A second, by caller and role of the peer.", "ops", (f'sum by (name, role) (rate(dgfs_peer_requests_total{{direction="out"}}[{RATE}]))', "{{name}} to {{role}}")),
     graph("Round trip", "As QUIC measures it, by caller and peer.", "s", ("max by (name, peer) (dgfs_peer_rtt_seconds)", "{{name}} to {{peer}}")),
     graph("Lost packets", "A second; QUIC sends them again.", "pps", (rate("dgfs_peer_lost_packets_total", "name, peer"), "{{name}} to {{peer}}")),
+    graph("Share of packets lost", "Of those sent to the peer, by caller and peer. More than 1 % is an alert.", "percentunit", ('sum by (name, peer) (rate(dgfs_peer_lost_packets_total[1m])) / sum by (name, peer) (rate(dgfs_peer_sent_packets_total[1m]))', "{{name}} to {{peer}}")),
     graph("Failed calls", "Calls that did not reach the peer or timed out, a second.", "ops", (rare(rate("dgfs_peer_failures_total", "name, peer")), "{{name}} to {{peer}}"), width=12),
     states("Peers that are not reached", "0: the last call or connection of this process to that peer failed.", "min by (name, peer, role) (dgfs_peer_up)", "{{name}} to {{role}} {{peer}}", UP_DOWN, width=12),
 ]

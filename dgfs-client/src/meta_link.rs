@@ -119,8 +119,11 @@ impl MetaLink {
         self.session().map(|session| SessionToken { session, key: self.key })
     }
 
-    /// How long ago the call was sent that was answered last.
+    /// How long ago the call was sent that was answered last; zero once the session is over, when nothing is asked any more.
     pub(crate) fn silent_for(&self) -> Duration {
+        if self.is_dead() {
+            return Duration::ZERO;
+        }
         self.began.elapsed().saturating_sub(Duration::from_millis(self.alive.load(Ordering::Acquire)))
     }
 

@@ -199,7 +199,7 @@ pub struct ClientNumbers {
     pub cache_misses: u64,
     /// Bytes the cache on the local disk takes, all mounts that share it together, as far as this one knows.
     pub disk_cache_bytes: u64,
-    /// Milliseconds since the metadata service last answered.
+    /// Milliseconds since the metadata service last answered; 0 once the session is over, when nobody asks it any more.
     pub meta_silent_ms: u64,
 }
 

@@ -24,6 +24,7 @@ struct Numbers {
     cache_misses: IntCounter,
     disk_cache: IntGauge,
     meta_silent: Gauge,
+    session_ended: IntGauge,
     dirty_bytes: IntGauge,
     writes_waited: IntCounter,
     conflicts: IntCounter,
@@ -56,7 +57,11 @@ pub fn register(set: &MetricSet, vfs: &Arc<Vfs>) {
         disk_cache: set.gauge("dgfs_client_disk_cache_bytes", "Bytes of the cache on the local disk, about"),
         meta_silent: set.real(
             "dgfs_client_meta_silent_seconds",
-            "Seconds since the call was sent that the metadata service answered last",
+            "Seconds since the call was sent that the metadata service answered last; 0 when the session was ended",
+        ),
+        session_ended: set.gauge(
+            "dgfs_client_session_ended",
+            "1: the metadata service has ended the session, nothing works until it is mounted again",
         ),
         meta: set.counters(META_CALLS, "Calls to the metadata service, by kind", &["kind"]),
         chunk: set.counters(CHUNK_CALLS, "Calls to storage servers, by kind", &["kind"]),
@@ -103,6 +108,7 @@ fn refresh(numbers: &Numbers, vfs: &Weak<Vfs>) {
     show(&numbers.cache_limit, now.cache_limit_bytes);
     show(&numbers.disk_cache, now.disk_cache_bytes);
     follow(&numbers.cache_misses, now.cache_misses);
+    show(&numbers.session_ended, u64::from(vfs.is_fenced()));
     numbers.meta_silent.set(now.meta_silent_ms as f64 / 1000.0);
     show(&numbers.dirty_bytes, now.dirty_bytes);
     follow(&numbers.writes_waited, now.writes_waited);

@@ -207,6 +207,17 @@ impl Mount {
         self.start();
     }
 
+    /// Takes it out of the tree, though it answers nothing any more, and mounts it again: what its alert says.
+    #[track_caller]
+    pub fn mount_again(&mut self) {
+        let words = ["umount".into(), "--lazy".into(), OsString::from(&self.point)];
+        let _ = run(dgfs(), &words, ENDS).expect_success("dgfs umount --lazy");
+        let mut child = self.child.take().expect("the mount runs");
+        // A session that was ended may have had bytes that were not sent: it says so by how it ends.
+        assert!(process::wait(&mut child, ENDS).is_some(), "the mount's process goes on after umount --lazy");
+        self.start();
+    }
+
     /// The mount answers, and it is this process's.
     fn answers(&self, pid: u32) -> bool {
         if mounts_below(&self.point).is_empty() {

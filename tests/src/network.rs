@@ -33,6 +33,10 @@ const TOOL: Duration = Duration::from_secs(20);
 const TURNS: Duration = Duration::from_secs(10);
 /// A packet takes microseconds: what has not come by then was dropped.
 const PACKET: Duration = Duration::from_millis(100);
+/// Packets of which some arrive and some do not, where a link loses some.
+const MANY: usize = 100;
+/// Of a hundred packets so many are lost, where a link loses some.
+const LOST_PERCENT: u64 = 8;
 /// Packets that must all be lost before a direction counts as cut.
 const LOST: usize = 3;
 
@@ -149,6 +153,28 @@ impl Network {
         self.wait_until_it_reaches(host, to, true);
     }
 
+    /// From now on a part of what a host sends to this address of the network is lost by chance.
+    #[track_caller]
+    pub fn lose_some(&self, host: usize, to: Ipv4Addr) {
+        let space = space(host);
+        tool("tc", &format!("-n {space} qdisc add dev eth0 clsact"));
+        let words = ["-n", &space, "filter", "add", "dev", "eth0", "egress", "bpf", "direct-action", "bytecode"];
+        let program = losing(to);
+        tool_of("tc", &[&words[..], &[&program]].concat());
+        let (from, target) = self.both_ends(host, to);
+        let what = format!("some of what host {host} sends to {to} arrives and some does not");
+        wait_until(&what, TURNS, || {
+            let arrived = (0..MANY).filter(|_| sent_alone(from, target)).count();
+            (1..MANY).contains(&arrived)
+        });
+    }
+
+    /// Takes this loss back.
+    #[track_caller]
+    pub fn lose_none(&self, host: usize) {
+        tool("tc", &format!("-n {} qdisc delete dev eth0 clsact", space(host)));
+    }
+
     fn send_to(&self, host: usize, to: Ipv4Addr, at: usize) {
         let hardware = hardware(self.net, at);
         let words = format!("-n {} neighbour replace {to} lladdr {hardware} nud permanent dev eth0", space(host));
@@ -157,11 +183,17 @@ impl Network {
 
     #[track_caller]
     fn wait_until_it_reaches(&self, host: usize, to: Ipv4Addr, reaches: bool) {
+        let (from, target) = self.both_ends(host, to);
+        let what = format!("what host {host} sends to {to} arrives: {reaches}");
+        wait_until(&what, TURNS, || arrives(from, target) == reaches);
+    }
+
+    /// Sockets of a host and of whoever has an address.
+    #[track_caller]
+    fn both_ends(&self, host: usize, to: Ipv4Addr) -> (&UdpSocket, &UdpSocket) {
         let sockets = self.hosts.iter().chain([&self.machine, &self.services]);
         let mut sockets = sockets.filter(|socket| socket.local_addr().is_ok_and(|address| address.ip() == to));
-        let target = sockets.next().unwrap_or_else(|| panic!("{to} is no address of the network"));
-        let what = format!("what host {host} sends to {to} arrives: {reaches}");
-        wait_until(&what, TURNS, || arrives(&self.hosts[host], target) == reaches);
+        (&self.hosts[host], sockets.next().unwrap_or_else(|| panic!("{to} is no address of the network")))
     }
 
     /// Cuts a host's link, which was whole; nobody is told.
@@ -332,8 +364,23 @@ fn socket_in(host: usize, address: Ipv4Addr) -> UdpSocket {
     std::thread::scope(|scope| scope.spawn(bind).join().expect("a thread that binds a socket"))
 }
 
+/// A program of the kernel's packet filter (classic BPF: code, jump if so, jump if not, number) that drops packets to an address,
+/// of a hundred [`LOST_PERCENT`]. Kernels without `netem` have it.
+fn losing(to: Ipv4Addr) -> String {
+    // Where the target stands behind an Ethernet header; where the filter finds a random number; what it answers.
+    let (target, random, (pass, drop)) = (30, 0xffff_f038_u32, (u32::MAX, 2));
+    let kept = (u64::from(u32::MAX) + 1) * (100 - LOST_PERCENT) / 100;
+    let is_to = format!("32 0 0 {target},21 0 3 {}", u32::from(to));
+    format!("6,{is_to},32 0 0 {random},53 0 1 {kept},6 0 0 {drop},6 0 0 {pass}")
+}
+
 /// Does a packet get through?
 fn arrives(from: &UdpSocket, to: &UdpSocket) -> bool {
+    (0..LOST).any(|_| sent_alone(from, to))
+}
+
+/// One packet, which gets through or not; what came late of others is not taken for it.
+fn sent_alone(from: &UdpSocket, to: &UdpSocket) -> bool {
     let mut packet = [0; 16];
     to.set_nonblocking(true).expect("set up a socket");
     while to.recv(&mut packet).is_ok() {}
@@ -341,15 +388,20 @@ fn arrives(from: &UdpSocket, to: &UdpSocket) -> bool {
     to.set_read_timeout(Some(PACKET)).expect("set up a socket");
     let target = to.local_addr().expect("the address of a socket");
     // A link without a carrier may refuse: that is lost, too.
-    (0..LOST).any(|_| from.send_to(b"does it arrive?", target).is_ok() && to.recv(&mut packet).is_ok())
+    from.send_to(b"does it arrive?", target).is_ok() && to.recv(&mut packet).is_ok()
 }
 
 #[track_caller]
 fn tool(program: &str, words: &str) {
-    let outcome = run(program, &words.split(' ').collect::<Vec<_>>(), TOOL);
+    tool_of(program, &words.split(' ').collect::<Vec<_>>());
+}
+
+#[track_caller]
+fn tool_of(program: &str, words: &[&str]) {
+    let outcome = run(program, words, TOOL);
     assert!(
         outcome.status.success(),
-        "{program} {words}: {}{}(making networks and cutting them needs root with the rights to administer networks and mounts)",
+        "{program} {words:?}: {}{}(making networks and cutting them needs root with the rights to administer networks and mounts)",
         outcome.output,
         outcome.errors
     );

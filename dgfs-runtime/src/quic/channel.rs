@@ -2,11 +2,12 @@
 //! after the connection broke.
 //!
 //! Never repeats a call. Always: at most one attempt to connect runs at a
-//! time, and after one that failed calls fail at once until the pause is over.
+//! time, and after one that failed calls fail at once until the pause is over; a
+//! connection that ended is let go at once, not when the next call finds it so.
 
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -94,10 +95,20 @@ impl<P: Protocol> QuicChannel<P> {
 
 #[cfg(test)]
 impl<P: Protocol> QuicChannel<P> {
+    /// Has it a connection, also one that ended?
+    pub(crate) fn holds_a_connection(&self) -> bool {
+        matches!(self.line.state.lock().phase, Phase::Connected(_))
+    }
+
     /// Numbers of the path that its connection sends on.
     pub(crate) fn path_stats(&self) -> quinn::PathStats {
+        self.connection().stats().path
+    }
+
+    /// Its connection.
+    pub(crate) fn connection(&self) -> quinn::Connection {
         match &self.line.state.lock().phase {
-            Phase::Connected(link) => link.path_stats(),
+            Phase::Connected(link) => link.connection(),
             Phase::Idle | Phase::Connecting(_) | Phase::Pausing { .. } => panic!("no connection"),
         }
     }
@@ -179,28 +190,14 @@ impl Line {
     /// What a call of this moment can do: use the link, wait for the attempt, or fail. Starts an attempt when one is due.
     fn current(self: &Arc<Self>) -> Phase {
         let mut state = self.state.lock();
-        let now = Instant::now();
-        let end = match &state.phase {
-            Phase::Connected(link) => match link.end() {
-                None => return Phase::Connected(Arc::clone(link)),
-                Some(end) => Some(end.clone()),
-            },
+        state.let_go();
+        match &state.phase {
+            Phase::Connected(link) => return Phase::Connected(Arc::clone(link)),
             Phase::Connecting(attempt) => return Phase::Connecting(attempt.clone()),
-            Phase::Pausing { until, error } if now < *until => {
+            Phase::Pausing { until, error } if Instant::now() < *until => {
                 return Phase::Pausing { until: *until, error: error.clone() };
             }
-            Phase::Pausing { .. } | Phase::Idle => None,
-        };
-        if let Some(LinkEnd { error, at, lived }) = end {
-            if lived >= SHORT_LIFE && !matches!(error, CallError::Rejected { .. }) {
-                state.failures = 0;
-            } else {
-                let until = state.pause_from(at);
-                if now < until {
-                    state.phase = Phase::Pausing { until, error: error.clone() };
-                    return Phase::Pausing { until, error };
-                }
-            }
+            Phase::Pausing { .. } | Phase::Idle => {}
         }
         let attempt = self.start_attempt();
         state.phase = Phase::Connecting(attempt.clone());
@@ -218,7 +215,10 @@ impl Line {
             line.traffic.connected(&connected);
             let mut state = line.state.lock();
             state.phase = match &connected {
-                Ok(link) => Phase::Connected(Arc::clone(link)),
+                Ok(link) => {
+                    line.runtime.spawn(let_go_when_ended(Arc::downgrade(&line), link.ending()));
+                    Phase::Connected(Arc::clone(link))
+                }
                 Err(error) => Phase::Pausing { until: state.pause_from(Instant::now()), error: error.clone() },
             };
             connected
@@ -280,7 +280,27 @@ impl Line {
     }
 }
 
+/// Does not hold the line: without a channel its link ends.
+async fn let_go_when_ended(line: Weak<Line>, ending: impl Future<Output = LinkEnd> + Send) {
+    let _ = ending.await;
+    if let Some(line) = line.upgrade() {
+        line.state.lock().let_go();
+    }
+}
+
 impl LineState {
+    /// Keeps no link that ended: what follows is another attempt, at once or after a pause.
+    fn let_go(&mut self) {
+        let Phase::Connected(link) = &self.phase else { return };
+        let Some(LinkEnd { error, at, lived }) = link.end().cloned() else { return };
+        self.phase = if lived >= SHORT_LIFE && !matches!(error, CallError::Rejected { .. }) {
+            self.failures = 0;
+            Phase::Idle
+        } else {
+            Phase::Pausing { until: self.pause_from(at), error }
+        };
+    }
+
     /// Counts a failure at `at`; the next attempt may begin at the answer.
     fn pause_from(&mut self, at: Instant) -> Instant {
         let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);

@@ -1,7 +1,8 @@
 //! The caller's side of one connection: numbered calls out, answers in.
 //!
 //! Never connects and never decodes a message. Always: every call that was
-//! begun gets a frame or the reason why the connection ended.
+//! begun gets a frame or the reason why the connection ended, and a connection
+//! that ended is counted among the peer's no longer, whoever still holds its link.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +43,6 @@ pub(crate) struct Link {
     calls: Arc<Semaphore>,
     next_number: AtomicU64,
     opened: Instant,
-    _counted: Counted,
 }
 
 /// How a link ended.
@@ -97,7 +97,6 @@ impl Link {
             calls: Arc::clone(&calls),
             next_number: AtomicU64::new(1),
             opened: Instant::now(),
-            _counted: counted,
         });
         let runtime = Handle::current();
         runtime.spawn(write_requests(send, queue));
@@ -108,6 +107,7 @@ impl Link {
             let error = end_of(&connection, &socket, &peer, protocol).await;
             // Replies that arrived before the end are still read; both tasks end with the connection.
             let _ = tokio::join!(short_replies, long_replies);
+            drop(counted);
             waiting.end(LinkEnd { error, at: Instant::now(), lived: opened.elapsed() });
             calls.close();
         });
@@ -119,9 +119,15 @@ impl Link {
         self.waiting.end.get()
     }
 
+    /// How it ended, once it has; does not hold it.
+    pub(crate) fn ending(&self) -> impl Future<Output = LinkEnd> + Send + use<> {
+        let waiting = Arc::clone(&self.waiting);
+        async move { waiting.end.wait().await.clone() }
+    }
+
     #[cfg(test)]
-    pub(crate) fn path_stats(&self) -> quinn::PathStats {
-        self.connection.stats().path
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection.clone()
     }
 
     /// Sends one call and waits for the frame that answers it.

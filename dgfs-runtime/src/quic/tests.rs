@@ -1,6 +1,6 @@
 //! Promises of the transport, over loopback.
 
-mod calls;
+pub(crate) mod calls;
 mod joining;
 mod refusals;
 pub(crate) mod support;

@@ -39,6 +39,7 @@ static TRAFFIC: LazyLock<Traffic> = LazyLock::new(Traffic::new);
 const SENT: &str = "dgfs_peer_sent_bytes_total";
 const RECEIVED: &str = "dgfs_peer_received_bytes_total";
 const REQUESTS: &str = "dgfs_peer_requests_total";
+const SENT_PACKETS: &str = "dgfs_peer_sent_packets_total";
 const LOST: &str = "dgfs_peer_lost_packets_total";
 const RTT: &str = "dgfs_peer_rtt_seconds";
 const FAILURES: &str = "dgfs_peer_failures_total";
@@ -55,19 +56,24 @@ const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'stati
     Family { name, help, kind: FamilyKind::Gauge, labels }
 }
 
-static FAMILIES: [Family; 8] = [
+static FAMILIES: [Family; 9] = [
     counter(SENT, "Bytes sent to a peer in UDP payloads; out: it is called, in: it calls", BOTH_WAYS),
     counter(RECEIVED, "Bytes received from a peer in UDP payloads", BOTH_WAYS),
     counter(REQUESTS, "Calls to (out) or by (in) a peer", BOTH_WAYS),
+    counter(SENT_PACKETS, "Packets sent to a peer", BOTH_WAYS),
     counter(LOST, "Packets sent to a peer that it did not acknowledge in time", BOTH_WAYS),
     gauge(RTT, "Round trip time of packets to a peer; the slowest of its connections", BOTH_WAYS),
     counter(FAILURES, "Calls to a peer that it could not be reached for, or that it did not answer in time", OUTGOING),
     gauge(
         UP,
-        "1: the last call or connection to the peer succeeded, 0: it failed within the last minute, or the open connection is silent",
+        "1: the last call or connection to the peer succeeded, 0: it failed within the last minute, or all open connections are silent",
         OUTGOING,
     ),
-    gauge(SILENCE, "How long nothing has come from a peer that a connection is open to, at least", OUTGOING),
+    gauge(
+        SILENCE,
+        "How long nothing has come, at least, by that open connection to a peer by which something came last",
+        OUTGOING,
+    ),
 ];
 
 /// Shows this process's traffic in `set`.
@@ -185,6 +191,7 @@ impl Row {
         samples.add(SENT, &labels, as_number(sums.sent_bytes));
         samples.add(RECEIVED, &labels, as_number(sums.received_bytes));
         samples.add(REQUESTS, &labels, count(&self.peer.requests));
+        samples.add(SENT_PACKETS, &labels, as_number(sums.sent_packets));
         samples.add(LOST, &labels, as_number(sums.lost_packets));
         if let Some(rtt) = sums.rtt {
             samples.add(RTT, &labels, rtt.as_secs_f64());
@@ -205,14 +212,19 @@ pub(crate) struct PeerTraffic {
 
 struct Connections {
     /// Bounded by the connections that a process may have.
-    live: BTreeMap<u64, Connection>,
+    live: BTreeMap<u64, Live>,
     next: u64,
     closed: Sums,
     quiet_since: Instant,
+}
+
+/// A connection that has not ended.
+struct Live {
+    connection: Connection,
     heard: Heard,
 }
 
-/// Packets that had come when somebody looked, and when their number was seen to be another one last.
+/// Packets that had come by a connection when somebody looked, and when their number was seen to be another one last.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     packets: u64,
@@ -234,6 +246,7 @@ impl Heard {
 struct Sums {
     sent_bytes: u64,
     received_bytes: u64,
+    sent_packets: u64,
     lost_packets: u64,
     rtt: Option<Duration>,
 }
@@ -242,6 +255,7 @@ impl Sums {
     fn add(&mut self, stats: &ConnectionStats) {
         self.sent_bytes += stats.udp_tx.bytes;
         self.received_bytes += stats.udp_rx.bytes;
+        self.sent_packets += stats.path.sent_packets;
         self.lost_packets += stats.path.lost_packets;
         self.rtt = self.rtt.max(Some(stats.path.rtt));
     }
@@ -249,9 +263,7 @@ impl Sums {
 
 impl PeerTraffic {
     fn new(now: Instant) -> Arc<Self> {
-        let heard = Heard { packets: 0, at: now };
-        let connections =
-            Connections { live: BTreeMap::new(), next: 0, closed: Sums::default(), quiet_since: now, heard };
+        let connections = Connections { live: BTreeMap::new(), next: 0, closed: Sums::default(), quiet_since: now };
         Arc::new(Self {
             born: now,
             requests: AtomicU64::new(0),
@@ -293,7 +305,8 @@ impl PeerTraffic {
         let mut connections = self.connections.lock();
         let number = connections.next;
         connections.next += 1;
-        connections.live.insert(number, connection);
+        let heard = Heard { packets: 0, at: Instant::now() };
+        connections.live.insert(number, Live { connection, heard });
         Counted { peer: Arc::clone(self), number }
     }
 
@@ -324,20 +337,18 @@ impl PeerTraffic {
         }
     }
 
-    /// How long nothing has come, at least; none without an open connection. One that ended is held until the next call finds
-    /// it so: nothing comes by it, and nobody misses it.
+    /// How long nothing has come, at least, by the connection by which something came last; none without an open one. Who answers
+    /// on any of them is not silent: the others may lead to the process that it was before it was started again.
     fn silence(&self, now: Instant) -> Option<Duration> {
         let mut connections = self.connections.lock();
-        let open = || connections.live.values().filter(|connection| connection.close_reason().is_none());
-        let (packets, is_open) = (open().map(|one| one.stats().udp_rx.datagrams).sum(), open().next().is_some());
-        let silence = connections.heard.look(packets, now);
-        is_open.then_some(silence)
+        let look = |live: &mut Live| live.heard.look(live.connection.stats().udp_rx.datagrams, now);
+        connections.live.values_mut().map(look).min()
     }
 
     fn sums(&self) -> Sums {
         let connections = self.connections.lock();
         let mut sums = Sums { rtt: None, ..connections.closed };
-        connections.live.values().for_each(|connection| sums.add(&connection.stats()));
+        connections.live.values().for_each(|live| sums.add(&live.connection.stats()));
         sums
     }
 
@@ -346,7 +357,7 @@ impl PeerTraffic {
     }
 }
 
-/// A connection whose traffic is counted; dropped, it is counted for good.
+/// A connection whose traffic is counted; dropped, as soon as it ended, it is counted for good.
 pub(crate) struct Counted {
     peer: Arc<PeerTraffic>,
     number: u64,
@@ -364,8 +375,8 @@ impl Drop for Counted {
         let mut connections = self.peer.connections.lock();
         // The handle goes after the lock: the last one of a connection closes it.
         let ended = connections.live.remove(&self.number);
-        if let Some(connection) = &ended {
-            connections.closed.add(&connection.stats());
+        if let Some(live) = &ended {
+            connections.closed.add(&live.connection.stats());
         }
         connections.quiet_since = Instant::now();
         drop(connections);

@@ -5,17 +5,25 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
+use dgfs_tests::monitored::{Monitored, Pace};
 use dgfs_tests::process::{run, wait_until};
 use dgfs_tests::program::dgfs;
+use dgfs_tests::watched::Watched;
 
 /// How long anything may take until it is seen: longer than a server may be silent, and many times what it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const COMMAND: Duration = Duration::from_secs(60);
+/// Longer than an idle connection to a process that is gone can live, and than an alert takes to come.
+const WATCHED: Duration = Duration::from_secs(25);
+/// Enough to talk to every storage server.
+const FILES: usize = 32;
+/// A link that is called cut, or is about to be.
+const CUT: &str = "ALERTS{alertname=\"DgfsLinkCut\"} or dgfs_peer_silent_seconds{role=\"stored\"} > 4";
 
 /// What a request to an address answers: the status line and the body; none while nobody listens.
 fn http(address: &str, (request, headers): (&str, &str), body: &str) -> Option<(String, String)> {
@@ -198,4 +206,30 @@ fn a_mount_serves_metrics_on_loopback_unless_told_not_to() {
     assert!(address.starts_with("127.0.0.1:"), "{address}");
     assert!(get(&address, "/metrics").is_some_and(|text| text.contains("dgfs_mount_operations_total")));
     assert_eq!(status(silent.path()), Value::Null);
+}
+
+/// Connections to the killed process end as soon as the one in its place answers: nobody calls the link to it cut.
+#[test]
+fn a_storage_daemon_that_is_killed_and_started_again_at_once_is_no_cut_link() {
+    let mut cluster = Cluster::start(ClusterPlan { servers: 3, replicas: 2, ..ClusterPlan::default() });
+    let monitored = Monitored::start(&mut cluster, Pace::AsGiven, "");
+    let watched = Watched::of(&mut cluster);
+    monitored.add_mount("mnt1", watched.address());
+    for number in 0..FILES {
+        std::fs::write(watched.mount.join(format!("f{number}")), vec![7; 256 << 10]).unwrap();
+    }
+    monitored.wait_until_all_are_up();
+    monitored.prometheus.wait_for("count(dgfs_peer_silent_seconds{job=\"dgfs-mount\",role=\"stored\"}) == 3");
+    // Idle from now on: no call finds the old connections dead.
+    cluster.kill9_all(&["stored-2"]);
+    cluster.start_the_dead();
+    let begun = Instant::now();
+    wait_until("it was watched for long enough", PATIENCE, || {
+        assert!(monitored.prometheus.query(CUT).is_ok_and(|cut| cut.is_empty()), "{CUT}");
+        begun.elapsed() >= WATCHED
+    });
+    // It was looked at: the silence of every peer was seen all the time, also of the one that was killed.
+    let seen =
+        monitored.prometheus.query("max(max_over_time(dgfs_peer_silent_seconds{role=\"stored\"}[30s]))").unwrap();
+    assert!(!seen.is_empty(), "no silence was seen");
 }

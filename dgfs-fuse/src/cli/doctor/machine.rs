@@ -59,6 +59,11 @@ pub(super) fn mounts(seen: &Gathered) -> Vec<Finding> {
             let sentence = format!("a request at {path} has waited for {oldest:.0} s");
             found.push(Finding::error(sentence, format!("dgfs logs {word} --since 10m --level warn; dgfs top {word}")));
         }
+        if numbers.sum("dgfs_client_session_ended") > 0.0 {
+            let sentence =
+                format!("the metadata service has ended the session of the mount at {path}: nothing works there");
+            found.push(Finding::error(sentence, format!("dgfs umount --lazy {word}, then mount again")));
+        }
         let silent = numbers.sum("dgfs_client_meta_silent_seconds");
         if silent > META_S {
             let sentence = format!("the metadata service has not answered the mount at {path} for {silent:.0} s");
@@ -124,6 +129,7 @@ mod tests {
         for (numbers, words) in [
             ("dgfs_mount_oldest_request_seconds 20\n", "has waited for 20 s"),
             ("dgfs_client_meta_silent_seconds 20\n", "has not answered the mount"),
+            ("dgfs_client_session_ended 1\n", "has ended the session of the mount"),
             ("dgfs_client_write_errors_total 2\n", "2 writes or changes"),
             ("dgfs_client_kept_back_refused_total 1\n", "1 writes or changes"),
         ] {

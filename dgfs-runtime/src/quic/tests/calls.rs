@@ -214,7 +214,7 @@ async fn the_next_call_after_a_restart_of_the_server_succeeds() {
 }
 
 /// A server in a runtime of its own, so that dropping the runtime is what `kill -9` is: not a packet more is sent.
-fn killable(address: SocketAddr, identity: &Identity) -> Victim {
+pub(crate) fn killable(address: SocketAddr, identity: &Identity) -> Victim {
     let runtime = build_runtime("victim", 1).unwrap();
     let handler = TestHandler::new();
     let inside = runtime.enter();
@@ -224,15 +224,15 @@ fn killable(address: SocketAddr, identity: &Identity) -> Victim {
     Victim { runtime, server, handler }
 }
 
-struct Victim {
+pub(crate) struct Victim {
     runtime: Runtime,
-    server: QuicServer,
+    pub(crate) server: QuicServer,
     handler: Arc<TestHandler>,
 }
 
 impl Victim {
     /// Without its runtime the server has nobody left to send a good-bye; then its socket is closed.
-    async fn kill(self) {
+    pub(crate) async fn kill(self) {
         let kill = move || {
             self.runtime.shutdown_timeout(Duration::from_secs(5));
             drop(self.server);

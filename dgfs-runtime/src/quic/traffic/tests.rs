@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{FAILURE_HOLDS, FORGOTTEN_AFTER, Heard, PEERS_MAX, PeerTraffic, Table, register};
+use super::{FAILURE_HOLDS, FORGOTTEN_AFTER, Heard, PEERS_MAX, PeerTraffic, SILENT, Table, register};
 use crate::channel::{CallError, Channel, Role};
 use crate::metrics::MetricSet;
 use crate::quic::channel::QuicChannel;
-use crate::quic::tests::support::{Ask, PATIENCE, Pair, TestProtocol, authority, identity};
+use crate::quic::tests::calls::killable;
+use crate::quic::tests::support::{Ask, PATIENCE, Pair, TestProtocol, anywhere, authority, identity};
 
 const HOUR: Duration = FORGOTTEN_AFTER;
 
@@ -60,7 +61,85 @@ async fn what_a_closed_connection_carried_stays_counted() {
     assert!(after >= before, "{after} < {before}");
     // No channel to it is left: nobody can say whether it is up.
     let called = format!("peer=\"{address}\",role=\"stored\"");
-    assert_eq!(value(&set, "dgfs_peer_up", &called), None);
+    until("the connection is closed", || value(&set, "dgfs_peer_up", &called).is_none()).await;
+    assert_eq!(value(&set, "dgfs_peer_silent_seconds", &called), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_ended_leaves_the_table_and_its_channel_while_nobody_calls() {
+    let (pair, set) = (Pair::new(), shown());
+    let called = format!("peer=\"{}\",role=\"stored\"", pair.address);
+    let out = format!("{called},direction=\"out\"");
+    pair.ask(Ask::Echo(1), Bytes::from(vec![1; 100_000])).await.unwrap();
+    assert!(value(&set, "dgfs_peer_silent_seconds", &called).is_some());
+    assert!(value(&set, "dgfs_peer_rtt_seconds", &out).is_some());
+    let before = value(&set, "dgfs_peer_sent_packets_total", &out).unwrap();
+    pair.server.close(Duration::from_secs(1)).await;
+    // The channel lives, and is not asked.
+    until("it is let go", || !pair.channel.holds_a_connection()).await;
+    assert_eq!(value(&set, "dgfs_peer_silent_seconds", &called), None);
+    assert_eq!(value(&set, "dgfs_peer_rtt_seconds", &out), None);
+    assert!(value(&set, "dgfs_peer_sent_packets_total", &out).unwrap() >= before && before > 0.0);
+}
+
+/// Before, all its connections were one sum that stood still, and the link to it was called cut for as long as the old ones lived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_answers_on_another_connection_is_not_silent() {
+    let (peer, begin) = (PeerTraffic::new(Instant::now()), Instant::now());
+    let after = |seconds| begin + Duration::from_secs(seconds);
+    let authority = authority();
+    let victim = killable(anywhere(), &identity(&authority, Role::Stored));
+    let address = victim.server.local_address().unwrap().to_string();
+    let ours = identity(&authority, Role::Client);
+    let channel = QuicChannel::<TestProtocol>::new(address, &ours, Role::Stored).unwrap();
+    channel.call(Ask::Echo(1), Bytes::new(), PATIENCE).await.unwrap();
+    let first = channel.connection();
+    let _first = peer.count(first.clone());
+    assert_eq!(peer.silence(after(1)), Some(Duration::ZERO));
+    // Nothing comes from the dead; what came before is seen by this look.
+    victim.kill().await;
+    let _ = first.closed().await;
+    let _ = peer.silence(after(2));
+    assert_eq!(peer.silence(after(9)), Some(Duration::from_secs(7)), "the only one is silent");
+    let new = Pair::new();
+    new.ask(Ask::Echo(1), Bytes::new()).await.unwrap();
+    let later = peer.count(new.channel.connection());
+    assert_eq!(peer.silence(after(10)), Some(Duration::ZERO), "the other one answers");
+    drop(later);
+    assert_eq!(peer.silence(after(11)), Some(Duration::from_secs(9)));
+}
+
+/// The connection of a killed daemon's peer ends by a reset from the one that was started in its place: long before a link is called cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_was_killed_and_started_again_at_once_is_not_called_silent() {
+    let (authority, set) = (authority(), shown());
+    let server = identity(&authority, Role::Stored);
+    let victim = killable(anywhere(), &server);
+    let address = victim.server.local_address().unwrap();
+    let ours = identity(&authority, Role::Client);
+    let channel = QuicChannel::<TestProtocol>::new(address.to_string(), &ours, Role::Stored).unwrap();
+    channel.call(Ask::Echo(1), Bytes::new(), PATIENCE).await.unwrap();
+    let called = format!("peer=\"{address}\",role=\"stored\"");
+    victim.kill().await;
+    let again = killable(address, &server);
+    let mut longest = 0.0_f64;
+    until("its connection is let go", || {
+        longest = longest.max(value(&set, "dgfs_peer_silent_seconds", &called).unwrap_or_default());
+        !channel.holds_a_connection()
+    })
+    .await;
+    assert!(longest < SILENT.as_secs_f64(), "it was called silent for {longest} s");
+    assert_eq!(value(&set, "dgfs_peer_silent_seconds", &called), None);
+    again.kill().await;
+}
+
+/// Asks until it is so.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not so: {what}");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,6 +214,5 @@ fn a_peer_is_silent_from_the_look_that_saw_its_last_packet() {
     assert_eq!(heard.look(7, after(3)), Duration::ZERO, "a packet came since");
     assert_eq!(heard.look(7, after(8)), Duration::from_secs(5));
     assert_eq!(heard.look(8, after(9)), Duration::ZERO);
-    assert_eq!(heard.look(2, after(12)), Duration::ZERO, "another connection");
-    assert_eq!(heard.look(2, after(11)), Duration::ZERO, "a look that was overtaken");
+    assert_eq!(heard.look(8, after(8)), Duration::ZERO, "a look that was overtaken");
 }

@@ -1,4 +1,4 @@
-//! Links that are cut, both ways or one.
+//! Links that are cut, both ways or one, or lose packets.
 //!
 //! Never leaves a network behind. Always: Prometheus reaches everybody all the time, so that what it sees is the cut itself.
 
@@ -20,6 +20,11 @@ const SERVERS: usize = 3;
 const MOUNT: usize = SERVERS;
 /// The host of the server that is cut off from something.
 const SERVER: usize = 1;
+/// So long after its last answer a mount has no session any more.
+const ENDED: &str = "dgfs_client_meta_silent_seconds > 20";
+/// More than one packet of a hundred, and not one of a few.
+const LOSSES: &str = "rate(dgfs_peer_lost_packets_total{job=\"dgfs-mount\"}[30s]) / rate(dgfs_peer_sent_packets_total[30s]) > 0.01 \
+and rate(dgfs_peer_lost_packets_total[30s]) > 1";
 /// Files that are written again and again.
 const FILES: usize = 64;
 
@@ -68,6 +73,52 @@ pub(super) const ROWS: &[Fault] = &[
         metric: "dgfs_stored_meta_silent_seconds > 8",
         alert: "DgfsLinkCut",
         panel: ("One server", "Metadata service silent for"),
+        short: false,
+    },
+    Fault {
+        name: "what a mount sends to the metadata service lost",
+        inject: |stage| network(stage).lose(MOUNT, network(stage).services()),
+        heal: |stage| {
+            network(stage).find(MOUNT, network(stage).services());
+            // It may have been cut off for longer than its session lasts.
+            stage.watched.mount.mount_again();
+        },
+        metric: "dgfs_client_meta_silent_seconds > 8",
+        alert: "DgfsLinkCut",
+        panel: ("Mounts", "Metadata service silent for"),
+        short: false,
+    },
+    Fault {
+        name: "mount cut off from the metadata service until its session was ended",
+        inject: |stage| {
+            write_on(stage);
+            let network = network(stage);
+            network.lose(MOUNT, network.services());
+            stage.monitored.prometheus.wait_for(ENDED);
+            network.find(MOUNT, network.services());
+        },
+        heal: |stage| {
+            stage.held.clear();
+            stage.watched.mount.mount_again();
+        },
+        metric: "dgfs_client_session_ended == 1",
+        alert: "DgfsMountFenced",
+        panel: ("Mounts", "Session ended"),
+        short: false,
+    },
+    Fault {
+        name: "every twelfth packet from a mount to a storage server lost",
+        inject: |stage| {
+            write_on(stage);
+            network(stage).lose_some(MOUNT, network(stage).address(SERVER));
+        },
+        heal: |stage| {
+            network(stage).lose_none(MOUNT);
+            stage.held.clear();
+        },
+        metric: LOSSES,
+        alert: "DgfsPacketLoss",
+        panel: ("Who talks to whom", "Share of packets lost"),
         short: false,
     },
 ];
