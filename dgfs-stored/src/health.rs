@@ -4,7 +4,7 @@
 //! for it: a put, a read, the scrub, compaction, or the probe that writes when nobody else does.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use prometheus::{Histogram, HistogramOpts};
@@ -38,17 +38,32 @@ impl Trouble {
 }
 
 /// Calls to the disk whose age is known. When so many wait at once, those that come later are not told: they are younger.
-const WAITS_MAX: usize = 32;
+const WAITS_MAX: usize = 128;
+
+/// Threads that have called a disk so far.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Where this thread notes its calls first: most are alone there, and their cache line stays with their core.
+    static OWN_WAIT: usize = THREADS.fetch_add(1, Ordering::Relaxed) % WAITS_MAX;
+}
+
+/// Since when one call is waited for, milliseconds since the health began; 0: none is. Two never share a cache line, nor the
+/// pair of them that is fetched at once.
+#[derive(Default)]
+#[repr(align(128))]
+struct Wait(AtomicU64);
 
 /// The health of the disk below one store.
 pub(crate) struct Health {
     errors: [AtomicU64; Trouble::ALL.len()],
     is_refusing: AtomicBool,
-    /// Milliseconds since `began`: of the last write that succeeded, and since when each call under way is waited for (0: none).
+    /// When the last write that succeeded began, milliseconds since `began_ms`.
     written_ms: AtomicU64,
-    waits_ms: [AtomicU64; WAITS_MAX],
+    waits: Box<[Wait]>,
     sync_seconds: Histogram,
-    began: Instant,
+    /// By [`coarse_ms`].
+    began_ms: u64,
 }
 
 impl Health {
@@ -63,18 +78,19 @@ impl Health {
             errors: Default::default(),
             is_refusing: AtomicBool::new(false),
             written_ms: AtomicU64::new(0),
-            waits_ms: Default::default(),
+            waits: (0..WAITS_MAX).map(|_| Wait::default()).collect(),
             sync_seconds,
-            began: Instant::now(),
+            began_ms: coarse_ms(),
         }
     }
 
     /// Writes, and passes the outcome on.
     pub(crate) fn write<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let outcome = self.waited(work);
+        let began_ms = self.now_ms();
+        let outcome = self.waited(began_ms, work);
         match &outcome {
             Ok(_) => {
-                self.written_ms.store(self.now_ms(), Ordering::Relaxed);
+                self.written_ms.store(began_ms, Ordering::Relaxed);
                 if self.is_refusing.load(Ordering::Relaxed) && self.is_refusing.swap(false, Ordering::Relaxed) {
                     tracing::warn!("the disk takes writes again");
                 }
@@ -92,7 +108,7 @@ impl Health {
 
     /// Reads, and passes the outcome on. That a file is shorter or missing is damage, not the disk's refusal.
     pub(crate) fn read<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let outcome = self.waited(work);
+        let outcome = self.waited(self.now_ms(), work);
         if let Err(error) = &outcome
             && error.raw_os_error().is_some()
             && error.kind() != io::ErrorKind::NotFound
@@ -105,7 +121,7 @@ impl Health {
     /// Syncs, times it, and passes its outcome on.
     pub(crate) fn sync(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let began = Instant::now();
-        let outcome = self.waited(work);
+        let outcome = self.waited(self.now_ms(), work);
         self.sync_seconds.observe(began.elapsed().as_secs_f64());
         if outcome.is_err() {
             self.count(Trouble::Sync);
@@ -114,15 +130,25 @@ impl Health {
     }
 
     /// Calls the disk; until it answers, [`Self::waiting_s`] tells of the call.
-    fn waited<T>(&self, work: impl FnOnce() -> T) -> T {
-        let now = self.now_ms().max(1);
-        let is_taken = |wait: &&AtomicU64| wait.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        let wait = self.waits_ms.iter().find(is_taken);
+    fn waited<T>(&self, now_ms: u64, work: impl FnOnce() -> T) -> T {
+        let wait = self.note(now_ms);
         let outcome = work();
-        if let Some(wait) = wait {
-            wait.store(0, Ordering::Relaxed);
+        if let Some(Wait(since)) = wait {
+            since.store(0, Ordering::Relaxed);
         }
         outcome
+    }
+
+    /// Notes a call where this thread does; elsewhere when another one, or a call around this one, is there; nowhere when all
+    /// places are taken.
+    fn note(&self, now_ms: u64) -> Option<&Wait> {
+        let now_ms = now_ms.max(1);
+        let is_taken = |Wait(since): &&Wait| {
+            since.load(Ordering::Relaxed) == 0
+                && since.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        let (before, from_own) = self.waits.split_at_checked(OWN_WAIT.with(|own| *own))?;
+        from_own.iter().chain(before).find(is_taken)
     }
 
     pub(crate) fn count(&self, trouble: Trouble) {
@@ -140,7 +166,7 @@ impl Health {
         self.is_refusing.load(Ordering::Relaxed)
     }
 
-    /// Milliseconds since a write succeeded.
+    /// Milliseconds since a write began that succeeded.
     pub(crate) fn idle_ms(&self) -> u64 {
         self.now_ms().saturating_sub(self.written_ms.load(Ordering::Relaxed))
     }
@@ -148,7 +174,7 @@ impl Health {
     /// Seconds for which the oldest call under way has been waited for; 0 when none is.
     pub(crate) fn waiting_s(&self) -> u64 {
         let now = self.now_ms();
-        let since = self.waits_ms.iter().map(|since| since.load(Ordering::Relaxed));
+        let since = self.waits.iter().map(|Wait(since)| since.load(Ordering::Relaxed));
         since.filter(|since| *since > 0).map(|since| now.saturating_sub(since) / 1000).max().unwrap_or(0)
     }
 
@@ -158,8 +184,17 @@ impl Health {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        coarse_ms().saturating_sub(self.began_ms)
     }
+}
+
+/// Milliseconds by the kernel's monotonic clock as it was at its last tick, some ms ago at most: a fifth of the price of the exact
+/// one, which would tell seconds no better.
+fn coarse_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that outlives the call. It cannot fail for a clock that every Linux has; 0 if it does.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }
 
 /// Is it for want of room?
@@ -173,9 +208,8 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread::scope;
-    use std::time::{Duration, Instant};
 
-    use super::{Health, Trouble, WAITS_MAX};
+    use super::{Health, Trouble, WAITS_MAX, Wait, coarse_ms};
 
     fn refused(errno: i32) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(errno))
@@ -225,6 +259,10 @@ mod tests {
         Ok(())
     }
 
+    fn under_way(health: &Health) -> impl Iterator<Item = &Wait> {
+        health.waits.iter().filter(|Wait(since)| since.load(Ordering::Relaxed) > 0)
+    }
+
     #[test]
     fn a_write_a_read_or_a_sync_that_hangs_is_told_until_it_is_answered() {
         let calls: [Call; 3] = [
@@ -233,7 +271,8 @@ mod tests {
             |health, begun, answer| health.sync(|| hung(begun, answer)),
         ];
         for call in calls {
-            let health = Health { began: Instant::now() - Duration::from_secs(60), ..Health::new() };
+            // As if it had begun a minute ago: a call can be made older than it is.
+            let health = Health { began_ms: coarse_ms().saturating_sub(60_000), ..Health::new() };
             let ((begun, begins), (answers, answer)) = (channel(), channel());
             scope(|scope| {
                 let health = &health;
@@ -242,8 +281,8 @@ mod tests {
                 assert_eq!(health.waiting_s(), 0, "it has just begun");
                 // Others that are answered at once change nothing.
                 health.write(|| Ok(())).unwrap();
-                let wait = health.waits_ms.iter().find(|wait| wait.load(Ordering::Relaxed) > 0).unwrap();
-                wait.fetch_sub(30_000, Ordering::Relaxed);
+                let Wait(since) = under_way(health).next().unwrap();
+                since.fetch_sub(30_000, Ordering::Relaxed);
                 health.write(|| Ok(())).unwrap();
                 assert_eq!(health.waiting_s(), 30);
                 answers.send(()).unwrap();
@@ -267,6 +306,17 @@ mod tests {
                 .collect();
             answers.iter().for_each(|answer| answer.send(()).unwrap());
         });
-        assert!(health.waits_ms.iter().all(|wait| wait.load(Ordering::Relaxed) == 0));
+        assert_eq!(under_way(&health).count(), 0);
+    }
+
+    #[test]
+    fn a_call_within_a_call_has_a_place_of_its_own_and_leaves_that_of_the_other() {
+        let health = Health::new();
+        let inside = || {
+            health.read(|| Ok(assert_eq!(under_way(&health).count(), 2))).unwrap();
+            Ok(assert_eq!(under_way(&health).count(), 1))
+        };
+        health.write(inside).unwrap();
+        assert_eq!(under_way(&health).count(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! How often each chunk is used: a compact table in memory.
 //!
 //! Never on the way of durability: what is lost here are numbers. Always: at most [`CHUNKS_MAX`] chunks; when there are more, one
-//! that was not used for long makes room. `journal` keeps the table on the disk, `totals` what is counted by class and partition.
+//! that was not used for long makes room; whoever looks sees every use that was counted before. `journal` keeps the table on the disk, `totals` what is counted by class and partition.
 
 pub(crate) mod journal;
 pub(crate) mod totals;
@@ -12,13 +12,16 @@ use std::collections::BinaryHeap;
 use dgfs_proto::chunk::UseOrder;
 use dgfs_proto::ids::ChunkId;
 use hashbrown::HashTable;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Chunks counted. A million takes 62 to 75 MB of memory, this many 150 MB.
 pub const CHUNKS_MAX: usize = 2 << 20;
 /// Parts of the table, each with a lock of its own: a pass over one takes some tens of µs.
 const SHARDS: usize = 64;
 const SHARD_ROWS_MAX: usize = CHUNKS_MAX / SHARDS;
+/// Uses that a part gathers before it finds their rows: one by one, each would wait for memory several times (the rows of a
+/// million chunks fit into no cache); in a row those waits overlap. All parts gather 128 KiB, which a core's cache holds.
+const GATHERED_MAX: usize = 64;
 /// Candidates looked at when one must make room.
 const CANDIDATES: u64 = 8;
 /// Names of removed chunks kept until the next save; if there are more, the whole table is written.
@@ -81,6 +84,42 @@ pub(crate) enum Used {
     Failed,
 }
 
+/// A use that was counted, and not yet added to its chunk's row.
+#[derive(Clone, Copy)]
+struct Gathered {
+    chunk: ChunkId,
+    /// Seconds since 1970.
+    now: u32,
+    /// Bytes of data it had then.
+    bytes: u32,
+    used: Used,
+}
+
+// What is said of the cache counts with it.
+const _: () = assert!(size_of::<Gathered>() == 32);
+
+impl Gathered {
+    fn add_to(self, row: &mut Use) {
+        match self.used {
+            Used::Read(len) => {
+                row.reads += 1;
+                row.read_bytes = row.read_bytes.saturating_add(len);
+            }
+            Used::Written(len) => {
+                row.writes += 1;
+                row.write_bytes = row.write_bytes.saturating_add(len);
+            }
+            Used::Failed => row.errors = row.errors.saturating_add(1),
+        }
+        // An error tells neither how much there is nor that anybody could use it.
+        if !matches!(self.used, Used::Failed) {
+            row.bytes = self.bytes;
+            row.last_use = self.now;
+        }
+        row.is_dirty = true;
+    }
+}
+
 /// What one pass over the table found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
@@ -116,46 +155,31 @@ impl Default for Uses {
 impl Uses {
     /// Counts a use of `chunk`, which has `bytes` of data, at `now` (seconds since 1970).
     pub(crate) fn count(&self, chunk: ChunkId, now: u64, bytes: u32, used: Used) {
-        let hash = hash_of(chunk);
-        let mut shard = self.shard(hash).lock();
-        let Some(row) = shard.row(chunk, hash) else { return };
-        match used {
-            Used::Read(len) => {
-                row.reads += 1;
-                row.read_bytes = row.read_bytes.saturating_add(len);
-            }
-            Used::Written(len) => {
-                row.writes += 1;
-                row.write_bytes = row.write_bytes.saturating_add(len);
-            }
-            Used::Failed => row.errors = row.errors.saturating_add(1),
+        let mut shard = self.part(hash_of(chunk)).lock();
+        shard.gathered.push(Gathered { chunk, now: u32::try_from(now).unwrap_or(u32::MAX), bytes, used });
+        if shard.gathered.len() >= GATHERED_MAX {
+            shard.add_gathered();
         }
-        // An error tells neither how much there is nor that anybody could use it.
-        if !matches!(used, Used::Failed) {
-            row.bytes = bytes;
-            row.last_use = u32::try_from(now).unwrap_or(u32::MAX);
-        }
-        row.is_dirty = true;
     }
 
     /// Forgets a chunk that is not held any more.
     pub(crate) fn remove(&self, chunk: ChunkId) {
         let hash = hash_of(chunk);
-        self.shard(hash).lock().remove(chunk, hash);
+        self.shard(hash).remove(chunk, hash);
     }
 
     /// The row of a chunk.
     pub(crate) fn get(&self, chunk: ChunkId) -> Option<Use> {
         let hash = hash_of(chunk);
-        let shard = self.shard(hash).lock();
+        let shard = self.shard(hash);
         shard.find(chunk, hash).and_then(|slot| shard.rows.get(slot).copied())
     }
 
     /// The first `limit` by `by`, the greatest first; those that have none of it are left out.
     pub(crate) fn top(&self, by: UseOrder, limit: usize) -> Vec<Use> {
         let mut best = Best::new(limit);
-        for shard in &self.shards {
-            for row in &shard.lock().rows {
+        for shard in self.shards() {
+            for row in &shard.rows {
                 best.offer(row.rank(by), row);
             }
         }
@@ -167,8 +191,7 @@ impl Uses {
         let now = u32::try_from(now).unwrap_or(u32::MAX);
         let mut survey = Survey::default();
         let mut best = Best::new(hot);
-        for shard in &self.shards {
-            let shard = shard.lock();
+        for shard in self.shards() {
             survey.chunks += shard.rows.len() as u64;
             survey.memory_bytes += shard.memory_bytes();
             for row in &shard.rows {
@@ -188,13 +211,12 @@ impl Uses {
 
     /// Hands out what changed since the last call, shard by shard.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Changes> {
-        self.shards.iter().map(|shard| shard.lock().changes())
+        self.shards().map(|mut shard| shard.changes())
     }
 
     /// All rows, shard by shard, as if the changes had been handed out, too.
     pub(crate) fn all(&self) -> impl Iterator<Item = Vec<Use>> {
-        self.shards.iter().map(|shard| {
-            let mut shard = shard.lock();
+        self.shards().map(|mut shard| {
             let _handed = shard.changes();
             shard.rows.clone()
         })
@@ -202,18 +224,34 @@ impl Uses {
 
     /// Chunks with a row.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().rows.len()).sum()
+        self.shards().map(|shard| shard.rows.len()).sum()
     }
 
     /// Puts a row in that was read from the disk.
     fn restore(&self, row: Use) {
         let hash = hash_of(row.chunk);
-        if let Some(own) = self.shard(hash).lock().row(row.chunk, hash) {
+        if let Some(own) = self.shard(hash).row(row.chunk, hash) {
             *own = row;
         }
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+    /// The part of a chunk, nothing gathered.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let mut shard = self.part(hash).lock();
+        shard.add_gathered();
+        shard
+    }
+
+    /// Each part, nothing gathered.
+    fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|shard| {
+            let mut shard = shard.lock();
+            shard.add_gathered();
+            shard
+        })
+    }
+
+    fn part(&self, hash: u64) -> &Mutex<Shard> {
         // The hash table inside goes by the lowest and the highest bits.
         let [first, ..] = &self.shards;
         self.shards.get((hash >> 40) as usize % SHARDS).unwrap_or(first)
@@ -227,9 +265,22 @@ struct Shard {
     rows: Vec<Use>,
     gone: Vec<ChunkId>,
     is_incomplete: bool,
+    gathered: Vec<Gathered>,
 }
 
 impl Shard {
+    /// Adds what was gathered to the rows.
+    fn add_gathered(&mut self) {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        for used in gathered.drain(..) {
+            if let Some(row) = self.row(used.chunk, hash_of(used.chunk)) {
+                used.add_to(row);
+            }
+        }
+        // Empty, and with its memory.
+        self.gathered = gathered;
+    }
+
     fn find(&self, chunk: ChunkId, hash: u64) -> Option<usize> {
         let is_it = |slot: &u32| self.rows.get(*slot as usize).is_some_and(|row| row.chunk == chunk);
         self.slots.find(hash, is_it).map(|slot| *slot as usize)
@@ -306,7 +357,8 @@ impl Shard {
         let rows = self.rows.capacity() * size_of::<Use>();
         // Each place has a number and a byte of control; an eighth of the places stays empty.
         let places = (self.slots.capacity() * 8 / 7) * (size_of::<u32>() + 1);
-        (rows + places + self.gone.capacity() * size_of::<ChunkId>()) as u64
+        let gathered = self.gathered.capacity() * size_of::<Gathered>();
+        (rows + places + gathered + self.gone.capacity() * size_of::<ChunkId>()) as u64
     }
 }
 

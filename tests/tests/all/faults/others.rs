@@ -1,19 +1,27 @@
-//! Certificates, replicas of Redis, Neo4j and taggers.
+//! Certificates, clocks, replicas of Redis, Neo4j, taggers, and a mount that asks without end.
 //!
 //! Never leaves a setting changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dgfs_meta::engine::testing::RedisServer;
 use dgfs_tests::cluster::{Cluster, ClusterPlan};
 use dgfs_tests::faults::{Fault, Stage};
+use dgfs_tests::mount::Mount;
 use dgfs_tests::neo4j::Server;
-use dgfs_tests::process::{run, wait_until};
+use dgfs_tests::process::{log_file, run, spawn, wait_until};
+use dgfs_tests::program::dgfs;
 
 /// How long a tool, a daemon or a replica may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Programs that ask at once.
+const PROGRAMS: u32 = 8;
 
 /// In the order in which they happen.
 pub(super) const ROWS: &[Fault] = &[
@@ -61,6 +69,30 @@ pub(super) const ROWS: &[Fault] = &[
         metric: "dgfs_certificate_expiry_timestamp_seconds - time() < 7 * 86400",
         alert: "DgfsCertificateExpires",
         panel: ("Servers", "Days until certificates end"),
+        short: false,
+    },
+    Fault {
+        name: "clock of a server five seconds ahead",
+        inject: |stage| start_ahead(stage),
+        heal: |stage| {
+            restart(stage, "stored-3");
+            stage.held.clear();
+        },
+        metric: "abs(dgfs_clock_offset_seconds) > 2",
+        alert: "DgfsClockSkew",
+        panel: ("Servers", "Clock offset"),
+        short: false,
+    },
+    Fault {
+        name: "a mount asks without end",
+        inject: |stage| {
+            let mount = stage.cluster.mount();
+            stage.held.push(Box::new(Flood::begin(mount)));
+        },
+        heal: |stage| stage.held.clear(),
+        metric: "rate(dgfs_meta_session_calls_total[1m]) > 300",
+        alert: "DgfsClientFlood",
+        panel: ("Metadata and Redis", "Calls by mount"),
         short: false,
     },
 ];
@@ -125,6 +157,71 @@ fn end_soon(stage: &mut Stage) {
     let signed = [&["x509", "-req", "-in", &request], &by[..], &all[..]].concat();
     let _ = run("openssl", &signed, PATIENCE).expect_success("sign a certificate again");
     restart(stage, "stored-3");
+}
+
+/// A storage daemon begins anew with a wall clock that is ahead; other clocks, by which it waits, are as they were.
+fn start_ahead(stage: &mut Stage) {
+    stage.cluster.kill9_all(&["stored-3"]);
+    let config = stage.cluster.dir().join("stored-3.toml");
+    let log = log_file(&stage.cluster.dir().join("stored-3.log"));
+    let mut command = Command::new(dgfs());
+    command.args(["stored".as_ref(), "--config".as_ref(), config.as_os_str()]);
+    command.current_dir(stage.cluster.dir()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    // `$LIB` is the loader's: where libraries of the program's kind lie.
+    command.envs([("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1"), ("FAKETIME", "+5")]);
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let mut daemon = spawn(command).expect("start a daemon");
+    wait_until("the daemon with another clock serves", PATIENCE, || {
+        assert_eq!(daemon.try_wait().expect("look at a daemon"), None, "it ended: {}", stage.cluster.logs());
+        stage.cluster.daemons().iter().any(|(role, pid)| role == "stored-3" && *pid == daemon.id())
+    });
+    stage.held.push(Box::new(Ahead(daemon)));
+}
+
+/// The daemon with another clock, which is gone with the stage at the latest.
+struct Ahead(Child);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A mount on which some programs rename files to and fro, until it is dropped.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    programs: Vec<JoinHandle<()>>,
+    // Last: unmounted when nobody uses it any more.
+    _mount: Mount,
+}
+
+impl Flood {
+    fn begin(mount: Mount) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let program = |number: u32| {
+            let (stop, root) = (Arc::clone(&stop), mount.path().to_owned());
+            thread::spawn(move || {
+                let (one, other) = (root.join(format!("one-{number}")), root.join(format!("other-{number}")));
+                fs::write(&one, "").expect("make a file on a mount");
+                while !stop.load(Ordering::Relaxed) {
+                    fs::rename(&one, &other).and_then(|()| fs::rename(&other, &one)).expect("rename on a mount");
+                }
+                fs::remove_file(&one).expect("remove a file of a mount");
+            })
+        };
+        let programs = (0..PROGRAMS).map(program).collect();
+        Self { stop, programs, _mount: mount }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for program in self.programs.drain(..) {
+            assert!(program.join().is_ok() || thread::panicking(), "a program on the flooding mount failed");
+        }
+    }
 }
 
 fn restart(stage: &mut Stage, role: &str) {
