@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::asking;
 use crate::cli::Failure;
-use crate::cli::files::MountFacts;
+use crate::cli::files::{MountFacts, read_attribute};
 use crate::cli::graph::{misused, refused};
-use crate::cli::mounted::{MountPoint, explained, is_silent};
+use crate::cli::mounted::refuse_silent;
 
 /// Bytes of a request: a mount takes no more.
 const REQUEST_BYTES_MAX: usize = 64 << 10;

@@ -17,6 +17,7 @@ use dgfs_tests::mount::Mount;
 use dgfs_tests::neo4j::Server;
 use dgfs_tests::process::{log_file, run, spawn, wait_until};
 use dgfs_tests::program::dgfs;
+use rustix::fs::{XattrFlags, setxattr};
 
 /// How long a tool, a daemon or a replica may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -202,12 +203,16 @@ impl Flood {
         let program = |number: u32| {
             let (stop, root) = (Arc::clone(&stop), mount.path().to_owned());
             thread::spawn(move || {
-                let (one, other) = (root.join(format!("one-{number}")), root.join(format!("other-{number}")));
-                fs::write(&one, "").expect("make a file on a mount");
+                let file = root.join(format!("asked-{number}"));
+                fs::write(&file, "").expect("make a file on a mount");
+                // Changes of attributes are not put off: each is a call.
+                let mut value = 0_u64;
                 while !stop.load(Ordering::Relaxed) {
-                    fs::rename(&one, &other).and_then(|()| fs::rename(&other, &one)).expect("rename on a mount");
+                    value += 1;
+                    setxattr(&file, "user.asked", &value.to_le_bytes(), XattrFlags::empty())
+                        .expect("set an attribute on a mount");
                 }
-                fs::remove_file(&one).expect("remove a file of a mount");
+                fs::remove_file(&file).expect("remove a file of a mount");
             })
         };
         let programs = (0..PROGRAMS).map(program).collect();
