@@ -38,9 +38,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause between heartbeats while meta has garbage to hand out.
 const PAUSE_BUSY: Duration = Duration::from_millis(50);
-/// How long a beat waits for a newer map to come into force. It waits for puts, which may wait for a disk that hangs; the next
-/// beat tries again, and meta goes on hearing of this server.
-const MAP_WAIT: Duration = Duration::from_millis(SERVER_BEAT_MS / 2);
 
 /// Who joins.
 pub struct Joining {
@@ -364,7 +361,7 @@ impl Beating {
     /// Meta has this map and knows what was filled.
     async fn heard(&self, epoch: Epoch, filled: &[Filled]) {
         let (Some(view), Some(filler)) = (&self.view, &self.filler) else { return };
-        if tokio::time::timeout(MAP_WAIT, view.reach(epoch)).await == Ok(true) {
+        if view.reach(epoch).await {
             filler.reported(filled);
         }
     }

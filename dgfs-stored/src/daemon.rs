@@ -28,7 +28,6 @@ use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::{self, LogConfig};
 use dgfs_runtime::watch::{WATCHERS, WatchParts, WatchService};
 
-use crate::aside::Aside;
 use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
 use crate::pages::pages;
@@ -110,11 +109,8 @@ pub enum StoredDaemonError {
         /// Why not.
         source: std::io::Error,
     },
-    /// No thread for numbers and heartbeats.
-    #[error("start a thread for numbers and heartbeats: {0}; see whether the limit of processes or memory is reached")]
-    Thread(std::io::Error),
-    /// A bug; the log has more.
-    #[error("a part of the daemon ended early; see the log")]
+    /// A bug in the store; the log has more.
+    #[error("the store ended early; see the log")]
     Panicked,
 }
 
@@ -147,8 +143,10 @@ async fn serve(
     shutdown: &Shutdown,
     started: impl FnOnce(SocketAddr, Option<SocketAddr>),
 ) -> Result<(), StoredDaemonError> {
-    let aside = Aside::start().map_err(StoredDaemonError::Thread)?;
-    let metas = metas(config, identity, &aside)?;
+    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
+    for meta in &config.meta {
+        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
+    }
     let view = ClusterView::new(Arc::clone(store), metas.clone(), peers(identity));
     let server = QuicServer::bind(config.listen, identity)?;
     let service = StoreService::of_member(Arc::clone(&view));
@@ -163,7 +161,7 @@ async fn serve(
     server.serve::<WatchProtocol>(WatchService::new(watched), WATCHERS)?;
     let listening = server.local_address().unwrap_or(config.listen);
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(&aside, address, set, store).await?),
+        Some(address) => Some(serve_metrics(address, set, store).await?),
         None => None,
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
@@ -176,39 +174,22 @@ async fn serve(
     let (store, labels) = (Arc::clone(store), config.labels.clone());
     let who = announcement(ProcessKind::Stored, &label, metrics.as_ref().map(|metrics| metrics.address().to_string()));
     let to_announce = metas.clone();
-    let joining = aside.run(Member::join(Joining { store, metas, address, label, labels, peers: Some(peers) }));
+    let joining = Member::join(Joining { store, metas, address, label, labels, peers: Some(peers) });
     let member = tokio::select! {
-        member = joining => member.ok_or(StoredDaemonError::Panicked)?.map_err(StoredDaemonError::Join)?,
+        member = joining => member.map_err(StoredDaemonError::Join)?,
         () = shutdown.asked() => {
             server.close(CLOSE_GRACE).await;
             return Ok(());
         }
     };
     info!(%listening, "storage daemon listens");
-    let announcer = {
-        let _there = aside.enter();
-        Announcer::start(to_announce, of_server(who, member.id()), offset)
-    };
+    let announcer = Announcer::start(to_announce, of_server(who, member.id()), offset);
     started(listening, metrics.as_ref().map(MetricsServer::address));
     shutdown.asked().await;
     announcer.leave().await;
     member.leave().await;
     server.close(CLOSE_GRACE).await;
     Ok(())
-}
-
-/// Channels to the metadata services: heartbeats go by them, and must while calls wait for the disk.
-fn metas(
-    config: &StoredConfig,
-    identity: &Identity,
-    aside: &Aside,
-) -> Result<Vec<Arc<dyn Channel<MetaProtocol>>>, StoredDaemonError> {
-    let _there = aside.enter();
-    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
-    for meta in &config.meta {
-        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
-    }
-    Ok(metas)
 }
 
 /// Channels to other storage servers.
@@ -228,13 +209,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 async fn serve_metrics(
-    aside: &Aside,
     address: SocketAddr,
     set: MetricSet,
     store: &Arc<Store>,
 ) -> Result<MetricsServer, StoredDaemonError> {
     let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
-    let started = aside.run(MetricsServer::start(address, set, Arc::new(readiness), pages)).await;
-    started.ok_or(StoredDaemonError::Panicked)?.map_err(|source| StoredDaemonError::Metrics { address, source })
+    MetricsServer::start(address, set, Arc::new(readiness), pages)
+        .await
+        .map_err(|source| StoredDaemonError::Metrics { address, source })
 }

@@ -8,8 +8,7 @@
 //! `recover` at the start and `maintain` in the background.
 //! [`uses`] counts by chunk, `health` what the disk refuses, `tend` is the thread that saves and tries.
 //! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
-//! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process, `aside` its thread for
-//! numbers and heartbeats.
+//! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process.
 
 pub mod beat;
 pub mod daemon;
@@ -20,7 +19,6 @@ pub mod store;
 pub mod uses;
 pub mod view;
 
-mod aside;
 mod cache;
 mod damage;
 mod fence;

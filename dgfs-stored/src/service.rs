@@ -1,8 +1,7 @@
 //! Answers chunk calls from a [`Store`].
 //!
-//! Never decides what a version means. Always: a get is answered at the first
-//! poll, and so is a handed put to an embedded store; in a cluster puts, and what
-//! may take long, use the disk on threads of their own, [`DISK_CALLS_MAX`] at a time.
+//! Never decides what a version means. Always: a get and a handed put are
+//! answered at the first poll; only a disk sync is waited for.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,90 +18,71 @@ use dgfs_runtime::trace::slow::{self, Served};
 use dgfs_runtime::trace::{Stage, current, timed, timed_now, within};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::frames::{FRAME_BYTES, Packed};
 use crate::measures::Op;
 use crate::store::{Store, Whole, pack_body};
 use crate::view::ClusterView;
 
-/// Calls that use the disk on threads of their own at the same time. When a disk hangs, so many threads wait for it; further
-/// calls stand in line without one, bounded by what a connection may have under way, and the threads of the network stay free.
-pub(crate) const DISK_CALLS_MAX: usize = 32;
-
 /// The storage daemon's handler.
 pub struct StoreService {
     store: Arc<Store>,
     /// The cluster; none for the one store of an embedded volume.
     view: Option<Arc<ClusterView>>,
-    /// Places of [`DISK_CALLS_MAX`] calls.
-    places: Arc<Semaphore>,
 }
 
 impl StoreService {
     /// Answers from `store`.
     #[must_use]
     pub fn new(store: Arc<Store>) -> Arc<Self> {
-        Self::with(store, None)
+        Arc::new(Self { store, view: None })
     }
 
     /// Answers from the store of `view`, a member of a cluster.
     #[must_use]
     pub fn of_member(view: Arc<ClusterView>) -> Arc<Self> {
-        Self::with(Arc::clone(view.store()), Some(view))
-    }
-
-    fn with(store: Arc<Store>, view: Option<Arc<ClusterView>>) -> Arc<Self> {
-        Arc::new(Self { store, view, places: Arc::new(Semaphore::new(DISK_CALLS_MAX)) })
+        Arc::new(Self { store: Arc::clone(view.store()), view: Some(view) })
     }
 
     /// Puts, if the caller's map is not older than the last change of where the chunk lies.
-    async fn admit(&self, epoch: Epoch, put: &Arc<Put>, body: &Bytes, packed: Option<Packed>) -> Result<u32, Refusal> {
+    fn admit(&self, epoch: Epoch, put: &Put, body: &Bytes, packed: Option<Packed>) -> Result<u32, Refusal> {
         let Some(view) = &self.view else { return Ok(self.store.put_packed(put, body, packed)?) };
-        // Before the map is held: who stands in line keeps no newer one away.
-        let place = self.place().await;
         // Held until the version is in the table: whoever lists by a newer map finds it.
-        let held = view.hold().await;
-        let placement = held.map.placement(put.chunk);
+        let map = view.hold();
+        let placement = map.placement(put.chunk);
         let own = view.own();
         let is_current =
             |placement: &Placement| placement.changed <= epoch && own.is_some_and(|own| placement.holds(own));
         // A caller whose map is newer than this server's, which meta does not tell it now, knows better.
-        if epoch <= held.map.epoch && !placement.is_some_and(is_current) {
+        if epoch <= map.epoch && !placement.is_some_and(is_current) {
             return Err(Refusal::OldMap);
         }
-        let (put, body) = (Arc::clone(put), body.clone());
-        let work = move |store: &Store| {
-            let _held = held;
-            store.put_packed(&put, &body, packed)
-        };
-        Ok(self.blocking_at(place, work).await?)
+        Ok(self.store.put_packed(put, body, packed)?)
     }
 
     /// As [`Self::admit`]; a base that is not here is fetched from another server first.
-    async fn put_admitted(&self, epoch: Epoch, put: &Arc<Put>, body: &Bytes) -> Result<u32, Refusal> {
+    async fn put_admitted(&self, epoch: Epoch, put: &Put, body: &Bytes) -> Result<u32, Refusal> {
         let packed = self.pack(put, body).await?;
-        let first = timed(Stage::Write, self.admit(epoch, put, body, packed)).await;
+        let first = timed_now(Stage::Write, || self.admit(epoch, put, body, packed));
         let (Err(Refusal::Status(Status::NoVersion)), Some(view), Some(base)) = (&first, &self.view, put.base) else {
             return first;
         };
         let id = VersionId { chunk: put.chunk, version: base.version };
         let whole = view.fetch(id).await?;
-        self.blocking(move |store| store.import(id, &whole).map(drop)).await?;
-        self.admit(epoch, put, body, None).await
+        view.blocking(move |store| store.import(id, &whole).map(drop)).await?;
+        self.admit(epoch, put, body, None)
     }
 
     /// Compresses a large body where it keeps nobody waiting; what is small is done with the put.
-    async fn pack(&self, put: &Arc<Put>, body: &Bytes) -> Result<Option<Packed>, Status> {
+    async fn pack(&self, put: &Put, body: &Bytes) -> Result<Option<Packed>, Status> {
         if put.compression == Compression::None || body.len() <= FRAME_BYTES as usize {
             return Ok(None);
         }
-        let (put, body) = (Arc::clone(put), body.clone());
+        let (put, body) = (put.clone(), body.clone());
         self.blocking(move |_| Ok(pack_body(&put, &body))).await
     }
 
     async fn put(&self, epoch: Epoch, put: Put, body: Bytes) -> Result<ChunkReply, Refusal> {
-        let put = Arc::new(put);
         let allocated = self.put_admitted(epoch, &put, &body).await?;
         match put.durability {
             PutDurability::Handed => {}
@@ -222,27 +202,10 @@ impl StoreService {
         &self,
         work: impl FnOnce(&Store) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        self.blocking_at(self.place().await, work).await
-    }
-
-    /// Stands in line for a place; none only when there is no line any more, which never is.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
-    }
-
-    /// As [`Self::blocking`], at a place that is given back when the work is done, also when its caller is gone before.
-    async fn blocking_at<T: Send + 'static>(
-        &self,
-        place: Option<OwnedSemaphorePermit>,
-        work: impl FnOnce(&Store) -> Result<T, Status> + Send + 'static,
-    ) -> Result<T, Status> {
         let (store, trace) = (Arc::clone(&self.store), current());
-        let work = move |store: &Store| {
-            let _place = place;
-            match trace {
-                Some(trace) => within(trace, || work(store)),
-                None => work(store),
-            }
+        let work = move |store: &Store| match trace {
+            Some(trace) => within(trace, || work(store)),
+            None => work(store),
         };
         match Handle::try_current() {
             Ok(runtime) => runtime.spawn_blocking(move || work(&store)).await.unwrap_or(Err(Status::Io)),

@@ -15,8 +15,8 @@ use dgfs_proto::meta::{MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::trace::request_id;
-use parking_lot::RwLock;
-use tokio::sync::{OwnedRwLockReadGuard, watch};
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
 
 use crate::fence::Fence;
 use crate::metas::Metas;
@@ -25,21 +25,12 @@ use crate::store::Store;
 /// How long one call to another server may take.
 const CALL: Duration = Duration::from_secs(5);
 
-/// The map, in force as long as this lives. Never kept while another server or meta is asked, whose answer may bring a newer one.
-pub(crate) struct HeldMap {
-    pub(crate) map: Arc<ClusterMap>,
-    _held: OwnedRwLockReadGuard<()>,
-}
-
 /// The map in force and the peers.
 pub struct ClusterView {
     store: Arc<Store>,
     metas: Metas,
     peers: Arc<dyn ChunkDirectory>,
     map: RwLock<Arc<ClusterMap>>,
-    /// Held for reading while a put is admitted, for writing while a newer map comes into force. Nobody waits for it on a thread:
-    /// a put may wait for its disk for long, and whoever only looks at the map must not.
-    admitting: Arc<tokio::sync::RwLock<()>>,
     /// One asks meta, the others wait for its answer.
     asking: tokio::sync::Mutex<()>,
     epochs: watch::Sender<Epoch>,
@@ -63,7 +54,6 @@ impl ClusterView {
             metas: Metas::new(metas),
             peers,
             map: RwLock::default(),
-            admitting: Arc::default(),
             asking: tokio::sync::Mutex::new(()),
             epochs,
             fence: Fence::default(),
@@ -78,9 +68,8 @@ impl ClusterView {
     }
 
     /// The map, which stays in force while the answer lives.
-    pub(crate) async fn hold(&self) -> HeldMap {
-        let held = Arc::clone(&self.admitting).read_owned().await;
-        HeldMap { map: self.map(), _held: held }
+    pub(crate) fn hold(&self) -> RwLockReadGuard<'_, Arc<ClusterMap>> {
+        self.map.read()
     }
 
     /// This daemon's number.
@@ -104,22 +93,20 @@ impl ClusterView {
             return true;
         }
         if let Ok((MetaReply::Map(Some(newer)), _)) = self.metas.ask(MetaRequest::GetMap(known)).await {
-            self.adopt(newer).await;
+            self.adopt(newer);
         }
         self.map.read().epoch >= epoch
     }
 
     /// Puts a newer map in force. Waits for puts that are being admitted.
-    pub(crate) async fn adopt(&self, newer: ClusterMap) {
+    pub(crate) fn adopt(&self, newer: ClusterMap) {
         let epoch = newer.epoch;
-        let _admitting = self.admitting.write().await;
-        {
-            let mut map = self.map.write();
-            if epoch <= map.epoch {
-                return;
-            }
-            *map = Arc::new(newer);
+        let mut map = self.map.write();
+        if epoch <= map.epoch {
+            return;
         }
+        *map = Arc::new(newer);
+        drop(map);
         self.store.measures.set_epoch(epoch.0);
         self.epochs.send_replace(epoch);
     }
@@ -142,7 +129,7 @@ impl ClusterView {
         match self.peers.channel(server).call(call, body, Some(CALL)).await {
             Ok((ChunkReply::Refused(status), _)) => Err(status),
             Ok((ChunkReply::OldMap(newer), _)) => {
-                self.adopt(newer).await;
+                self.adopt(newer);
                 Err(Status::OldMap)
             }
             Ok(answer) => Ok(answer),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -403,19 +402,4 @@ async fn what_moved_away_is_dropped_once_all_members_are_full_and_so_are_shards_
     for task in keeping {
         task.await.unwrap();
     }
-}
-
-/// A put may wait for a disk that hangs. Whoever looks at the map goes on meanwhile, and no thread waits for the newer one.
-#[tokio::test]
-async fn a_newer_map_waits_for_a_put_that_was_admitted_and_nobody_waits_to_look() {
-    let ring = Ring::new(r2()).await;
-    let view = &ring.views[0];
-    let held = view.hold().await;
-    ring.meta.0.lock().epoch = Epoch(2);
-    let mut reaching = Box::pin(view.reach(Epoch(2)));
-    assert!(reaching.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    assert_eq!((view.map().epoch, held.map.epoch), (Epoch(1), Epoch(1)));
-    drop(held);
-    assert!(reaching.await);
-    assert_eq!(view.map().epoch, Epoch(2));
 }
