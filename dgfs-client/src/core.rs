@@ -20,6 +20,7 @@ use crate::cache::entries::EntryCache;
 use crate::cache::shards::Shards;
 use crate::config::VfsConfig;
 use crate::file::open::KernelPages;
+use crate::file::page_reads::Dropping;
 use crate::file::state::Content;
 use crate::grants::Grants;
 use crate::handles::{Files, Handles};
@@ -174,7 +175,21 @@ impl Core {
     /// Waits until the kernel has forgotten what it must not believe any more.
     pub(crate) async fn forget_in_kernel(&self, what: Vec<Forget>) {
         let Some(kernel) = self.kernel.get().filter(|_| !what.is_empty()) else { return };
-        let busy = Arc::clone(kernel).forget(what).await;
+        let inode = |forget: &Forget| if let Forget::Inode(ino) = forget { self.files.get(*ino) } else { None };
+        let dropping: Vec<Dropping> = what.iter().filter_map(inode).map(Dropping::new).collect();
+        let forgetting = Arc::clone(kernel).forget(what);
+        let busy = match dropping.is_empty() {
+            true => forgetting.await,
+            // The kernel goes on when nobody waits any more.
+            false => {
+                let forgetting = self.runtime.spawn(async move {
+                    let busy = forgetting.await;
+                    drop(dropping);
+                    busy
+                });
+                forgetting.await.unwrap_or_default()
+            }
+        };
         if !busy.is_empty() {
             self.busy_names.add(busy);
             // A name that was told before they counted as busy must not stay.

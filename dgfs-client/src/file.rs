@@ -11,6 +11,7 @@ pub(crate) mod expected;
 pub(crate) mod flush;
 pub(crate) mod leased;
 pub(crate) mod open;
+pub(crate) mod page_reads;
 pub(crate) mod put;
 pub(crate) mod read;
 pub(crate) mod read_ahead;

@@ -12,6 +12,7 @@ use dgfs_proto::ids::Ino;
 use dgfs_proto::status::Status;
 
 use crate::dirs::{Page, Reading};
+use crate::file::page_reads::Dropping;
 use crate::file::read_ahead::ReadAhead;
 use crate::file::state::FileState;
 use crate::vfs::{Handle, OpenFlags};
@@ -31,9 +32,17 @@ pub(crate) struct OpenFile {
     /// The number of the last change that was told as done and refused, known here.
     pub(crate) lost_seen: AtomicU64,
     pub(crate) read_ahead: Mutex<ReadAhead>,
+    /// With its open the kernel drops the file's pages, of which other handles may just be making use.
+    pub(crate) drops_pages: Mutex<Option<Dropping>>,
 }
 
 impl OpenFile {
+    /// The kernel has opened it, and makes use of it.
+    pub(crate) fn used(&self) {
+        let dropped = self.drops_pages.lock().take();
+        drop(dropped);
+    }
+
     /// The file's write error, for fsync and close: once per handle.
     pub(crate) fn take_error(&self) -> Result<(), Status> {
         let result = self.take_unseen(&self.error_seen);

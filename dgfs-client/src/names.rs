@@ -127,12 +127,21 @@ impl Core {
             return Ok((attr, since));
         }
         let (reply, leasing) = self.link.ask(op, Query::GetAttr(ino)).await;
-        let attr = attr_of(reply?)?;
+        let attr = reply.and_then(attr_of).map_err(|status| self.unless_gone(ino, status))?;
         if leasing.unkept || !may_keep {
             return Ok((attr, Since::default()));
         }
         self.attrs.keep(asked, &attr);
         Ok((attr, since))
+    }
+
+    /// A refusal about an inode. Of one that is gone nothing is believed any more: the kernel looks its name up again, once, and must
+    /// learn then where that leads, also while this mount's own removal of it is under way.
+    pub(crate) fn unless_gone(&self, ino: Ino, status: Status) -> Status {
+        if status == Status::Stale {
+            self.attrs.change(ino);
+        }
+        status
     }
 
     pub(crate) async fn setattr(self: &Arc<Self>, ino: Ino, set: SetAttr) -> Result<Seen, Status> {

@@ -25,7 +25,7 @@ const BUSY_MAX: usize = 1024;
 /// How often the kernel is told to forget pages that were read again meanwhile.
 const ROUNDS_MAX: usize = 64;
 /// How long pages are waited for while this mount writes the file by itself.
-const OWN_WRITE: Duration = Duration::from_secs(2);
+pub(crate) const OWN_WRITE: Duration = Duration::from_secs(2);
 const ANSWER_TRY: Duration = Duration::from_secs(5);
 /// How long further pushes wait for the kernel.
 const QUICK: Duration = Duration::from_millis(100);

@@ -130,6 +130,15 @@ pub enum Forget {
     Attrs(Ino),
     /// Attributes and pages of an inode.
     Inode(Ino),
+    /// Attributes of an inode, and pages that hold any of these bytes.
+    Pages {
+        /// The inode.
+        ino: Ino,
+        /// The first byte.
+        from: u64,
+        /// How many; 0: all behind it.
+        len: u64,
+    },
     /// A name of a directory.
     Name(Ino, Name),
     /// All names of all directories.
@@ -320,6 +329,19 @@ impl Vfs {
     /// Takes a write, waiting for room. All bytes or an error.
     pub async fn write(&self, handle: Handle, offset: u64, data: Bytes) -> Answer<u32> {
         self.core.write(handle, offset, data).await
+    }
+
+    /// A write through a handle was taken at `offset`, and its program was not told yet: what is left to be waited for before that. A
+    /// kernel that keeps pages of `page_bytes` may have read some of them before the write was there. Not for pages of a mapping,
+    /// nor where the kernel appends by itself.
+    #[must_use]
+    pub fn overwritten(
+        &self,
+        handle: Handle,
+        (offset, written): (u64, u32),
+        page_bytes: u64,
+    ) -> Option<BoxFuture<'static, ()>> {
+        self.core.overwritten(handle, (offset, written), page_bytes)
     }
 
     /// close(2) of one descriptor: everything written is sent and committed; a pending write error is reported here once.

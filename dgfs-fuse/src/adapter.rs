@@ -19,6 +19,7 @@ mod respond;
 pub mod session;
 mod tags;
 mod translate;
+mod writes;
 
 use std::io;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) options: AdapterOptions,
     pub(crate) metrics: Arc<MountMetrics>,
     pub(crate) forgetter: Arc<KernelForgetter>,
+    /// Of the kernel's pages.
+    pub(crate) page_bytes: u64,
 }
 
 impl Adapter {
@@ -128,6 +131,7 @@ impl Adapter {
             options,
             metrics: Arc::clone(&metrics),
             forgetter: Arc::clone(forgetter),
+            page_bytes: writes::page_bytes(),
         };
         Ok(Self { shared: Arc::new(shared), dispatch: Dispatcher::new(runtime, metrics), watch })
     }

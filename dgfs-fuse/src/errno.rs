@@ -76,10 +76,11 @@ impl Errno {
         }
     }
 
-    /// Is this a failure of the system, not an ordinary answer such as "no such file"?
+    /// Is this a failure of the system, not an ordinary answer such as "no such file"? ESTALE is none: of a file that is gone the kernel
+    /// looks up the name again, and a session that ended says so once itself.
     #[must_use]
     pub const fn is_fault(self) -> bool {
-        matches!(self.0, libc::EIO | libc::ESTALE | libc::ETIMEDOUT)
+        matches!(self.0, libc::EIO | libc::ETIMEDOUT)
     }
 }
 
@@ -206,5 +207,6 @@ mod tests {
     fn only_failures_of_the_system_are_faults() {
         assert!(Errno::from(Status::Corrupt).is_fault());
         assert!(!Errno::from(Status::NotFound).is_fault());
+        assert!(!Errno::from(Status::Stale).is_fault());
     }
 }

@@ -16,6 +16,7 @@ use dgfs_proto::status::Status;
 use crate::cache::shards::{Asked, Shards};
 use crate::core::{Core, now};
 use crate::file::flush::Which;
+use crate::file::page_reads::Dropping;
 use crate::file::read_ahead::ReadAhead;
 use crate::file::slots::Slots;
 use crate::file::state::{Answered, Content, FileState, Inner, content_of};
@@ -116,7 +117,7 @@ impl Core {
             }
             Err(status) => {
                 self.link.ledger.take_back(ino);
-                return Err(status);
+                return Err(self.unless_gone(ino, status));
             }
         };
         let mut since = None;
@@ -207,6 +208,8 @@ impl Core {
             let keep = keep && self.kernel_pages_hold(&attr, flags.truncate);
             (keep, inner.error.map_or(0, |error| error.number))
         };
+        let others = file.opens.load(Ordering::Acquire) > 1;
+        let dropping = (others && !keep_cache).then(|| Dropping::new(Arc::clone(&file)));
         let handle = self.handles.add(OpenFile {
             file,
             flags,
@@ -215,6 +218,7 @@ impl Core {
             error_seen_by_write: AtomicU64::new(error_seen),
             lost_seen: self.lost_before(),
             read_ahead: Mutex::new(ReadAhead::default()),
+            drops_pages: Mutex::new(dropping),
         });
         Opened { handle, keep_cache, direct_io, atime_due }
     }
@@ -325,6 +329,7 @@ impl Core {
     /// close(2) of one descriptor.
     pub(crate) async fn flush(self: &Arc<Self>, handle: Handle, lock_owner: u64) -> Result<(), Status> {
         let open = self.handles.file(handle)?;
+        open.used();
         let op = self.op();
         let nameless = open.file.nameless.load(Ordering::Acquire) && !self.is_shared();
         // Bytes of a file without a name, that nobody else can open, are sent only when they grow old.
@@ -343,6 +348,7 @@ impl Core {
     /// The last close of a handle.
     pub(crate) async fn release(self: &Arc<Self>, handle: Handle, lock_owner: Option<u64>) {
         let Some(open) = self.handles.remove(handle) else { return };
+        open.used();
         let file = &open.file;
         if let Some(owner) = lock_owner {
             let op = self.op();

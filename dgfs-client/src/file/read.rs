@@ -45,6 +45,11 @@ impl Core {
     pub(crate) async fn read(self: &Arc<Self>, handle: Handle, offset: u64, size: u32) -> Result<Bytes, Status> {
         let open = self.handles.file(handle)?;
         let op = self.op();
+        open.used();
+        // Pages of a file that its program opened for direct I/O are its own affair; a mapping of others is read through any handle.
+        if !open.flags.direct {
+            open.file.page_reads.reading();
+        }
         let sequential = self.read_ahead(&open, offset, size);
         loop {
             let current = self.be_current(&op, &open.file).await?;

@@ -17,6 +17,7 @@ use dgfs_proto::meta;
 use dgfs_proto::status::Status;
 
 use crate::file::dirty::{DirtyChunk, Sealed};
+use crate::file::page_reads::PageReads;
 use crate::file::slots::Slots;
 
 /// The committed content as last seen.
@@ -50,6 +51,7 @@ pub(crate) struct FileState {
     pub(crate) posix_locked: AtomicBool,
     /// Its last name is gone (seen by this mount).
     pub(crate) nameless: AtomicBool,
+    pub(crate) page_reads: PageReads,
 }
 
 /// A write error, numbered so that each handle reports it once.
@@ -108,6 +110,7 @@ impl FileState {
             listed: AtomicBool::new(false),
             posix_locked: AtomicBool::new(false),
             nameless: AtomicBool::new(false),
+            page_reads: PageReads::default(),
         }
     }
 }

@@ -35,6 +35,7 @@ impl Core {
             Ok(open) => open,
             Err(status) => return Some(Err(status)),
         };
+        open.used();
         if let Err(status) = self.may_write(&open) {
             return Some(Err(status));
         }
@@ -48,6 +49,7 @@ impl Core {
     /// Takes a write, waiting for room.
     pub(crate) async fn write(self: &Arc<Self>, handle: Handle, offset: u64, data: Bytes) -> Result<u32, Status> {
         let open = self.handles.file(handle)?;
+        open.used();
         self.may_write(&open)?;
         let op = self.op();
         if !self.budget.has_room(data.len() as u64) {

@@ -29,6 +29,7 @@ use crate::adapter::respond::{Respond, XattrAnswer};
 use crate::adapter::session::negotiate;
 use crate::adapter::tags::{is_tags, who};
 use crate::adapter::translate;
+use crate::adapter::writes::By;
 use crate::errno::Errno;
 use crate::metrics::Op;
 
@@ -250,9 +251,7 @@ impl Filesystem for Adapter {
         if is_tags(ino) {
             return self.tags_write(who(request), handle, data, reply);
         }
-        // Pages of a mapping come through any handle of the file and say where they belong.
-        let append = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        self.take_write(handle, offset, data, append, reply);
+        self.take_write(handle, offset, data, By::of(flags, write_flags), reply);
     }
 
     fn ioctl(

@@ -49,6 +49,8 @@ const NOTIFY_INC_EPOCH: i32 = 8;
 
 enum Target {
     Inode(Ino),
+    /// From a byte on, so many; 0: all.
+    Pages(Ino, i64, i64),
     Attributes(Ino),
     Name(Ino, Name),
 }
@@ -194,7 +196,7 @@ impl KernelForgetter {
         match &job.target {
             Target::Name(..) => state.names.push_back(job),
             Target::Attributes(_) => state.attributes.push_back(job),
-            Target::Inode(_) => state.inodes.push_back(job),
+            Target::Inode(_) | Target::Pages(..) => state.inodes.push_back(job),
         }
         drop(state);
         self.work.notify_all();
@@ -218,6 +220,9 @@ impl KernelForgetter {
             let outcome = match &job.target {
                 // Offset 0 without a length: attributes and all pages.
                 Target::Inode(ino) => self.tell(*ino, || notifier.inval_inode(INodeNo(ino.get()), 0, 0)),
+                Target::Pages(ino, from, len) => {
+                    self.tell(*ino, || notifier.inval_inode(INodeNo(ino.get()), *from, *len))
+                }
                 Target::Attributes(ino) => self.tell(*ino, || notifier.inval_inode(INodeNo(ino.get()), -1, 0)),
                 Target::Name(parent, name) => {
                     notifier.inval_entry(INodeNo(parent.get()), OsStr::from_bytes(name.as_bytes()))
@@ -284,6 +289,11 @@ impl KernelForgetter {
             match forget {
                 Forget::Attrs(ino) => waits.extend(self.queue(Target::Attributes(ino))),
                 Forget::Inode(ino) => waits.extend(self.queue(Target::Inode(ino))),
+                Forget::Pages { ino, from, len } => {
+                    // Bytes that the kernel cannot name it cannot hold.
+                    let (from, len) = (i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(len).unwrap_or(0));
+                    waits.extend(self.queue(Target::Pages(ino, from, len)));
+                }
                 Forget::Name(parent, name) => {
                     names.extend(self.queue(Target::Name(parent, name)).map(|done| (parent, done)));
                 }
@@ -341,7 +351,14 @@ mod tests {
     #[tokio::test]
     async fn forgetting_without_a_mount_returns_at_once() {
         let forgetter = KernelForgetter::new(MountMetrics::new(&MetricSet::new()));
-        let all = || vec![Forget::Inode(Ino::ROOT), Forget::Attrs(Ino::ROOT), Forget::AllNames];
+        let all = || {
+            vec![
+                Forget::Inode(Ino::ROOT),
+                Forget::Pages { ino: Ino::ROOT, from: 0, len: 1 },
+                Forget::Attrs(Ino::ROOT),
+                Forget::AllNames,
+            ]
+        };
         assert!(Arc::clone(&forgetter).forget(all()).await.is_empty());
         forgetter.close();
         assert!(Arc::clone(&forgetter).forget(all()).await.is_empty());

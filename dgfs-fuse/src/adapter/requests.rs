@@ -1,14 +1,11 @@
-//! What requests have in common: making, removing, writing, closing, listing, locking.
+//! What requests have in common: making, removing, closing, listing, locking.
 //!
 //! Never names an inode's meaning; `filesystem` translates the arguments first.
 
 use std::ffi::OsStr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::Bytes;
-use fuser::{FileHandle, FopenFlags, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr, Request};
+use fuser::{FileHandle, FopenFlags, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyXattr, Request};
 
 use dgfs_client::tags::is_virtual;
 use dgfs_client::vfs::{Access, OpenFlags as VfsOpenFlags, Opened, Vfs};
@@ -19,7 +16,6 @@ use dgfs_proto::name::Name;
 use crate::adapter::directory::{Listing, list};
 use crate::adapter::dispatch::Bound;
 use crate::adapter::files::{Executing, OpenFile};
-use crate::adapter::noting::asker;
 use crate::adapter::respond::{Respond, XattrAnswer, to_fuser};
 use crate::adapter::tags::{is_tags, who};
 use crate::adapter::{Adapter, Shared, translate};
@@ -96,20 +92,6 @@ impl Adapter {
         });
     }
 
-    /// Takes a write without a copy, if the file system has room and nothing to fetch.
-    fn write_inline(&self, file: &OpenFile, offset: u64, data: &[u8]) -> Option<Result<u32, Errno>> {
-        let _runtime = self.dispatch.runtime().enter();
-        let attempt = AssertUnwindSafe(|| self.shared.vfs.write_now(file.handle, offset, data));
-        match std::panic::catch_unwind(attempt) {
-            Ok(outcome) => outcome.map(|written| written.map_err(Errno::from)),
-            Err(_) => {
-                self.shared.metrics.panics.inc();
-                tracing::error!(op = "write", "a request panicked and was answered with EIO; please report this");
-                Some(Err(Errno::IO))
-            }
-        }
-    }
-
     /// A lock request that may wait: watched for signals, and bounded by the watch.
     fn wait_lock(&self, file: Arc<OpenFile>, lock: LockSpec, tid: u32, reply: ReplyEmpty) {
         let Some(watched) = self.watch.add(tid) else {
@@ -133,32 +115,6 @@ impl Adapter {
                     Some(errno)
                 }
             }
-        });
-    }
-
-    /// Takes a write: inline if it can be, else with a copy of its bytes.
-    pub(super) fn take_write(&self, handle: FileHandle, offset: u64, data: &[u8], append: bool, reply: ReplyWrite) {
-        let file = match self.shared.files.get(handle.0) {
-            Ok(file) => file,
-            Err(errno) => return Respond::<u32>::refuse(reply, errno),
-        };
-        let started = Instant::now();
-        let inline = (append == file.append).then(|| self.write_inline(&file, offset, data)).flatten();
-        if let Some(outcome) = inline {
-            self.shared.metrics.answered_at_once(Op::Write, (started, asker()), outcome.err());
-            return match outcome {
-                Ok(written) => reply.accept(written, &self.shared),
-                Err(errno) => Respond::<u32>::refuse(reply, errno),
-            };
-        }
-        let (data, shared) = (Bytes::copy_from_slice(data), Arc::clone(&self.shared));
-        self.serve(Op::Write, reply, async move {
-            let open = shared.handle_for(&file, append).await?;
-            let written = shared.vfs.write(open, offset, data).await;
-            if append && !file.append {
-                shared.vfs.forget_misplaced(file.ino);
-            }
-            Ok(written?)
         });
     }
 

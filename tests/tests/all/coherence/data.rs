@@ -2,15 +2,20 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 
 use dgfs_tests::sys::{MapWrite, RangeLock, lock_range_of_description, write_by_map};
 
-use super::{Trio, at_once, rounds};
+use super::{EndOnDrop, Trio, at_once, rounds};
+
+/// Bytes of a page, and how many of them are written at once.
+const PAGE: usize = 4096;
+const WRITTEN: u64 = 256;
 
 fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
@@ -187,4 +192,50 @@ fn writes_kept_back_by_two_mounts_outlive_a_take_over() {
         }
         trio.cluster.start_the_dead();
     }
+}
+
+/// A page that a program read while another one of the same mount wrote it is not kept: the kernel may have dropped what it had
+/// when the write began, or while it was on its way, and the mount answers the read before the write is there.
+#[test]
+fn a_read_beside_a_write_of_the_same_mount_leaves_no_old_page() {
+    let trio = Trio::new();
+    trio.stirred("d", |a, b| {
+        for who_stirs in ["nobody", "elsewhere"] {
+            let name = format!("beside-{who_stirs}");
+            fs::write(a.join(&name), vec![0; 300 * PAGE]).unwrap();
+            // Opened first, both use pages of the kernel here.
+            let (reader, early) = (File::open(a.join(&name)).unwrap(), open(&a.join(&name)));
+            let others = open(&b.join(&name));
+            // Opened while others have the file open, it writes past the pages.
+            let late = open(&a.join(&name));
+            let (done, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut page = [0; PAGE];
+                    while !done.load(Ordering::Acquire) {
+                        let at = looks.fetch_add(1, Ordering::Relaxed) % WRITTEN;
+                        reader.read_exact_at(&mut page, at * PAGE as u64).unwrap();
+                    }
+                });
+                if who_stirs == "elsewhere" {
+                    scope.spawn(|| {
+                        while !done.load(Ordering::Acquire) {
+                            others.write_all_at(&[1; PAGE], 290 * PAGE as u64).unwrap();
+                        }
+                    });
+                }
+                let _end = EndOnDrop(&done);
+                for round in 1..=rounds(200) {
+                    let (writer, pages) = if round % 2 == 0 { (&late, 8) } else { (&early, WRITTEN) };
+                    let bytes = vec![round as u8; pages as usize * PAGE];
+                    writer.write_all_at(&bytes, 0).unwrap();
+                    let mut seen = vec![0; bytes.len()];
+                    reader.read_exact_at(&mut seen, 0).unwrap();
+                    let old = seen.chunks(PAGE).position(|page| page != [round as u8; PAGE]);
+                    assert_eq!(old, None, "{name}, round {round}: the first page that is old");
+                }
+            });
+            assert!(looks.load(Ordering::Relaxed) > 10, "the reader hardly came to read");
+        }
+    });
 }
