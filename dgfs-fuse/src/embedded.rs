@@ -173,6 +173,7 @@ impl Embedded {
             label: "embedded".to_owned(),
             labels: Labels::default(),
             peers: None,
+            work: tokio::runtime::Handle::current(),
         };
         let member = Member::join(joining).await?;
         let service = StoreService::new(Arc::clone(&store));

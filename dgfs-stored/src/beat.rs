@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -39,7 +40,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause between heartbeats while meta has garbage to hand out.
 const PAUSE_BUSY: Duration = Duration::from_millis(50);
 
-/// Who joins.
+/// How long a beat waits for a newer map to come into force: that waits for puts, which may wait for a disk that hangs. The next beat
+/// tries again.
+const MAP_WAIT: Duration = Duration::from_millis(SERVER_BEAT_MS / 2);
+/// For so long a disk may not answer before its server is silent to meta: others stand in for it then, and who waits for it goes on.
+/// What is only slow is never down; what hangs for ever must not hold up the cluster for ever.
+const DISK_SILENT_S: u64 = 10;
+
+/// Who joins. It beats on the runtime on which it joins.
 pub struct Joining {
     /// Its chunks.
     pub store: Arc<Store>,
@@ -53,6 +61,8 @@ pub struct Joining {
     pub labels: Labels,
     /// The others; none for the one store of an embedded volume.
     pub peers: Option<Peers>,
+    /// Where everything else is done that a member does.
+    pub work: Handle,
 }
 
 /// What a member of a real cluster does besides storing.
@@ -83,7 +93,7 @@ impl Member {
     /// Outside of a tokio runtime.
     pub async fn join(joining: Joining) -> Result<Self, String> {
         let disk = disk_name(joining.store.directory());
-        let Joining { store, metas, address, label, labels, peers } = joining;
+        let Joining { store, metas, address, label, labels, peers, work } = joining;
         let link = Arc::new(Link { store, metas: Metas::new(metas), address, label, labels, disk });
         let until = Instant::now() + JOIN;
         let mut pause = PAUSE_MIN;
@@ -104,20 +114,20 @@ impl Member {
         let mut filler = None;
         if let Some(Peers { view, repair_bytes_per_s, scrub_period }) = peers.clone() {
             let filling = Filler::new(Arc::clone(&view), Pace::new(repair_bytes_per_s));
-            tasks.push(tokio::spawn(Arc::clone(&filling).run(stopped.clone())));
-            tasks.push(tokio::spawn(upkeep::heal(Arc::clone(&view), stopped.clone())));
-            tasks.push(tokio::spawn(upkeep::vacate(Arc::clone(&view), stopped.clone())));
-            tasks.push(tokio::spawn(upkeep::scrub(Arc::clone(&view), scrub_period, stopped.clone())));
-            tasks.push(tokio::spawn(Mover::new(view, Pace::new(repair_bytes_per_s)).run(stopped.clone())));
+            tasks.push(work.spawn(Arc::clone(&filling).run(stopped.clone())));
+            tasks.push(work.spawn(upkeep::heal(Arc::clone(&view), stopped.clone())));
+            tasks.push(work.spawn(upkeep::vacate(Arc::clone(&view), stopped.clone())));
+            tasks.push(work.spawn(upkeep::scrub(Arc::clone(&view), scrub_period, stopped.clone())));
+            tasks.push(work.spawn(Mover::new(view, Pace::new(repair_bytes_per_s)).run(stopped.clone())));
             filler = Some(filling);
         }
         let (policies, told) = watch::channel(0);
         let pace = Pace::new(peers.as_ref().and_then(|peers| peers.repair_bytes_per_s));
         let recompressor = Recompressor::new(Arc::clone(&link), told, pace);
-        tasks.push(tokio::spawn(recompressor.run(stopped.clone())));
+        tasks.push(work.spawn(recompressor.run(stopped.clone())));
         let view = peers.map(|peers| peers.view);
         let chores = Chores::Idle(Orphans::default());
-        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler, policies };
+        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler, policies, is_silent: false };
         tasks.push(tokio::spawn(beating.run(stopped)));
         Ok(Self { id, stop, tasks })
     }
@@ -179,6 +189,14 @@ impl Link {
         }
     }
 
+    /// Asks meta what changes nothing.
+    async fn hear_meta(&self) -> Result<(), Failure> {
+        let known = Epoch(self.store.measures.epoch());
+        let (_, _) = self.metas.ask(MetaRequest::GetMap(known)).await.map_err(Failure::Later)?;
+        self.store.measures.heard_meta();
+        Ok(())
+    }
+
     async fn join(&self) -> Result<ServerId, Failure> {
         let status = self.store.status();
         let request = ServerRequest::Join {
@@ -231,6 +249,8 @@ struct Beating {
     filler: Option<Arc<Filler>>,
     /// The change of policies that meta told last.
     policies: watch::Sender<u64>,
+    /// No heartbeats are sent: the disk does not answer.
+    is_silent: bool,
 }
 
 /// What follows from heartbeats and may take its time on the disk: beats go on meanwhile, or a slow disk would look like a dead
@@ -288,8 +308,27 @@ impl Beating {
         }
     }
 
+    /// A server whose disk hangs does not beat, though its process could.
+    fn is_silenced(&mut self) -> bool {
+        let waiting_s = self.link.store.health.waiting_s();
+        let is_silent = self.view.is_some() && waiting_s >= DISK_SILENT_S;
+        match (std::mem::replace(&mut self.is_silent, is_silent), is_silent) {
+            (false, true) => tracing::error!(
+                waiting_s,
+                "the disk does not answer: no heartbeats until it does, so that other servers stand in for this one"
+            ),
+            (true, false) => tracing::warn!("the disk answers again; heartbeats go on"),
+            (true, true) | (false, false) => {}
+        }
+        is_silent
+    }
+
     /// One heartbeat, and what follows from its answer.
     async fn beat(&mut self) -> Result<(), Failure> {
+        if self.is_silenced() {
+            // The way to meta is watched all the same.
+            return self.link.hear_meta().await;
+        }
         let status = self.link.store.status();
         let filled = self.filler.as_ref().map(|filler| filler.report()).unwrap_or_default();
         let request = ServerRequest::Beat {
@@ -361,7 +400,7 @@ impl Beating {
     /// Meta has this map and knows what was filled.
     async fn heard(&self, epoch: Epoch, filled: &[Filled]) {
         let (Some(view), Some(filler)) = (&self.view, &self.filler) else { return };
-        if view.reach(epoch).await {
+        if tokio::time::timeout(MAP_WAIT, view.reach(epoch)).await == Ok(true) {
             filler.reported(filled);
         }
     }

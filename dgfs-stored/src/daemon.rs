@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tracing::info;
 
 use dgfs_client::stores::{ChunkDirectory, NoChannel, StoresByAddress};
@@ -28,6 +29,7 @@ use dgfs_runtime::quic::server::{QuicError, QuicServer};
 use dgfs_runtime::telemetry::{self, LogConfig};
 use dgfs_runtime::watch::{WATCHERS, WatchParts, WatchService};
 
+use crate::aside::Aside;
 use crate::beat::{Joining, Member, Peers};
 use crate::metrics;
 use crate::pages::pages;
@@ -109,8 +111,11 @@ pub enum StoredDaemonError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A bug in the store; the log has more.
-    #[error("the store ended early; see the log")]
+    /// No thread for numbers and heartbeats.
+    #[error("start a thread for numbers and heartbeats: {0}; see whether the limit of processes or memory is reached")]
+    Thread(std::io::Error),
+    /// A bug; the log has more.
+    #[error("a part of the daemon ended early; see the log")]
     Panicked,
 }
 
@@ -143,10 +148,8 @@ async fn serve(
     shutdown: &Shutdown,
     started: impl FnOnce(SocketAddr, Option<SocketAddr>),
 ) -> Result<(), StoredDaemonError> {
-    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
-    for meta in &config.meta {
-        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
-    }
+    let aside = Aside::start().map_err(StoredDaemonError::Thread)?;
+    let metas = metas(config, identity)?;
     let view = ClusterView::new(Arc::clone(store), metas.clone(), peers(identity));
     let server = QuicServer::bind(config.listen, identity)?;
     let service = StoreService::of_member(Arc::clone(&view));
@@ -161,7 +164,7 @@ async fn serve(
     server.serve::<WatchProtocol>(WatchService::new(watched), WATCHERS)?;
     let listening = server.local_address().unwrap_or(config.listen);
     let metrics = match config.metrics_listen {
-        Some(address) => Some(serve_metrics(address, set, store).await?),
+        Some(address) => Some(serve_metrics(&aside, address, set, store).await?),
         None => None,
     };
     let address = config.advertise.clone().unwrap_or_else(|| listening.to_string());
@@ -173,10 +176,16 @@ async fn serve(
     };
     let (store, labels) = (Arc::clone(store), config.labels.clone());
     let who = announcement(ProcessKind::Stored, &label, metrics.as_ref().map(|metrics| metrics.address().to_string()));
-    let to_announce = metas.clone();
-    let joining = Member::join(Joining { store, metas, address, label, labels, peers: Some(peers) });
+    let to_announce = metas;
+    // Channels of their own: a connection is kept by the runtime that opened it.
+    let beats = {
+        let _there = aside.enter();
+        self::metas(config, identity)?
+    };
+    let joining = Joining { store, metas: beats, address, label, labels, peers: Some(peers), work: Handle::current() };
+    let joining = aside.run(Member::join(joining));
     let member = tokio::select! {
-        member = joining => member.map_err(StoredDaemonError::Join)?,
+        member = joining => member.ok_or(StoredDaemonError::Panicked)?.map_err(StoredDaemonError::Join)?,
         () = shutdown.asked() => {
             server.close(CLOSE_GRACE).await;
             return Ok(());
@@ -190,6 +199,15 @@ async fn serve(
     member.leave().await;
     server.close(CLOSE_GRACE).await;
     Ok(())
+}
+
+/// Channels to the metadata services.
+fn metas(config: &StoredConfig, identity: &Identity) -> Result<Vec<Arc<dyn Channel<MetaProtocol>>>, StoredDaemonError> {
+    let mut metas: Vec<Arc<dyn Channel<MetaProtocol>>> = Vec::new();
+    for meta in &config.meta {
+        metas.push(Arc::new(QuicChannel::<MetaProtocol>::new(meta.clone(), identity, Role::Meta)?));
+    }
+    Ok(metas)
 }
 
 /// Channels to other storage servers.
@@ -209,13 +227,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 async fn serve_metrics(
+    aside: &Aside,
     address: SocketAddr,
     set: MetricSet,
     store: &Arc<Store>,
 ) -> Result<MetricsServer, StoredDaemonError> {
     let (store, pages) = (Arc::clone(store), pages(store));
     let readiness = move || store.check_writable();
-    MetricsServer::start(address, set, Arc::new(readiness), pages)
-        .await
-        .map_err(|source| StoredDaemonError::Metrics { address, source })
+    let started = aside.run(MetricsServer::start(address, set, Arc::new(readiness), pages)).await;
+    started.ok_or(StoredDaemonError::Panicked)?.map_err(|source| StoredDaemonError::Metrics { address, source })
 }

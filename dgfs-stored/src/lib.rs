@@ -8,7 +8,8 @@
 //! `recover` at the start and `maintain` in the background.
 //! [`uses`] counts by chunk, `health` what the disk refuses, `tend` is the thread that saves and tries.
 //! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
-//! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process.
+//! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process, `aside` its thread for
+//! numbers and heartbeats.
 
 pub mod beat;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod uses;
 pub mod view;
 
+mod aside;
 mod cache;
 mod damage;
 mod fence;

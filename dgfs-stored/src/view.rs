@@ -24,6 +24,9 @@ use crate::store::Store;
 
 /// How long one call to another server may take.
 const CALL: Duration = Duration::from_secs(5);
+/// How long a newer map waits for puts that are being admitted. One may wait for a disk that hangs, and heartbeats must not: the
+/// map comes with a later one.
+const ADOPT: Duration = Duration::from_millis(250);
 
 /// The map in force and the peers.
 pub struct ClusterView {
@@ -98,10 +101,10 @@ impl ClusterView {
         self.map.read().epoch >= epoch
     }
 
-    /// Puts a newer map in force. Waits for puts that are being admitted.
+    /// Puts a newer map in force. Waits for puts that are being admitted, for a moment; then the map stays as it is.
     pub(crate) fn adopt(&self, newer: ClusterMap) {
         let epoch = newer.epoch;
-        let mut map = self.map.write();
+        let Some(mut map) = self.map.try_write_for(ADOPT) else { return };
         if epoch <= map.epoch {
             return;
         }

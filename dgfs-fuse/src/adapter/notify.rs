@@ -33,7 +33,8 @@ const QUEUE_MAX: usize = 64 << 10;
 /// Two threads for each kind, so that one file whose reads wait does not hold up all others.
 const THREADS: usize = 2;
 /// How long one name is waited for.
-const NAME_WAIT: Duration = Duration::from_millis(5);
+/// Rather long than short: a directory whose name expired so is for a moment nowhere to `getcwd(2)` of those who work in it.
+const NAME_WAIT: Duration = Duration::from_millis(25);
 /// How long pages are waited for.
 /// The metadata service gives this mount up when others waited for so long.
 const PAGES_WAIT: Duration = Duration::from_millis(RECALL_MS_MAX + 5_000);

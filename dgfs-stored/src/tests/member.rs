@@ -112,6 +112,7 @@ async fn member_drops_garbage_and_orphans_and_reports_them() {
         label: "test".to_owned(),
         labels: Labels::default(),
         peers: None,
+        work: tokio::runtime::Handle::current(),
     };
     let member = Member::join(joining).await.unwrap();
     assert_eq!(store.server(), Some(ServerId(9)));

@@ -16,6 +16,7 @@ mod faults;
 mod files;
 mod full_disk;
 mod graph_commands;
+mod hung_disk;
 mod indexes;
 mod layering;
 mod local_cache;

@@ -26,10 +26,12 @@ fn an_sqlite_database_worked_on_by_two_mounts_stays_whole() {
     let trio = Trio::new();
     trio.stirred("d", |a, b| {
         sh(a, "sqlite3 db 'create table t(who, at, text); create index i on t(text);'");
+        // By its whole path: names expire while others work in the directory, which is then nowhere to getcwd for a moment (SEMANTICS,
+        // between mounts).
         let insert = |directory: &Path, who: &str, count: u64| {
             for at in 0..count {
                 let sql = format!("pragma busy_timeout=60000; insert into t values('{who}',{at},hex(randomblob(300)));");
-                sh(directory, &format!("sqlite3 db \"{sql}\" >/dev/null"));
+                sh(directory, &format!("sqlite3 '{}/db' \"{sql}\" >/dev/null", directory.display()));
             }
         };
         let turns = rounds(12);
@@ -46,7 +48,7 @@ fn an_sqlite_database_worked_on_by_two_mounts_stays_whole() {
         }
         // A write-ahead log is shared memory between processes: on one mount.
         sh(a, "sqlite3 wal 'pragma journal_mode=wal; create table t(at);' >/dev/null");
-        let wal = || sh(a, &format!("for i in $(seq {turns}); do sqlite3 wal 'pragma busy_timeout=60000; insert into t values(1);' >/dev/null; done"));
+        let wal = || sh(a, &format!("for i in $(seq {turns}); do sqlite3 '{}/wal' 'pragma busy_timeout=60000; insert into t values(1);' >/dev/null; done", a.display()));
         at_once(wal, wal);
         assert_eq!(sh(a, "sqlite3 wal 'select count(*) from t'").trim(), (2 * turns).to_string());
         assert_eq!(sh(a, "sqlite3 wal 'pragma integrity_check'").trim(), "ok");
