@@ -6,7 +6,8 @@
 Processor time on a shared machine differs from one second to the next by more than what is looked for; instructions do not. All
 DGFS processes run below valgrind's callgrind (some fifty times slower), which counts while the work is done: N files of 4 KiB are
 created and written, looked at, read again after a new mount, renamed, and removed, and a file of 16 MiB is written and read; until
-the index has followed; taggers are paused. What the kernel does is not counted: of all that a call costs, instruments are a smaller part than is said here.
+the index has followed; taggers are paused. What all of them do by time alone (heartbeats, looks at the cluster) takes fifty times its
+share here, because the work takes so long: it is counted for a while in which nothing is asked, and taken off. What the kernel does is not counted: of all that a call costs, instruments are a smaller part than is said here.
 Printed: instructions with and without (DGFS_INSTRUMENTS=off), and their ratio, by system. With --profile, callgrind's files are
 kept there, for callgrind_annotate.
 """
@@ -25,6 +26,8 @@ import time
 import run as bench
 
 BIG = 16 << 20
+# For so long nothing is asked.
+IDLE_S = 30
 # Everything is slow below valgrind.
 PATIENCE_S = 300
 
@@ -35,6 +38,8 @@ class Counted:
     def __init__(self, work, on):
         self.work = work
         self.processes = {}
+        self.counted_s = 0.0
+        self.counted_since = None
         self.env = dict(os.environ) if on else os.environ | {"DGFS_INSTRUMENTS": "off"}
 
     def start(self, role, *words):
@@ -52,9 +57,29 @@ class Counted:
     def count(self, on):
         for process in self.processes.values():
             bench.run("callgrind_control", "-i", "on" if on else "off", process.pid)
+        if on:
+            self.counted_since = time.monotonic()
+        else:
+            self.counted_s += time.monotonic() - self.counted_since
+
+    def written(self):
+        """Instructions counted so far."""
+        for process in self.processes.values():
+            bench.run("callgrind_control", "-d", process.pid)
+        return self.total()
+
+    def idle(self):
+        """Instructions in a second in which nothing is asked."""
+        before, counted_s = self.written(), self.counted_s
+        self.count(True)
+        time.sleep(IDLE_S)
+        self.count(False)
+        idle = (self.written() - before) / (self.counted_s - counted_s)
+        self.counted_s = counted_s
+        return idle
 
     def total(self):
-        """Instructions counted, once all processes ended."""
+        """Instructions that were written down."""
         total = 0
         for path in glob.glob(os.path.join(self.work, "callgrind.*")):
             if not path.endswith(".log"):
@@ -158,15 +183,19 @@ def work_on(system, files):
 
 
 def measure(kind, on, options):
-    work = tempfile.mkdtemp(prefix="dgfs-bench.")
+    directory = tempfile.mkdtemp(prefix="dgfs-bench.")
     system = None
     try:
-        system = kind(work, on)
+        system = kind(directory, on)
         work_on(system, options.files)
+        work, idle = system.written(), system.idle()
+        by_time = idle * system.counted_s
+        print(f"{kind.name} {'with' if on else 'without'} instruments: {work / 1e6:.1f} million in {system.counted_s:.0f} s, "
+              f"of them {by_time / 1e6:.1f} by time", file=sys.stderr)
         system.end()
-        total = system.total()
+        total = work - by_time
         if options.profile:
-            for path in glob.glob(os.path.join(work, "callgrind.*")):
+            for path in glob.glob(os.path.join(directory, "callgrind.*")):
                 shutil.copy(path, os.path.join(options.profile, f"{kind.name}-{'on' if on else 'off'}-{os.path.basename(path)}"))
         return total
     finally:
@@ -175,7 +204,7 @@ def measure(kind, on, options):
             for process in system.processes.values():
                 process.kill()
                 process.wait()
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def main():
