@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -34,13 +34,19 @@ pub(crate) struct OpenFile {
     pub(crate) read_ahead: Mutex<ReadAhead>,
     /// With its open the kernel drops the file's pages, of which other handles may just be making use.
     pub(crate) drops_pages: Mutex<Option<Dropping>>,
+    /// Nothing was asked through it yet.
+    pub(crate) is_unused: AtomicBool,
 }
 
 impl OpenFile {
     /// The kernel has opened it, and makes use of it.
     pub(crate) fn used(&self) {
-        let dropped = self.drops_pages.lock().take();
-        drop(dropped);
+        if self.is_unused.load(Ordering::Acquire) && self.is_unused.swap(false, Ordering::AcqRel) {
+            let dropping = self.drops_pages.lock().take();
+            if let Some(dropping) = dropping {
+                dropping.end_of_open();
+            }
+        }
     }
 
     /// The file's write error, for fsync and close: once per handle.

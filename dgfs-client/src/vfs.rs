@@ -1,7 +1,7 @@
 //! What a mount asks of the file system, one method for each kernel request.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -331,17 +331,17 @@ impl Vfs {
         self.core.write(handle, offset, data).await
     }
 
-    /// A write through a handle was taken at `offset`, and its program was not told yet: what is left to be waited for before that. A
-    /// kernel that keeps pages of `page_bytes` may have read some of them before the write was there. Not for pages of a mapping,
+    /// A write through a handle, which reached the mount at `arrived`, was taken at `offset`, and its program was not told yet: what is
+    /// left to be waited for before that. A kernel that keeps pages of `page_bytes` may have read some of them before the write was there. Not for pages of a mapping,
     /// nor where the kernel appends by itself.
     #[must_use]
     pub fn overwritten(
         &self,
         handle: Handle,
         (offset, written): (u64, u32),
-        page_bytes: u64,
+        (page_bytes, arrived): (u64, Instant),
     ) -> Option<BoxFuture<'static, ()>> {
-        self.core.overwritten(handle, (offset, written), page_bytes)
+        self.core.overwritten(handle, (offset, written), (page_bytes, arrived))
     }
 
     /// close(2) of one descriptor: everything written is sent and committed; a pending write error is reported here once.

@@ -53,6 +53,14 @@ impl Drop for Supervisor {
     }
 }
 
+/// A sign of life by another way than the runtime of [`Supervisor::attach`]: for a process that knows why that one is stuck, and that to
+/// be ended would not help.
+pub fn give_sign_of_life() {
+    if sd_notify::watchdog_enabled().is_some() {
+        say(&[NotifyState::Watchdog]);
+    }
+}
+
 async fn say_stopping(shutdown: Shutdown) {
     shutdown.asked().await;
     say(&[NotifyState::Stopping, NotifyState::Status("stopping: what was begun is finished first")]);

@@ -20,6 +20,7 @@ use dgfs_proto::map::Labels;
 use dgfs_proto::meta::{Filled, GarbageItem, MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
+use dgfs_runtime::supervisor;
 
 use crate::fill::Filler;
 use crate::metas::Metas;
@@ -27,6 +28,7 @@ use crate::mover::Mover;
 use crate::orphans::Orphans;
 use crate::pace::Pace;
 use crate::recompress::Recompressor;
+use crate::silence::Silence;
 use crate::space::disk_name;
 use crate::store::Store;
 use crate::upkeep;
@@ -43,9 +45,6 @@ const PAUSE_BUSY: Duration = Duration::from_millis(50);
 /// How long a beat waits for a newer map to come into force: that waits for puts, which may wait for a disk that hangs. The next beat
 /// tries again.
 const MAP_WAIT: Duration = Duration::from_millis(SERVER_BEAT_MS / 2);
-/// For so long a disk may not answer before its server is silent to meta: others stand in for it then, and who waits for it goes on.
-/// What is only slow is never down; what hangs for ever must not hold up the cluster for ever.
-const DISK_SILENT_S: u64 = 10;
 
 /// Who joins. It beats on the runtime on which it joins.
 pub struct Joining {
@@ -127,7 +126,8 @@ impl Member {
         tasks.push(work.spawn(recompressor.run(stopped.clone())));
         let view = peers.map(|peers| peers.view);
         let chores = Chores::Idle(Orphans::default());
-        let beating = Beating { link, id, collected: Vec::new(), chores, view, filler, policies, is_silent: false };
+        let beating =
+            Beating { link, id, collected: Vec::new(), chores, view, filler, policies, silence: Silence::default() };
         tasks.push(tokio::spawn(beating.run(stopped)));
         Ok(Self { id, stop, tasks })
     }
@@ -191,10 +191,15 @@ impl Link {
 
     /// Asks meta what changes nothing.
     async fn hear_meta(&self) -> Result<(), Failure> {
-        let known = Epoch(self.store.measures.epoch());
-        let (_, _) = self.metas.ask(MetaRequest::GetMap(known)).await.map_err(Failure::Later)?;
-        self.store.measures.heard_meta();
-        Ok(())
+        // There is no map that is newer.
+        match self.metas.ask(MetaRequest::GetMap(Epoch(u64::MAX))).await {
+            Ok((MetaReply::Map(_), _)) => {
+                self.store.measures.heard_meta();
+                Ok(())
+            }
+            Ok((_, peer)) => Err(Failure::Later(format!("{peer} did not tell of its map"))),
+            Err(reason) => Err(Failure::Later(reason)),
+        }
     }
 
     async fn join(&self) -> Result<ServerId, Failure> {
@@ -249,8 +254,7 @@ struct Beating {
     filler: Option<Arc<Filler>>,
     /// The change of policies that meta told last.
     policies: watch::Sender<u64>,
-    /// No heartbeats are sent: the disk does not answer.
-    is_silent: bool,
+    silence: Silence,
 }
 
 /// What follows from heartbeats and may take its time on the disk: beats go on meanwhile, or a slow disk would look like a dead
@@ -308,24 +312,12 @@ impl Beating {
         }
     }
 
-    /// A server whose disk hangs does not beat, though its process could.
-    fn is_silenced(&mut self) -> bool {
-        let waiting_s = self.link.store.health.waiting_s();
-        let is_silent = self.view.is_some() && waiting_s >= DISK_SILENT_S;
-        match (std::mem::replace(&mut self.is_silent, is_silent), is_silent) {
-            (false, true) => tracing::error!(
-                waiting_s,
-                "the disk does not answer: no heartbeats until it does, so that other servers stand in for this one"
-            ),
-            (true, false) => tracing::warn!("the disk answers again; heartbeats go on"),
-            (true, true) | (false, false) => {}
-        }
-        is_silent
-    }
-
     /// One heartbeat, and what follows from its answer.
     async fn beat(&mut self) -> Result<(), Failure> {
-        if self.is_silenced() {
+        // An embedded volume has nobody who could stand in.
+        if self.view.is_some() && self.silence.holds(self.link.store.health.waiting_s()) {
+            // The threads that would give a sign of life may wait for the disk, too: a new process could not use it either.
+            supervisor::give_sign_of_life();
             // The way to meta is watched all the same.
             return self.link.hear_meta().await;
         }
@@ -400,7 +392,7 @@ impl Beating {
     /// Meta has this map and knows what was filled.
     async fn heard(&self, epoch: Epoch, filled: &[Filled]) {
         let (Some(view), Some(filler)) = (&self.view, &self.filler) else { return };
-        if tokio::time::timeout(MAP_WAIT, view.reach(epoch)).await == Ok(true) {
+        if tokio::time::timeout(MAP_WAIT, view.reach_soon(epoch)).await == Ok(true) {
             filler.reported(filled);
         }
     }

@@ -149,8 +149,7 @@ async fn serve(
     started: impl FnOnce(SocketAddr, Option<SocketAddr>),
 ) -> Result<(), StoredDaemonError> {
     let aside = Aside::start().map_err(StoredDaemonError::Thread)?;
-    let metas = metas(config, identity)?;
-    let view = ClusterView::new(Arc::clone(store), metas.clone(), peers(identity));
+    let view = ClusterView::new(Arc::clone(store), metas(config, identity)?, peers(identity));
     let server = QuicServer::bind(config.listen, identity)?;
     let service = StoreService::of_member(Arc::clone(&view));
     server.serve::<ChunkProtocol>(service, &[Role::Client, Role::Stored, Role::Index])?;
@@ -176,12 +175,12 @@ async fn serve(
     };
     let (store, labels) = (Arc::clone(store), config.labels.clone());
     let who = announcement(ProcessKind::Stored, &label, metrics.as_ref().map(|metrics| metrics.address().to_string()));
-    let to_announce = metas;
     // Channels of their own: a connection is kept by the runtime that opened it.
     let beats = {
         let _there = aside.enter();
-        self::metas(config, identity)?
+        metas(config, identity)?
     };
+    let to_announce = beats.clone();
     let joining = Joining { store, metas: beats, address, label, labels, peers: Some(peers), work: Handle::current() };
     let joining = aside.run(Member::join(joining));
     let member = tokio::select! {
@@ -192,7 +191,10 @@ async fn serve(
         }
     };
     info!(%listening, "storage daemon listens");
-    let announcer = Announcer::start(to_announce, of_server(who, member.id()), offset);
+    let announcer = {
+        let _there = aside.enter();
+        Announcer::start(to_announce, of_server(who, member.id()), offset)
+    };
     started(listening, metrics.as_ref().map(MetricsServer::address));
     shutdown.asked().await;
     announcer.leave().await;

@@ -54,6 +54,17 @@ thread_local! {
 #[repr(align(128))]
 struct Wait(AtomicU64);
 
+/// Ends the note of a call, also when the call panics.
+struct Answered<'a>(Option<&'a Wait>);
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        if let Some(Wait(since)) = self.0 {
+            since.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The health of the disk below one store.
 pub(crate) struct Health {
     errors: [AtomicU64; Trouble::ALL.len()],
@@ -131,12 +142,8 @@ impl Health {
 
     /// Calls the disk; until it answers, [`Self::waiting_s`] tells of the call.
     fn waited<T>(&self, now_ms: u64, work: impl FnOnce() -> T) -> T {
-        let wait = self.note(now_ms);
-        let outcome = work();
-        if let Some(Wait(since)) = wait {
-            since.store(0, Ordering::Relaxed);
-        }
-        outcome
+        let _answered = Answered(self.note(now_ms));
+        work()
     }
 
     /// Notes a call where this thread does; elsewhere when another one, or a call around this one, is there; nowhere when all

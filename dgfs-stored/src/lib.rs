@@ -46,6 +46,7 @@ mod record;
 mod recover;
 mod segment;
 mod settle;
+mod silence;
 mod space;
 mod table;
 mod tend;

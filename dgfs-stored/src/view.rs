@@ -15,7 +15,7 @@ use dgfs_proto::meta::{MetaReply, MetaRequest, ServerRequest};
 use dgfs_proto::status::Status;
 use dgfs_runtime::channel::{Channel, MetaProtocol};
 use dgfs_runtime::trace::request_id;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::fence::Fence;
@@ -24,8 +24,7 @@ use crate::store::Store;
 
 /// How long one call to another server may take.
 const CALL: Duration = Duration::from_secs(5);
-/// How long a newer map waits for puts that are being admitted. One may wait for a disk that hangs, and heartbeats must not: the
-/// map comes with a later one.
+/// How long a heartbeat has a newer map wait for puts that are being admitted: one may wait for a disk that hangs.
 const ADOPT: Duration = Duration::from_millis(250);
 
 /// The map in force and the peers.
@@ -101,10 +100,28 @@ impl ClusterView {
         self.map.read().epoch >= epoch
     }
 
-    /// Puts a newer map in force. Waits for puts that are being admitted, for a moment; then the map stays as it is.
+    /// As [`Self::reach`], without ever waiting for a put for longer than a moment: false also when one held the map.
+    pub(crate) async fn reach_soon(&self, epoch: Epoch) -> bool {
+        // Not by the map itself: whoever looks at it waits for who waits to change it.
+        let known = || Epoch(self.store.measures.epoch());
+        if known() >= epoch {
+            return true;
+        }
+        if let Ok((MetaReply::Map(Some(newer)), _)) = self.metas.ask(MetaRequest::GetMap(known())).await
+            && let Some(map) = self.map.try_write_for(ADOPT)
+        {
+            self.put_in_force(map, newer);
+        }
+        known() >= epoch
+    }
+
+    /// Puts a newer map in force. Waits for puts that are being admitted.
     pub(crate) fn adopt(&self, newer: ClusterMap) {
+        self.put_in_force(self.map.write(), newer);
+    }
+
+    fn put_in_force(&self, mut map: RwLockWriteGuard<'_, Arc<ClusterMap>>, newer: ClusterMap) {
         let epoch = newer.epoch;
-        let Some(mut map) = self.map.try_write_for(ADOPT) else { return };
         if epoch <= map.epoch {
             return;
         }

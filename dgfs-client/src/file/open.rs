@@ -3,7 +3,7 @@
 //! Never asks twice for what one call answers: an open brings attributes and the first page of content.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -208,8 +208,7 @@ impl Core {
             let keep = keep && self.kernel_pages_hold(&attr, flags.truncate);
             (keep, inner.error.map_or(0, |error| error.number))
         };
-        let others = file.opens.load(Ordering::Acquire) > 1;
-        let dropping = (others && !keep_cache).then(|| Dropping::new(Arc::clone(&file)));
+        let dropping = (!keep_cache).then(|| Dropping::new(Arc::clone(&file)));
         let handle = self.handles.add(OpenFile {
             file,
             flags,
@@ -218,6 +217,7 @@ impl Core {
             error_seen_by_write: AtomicU64::new(error_seen),
             lost_seen: self.lost_before(),
             read_ahead: Mutex::new(ReadAhead::default()),
+            is_unused: AtomicBool::new(dropping.is_some()),
             drops_pages: Mutex::new(dropping),
         });
         Opened { handle, keep_cache, direct_io, atime_due }

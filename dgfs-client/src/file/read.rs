@@ -46,8 +46,7 @@ impl Core {
         let open = self.handles.file(handle)?;
         let op = self.op();
         open.used();
-        // Pages of a file that its program opened for direct I/O are its own affair; a mapping of others is read through any handle.
-        if !open.flags.direct {
+        if !open.direct_io {
             open.file.page_reads.reading();
         }
         let sequential = self.read_ahead(&open, offset, size);

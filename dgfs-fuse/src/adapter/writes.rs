@@ -1,6 +1,7 @@
 //! Writes: taken at once where nothing has to be waited for.
 //!
-//! Never tells a program that its write is there while the kernel may show older bytes.
+//! Never tells a program that its write is there while the kernel may show older bytes, unless the kernel does not let go of a page in
+//! time.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -53,11 +54,11 @@ impl Adapter {
         };
         let (append, started) = (by == By::Append, Instant::now());
         let shared = Arc::clone(&self.shared);
-        // Where the kernel appended by itself, all pages are forgotten below.
+        // Where the kernel appended by itself, beside others, all pages are forgotten below.
         let is_other = by == By::Mapping || append && !file.append;
         let overwritten = move |file: &OpenFile, written: u32| {
             let (vfs, at) = (&shared.vfs, (offset, written));
-            if is_other { None } else { vfs.overwritten(file.handle, at, shared.page_bytes) }
+            if is_other { None } else { vfs.overwritten(file.handle, at, (shared.page_bytes, started)) }
         };
         let inline = (append == file.append).then(|| self.write_inline(&file, offset, data)).flatten();
         if let Some(outcome) = inline {

@@ -160,6 +160,21 @@ async fn a_session_that_is_over_can_neither_put_nor_read() {
     assert_eq!(ring.ask_as(living, 0, get()).await.1, Bytes::from_static(b"by whom"));
 }
 
+/// As while a put that is being admitted waits for its disk.
+#[tokio::test]
+async fn a_heartbeat_leaves_a_newer_map_for_the_next_one_while_a_put_holds_the_old_one() {
+    let ring = Ring::new(r2()).await;
+    ring.change(|placement| placement.changed = Epoch(2));
+    let view = &ring.views[0];
+    let held = view.hold();
+    assert!(view.reach_soon(Epoch(1)).await, "it is there");
+    assert!(!view.reach_soon(Epoch(2)).await, "it waits for nobody");
+    assert_eq!(held.epoch, Epoch(1));
+    drop(held);
+    assert!(view.reach_soon(Epoch(2)).await);
+    assert_eq!(view.map().epoch, Epoch(2));
+}
+
 fn r2() -> Class {
     Class::replicated(2).unwrap()
 }
