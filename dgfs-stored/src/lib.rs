@@ -9,7 +9,7 @@
 //! [`uses`] counts by chunk, `health` what the disk refuses, `tend` is the thread that saves and tries.
 //! [`beat`] keeps it a member of a cluster, [`view`] is the map it goes by, `fill` and `upkeep` fetch,
 //! repair, scrub and give away, `mover` and `recompress` follow policies, [`daemon`] is the process, `aside` its thread for
-//! numbers and heartbeats.
+//! numbers and heartbeats, `silence` says when none may be sent.
 
 pub mod beat;
 pub mod daemon;
